@@ -1,0 +1,58 @@
+"""What knows how to load: the contract that a backend author implements."""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+
+from codellm.scheme import Scheme
+
+if TYPE_CHECKING:
+    from codellm.model import Model
+    from codellm.sources import ModelSource
+    from codellm.spec import LoadSpec
+
+
+@attrs.frozen
+class Availability:
+    """Whether a backend can run here; where not, the reason and the command that mends it."""
+
+    ok: bool
+    reason: str = ""
+    remedy: str = ""
+
+
+class Backend(abc.ABC):
+    """Loads models of some formats. Cheap to build: nothing heavy is imported before `load`."""
+
+    name: ClassVar[str]
+    formats: ClassVar[frozenset[str]]
+    """Formats that `load` takes: "safetensors", "gguf", …"""
+    preference: ClassVar[int] = 0
+    """Who is chosen when none is named: cuda-graph 40, transformers-cuda 30, llama-cpp 20, torch-cpu 10."""
+    default_scheme: ClassVar[str | None] = None
+    """The scheme a source of a foreign format gets when none is named; None: the source's own precision."""
+
+    @abc.abstractmethod
+    def availability(self) -> Availability:
+        """Whether it can run here. Imports nothing heavy: probe with `importlib.util.find_spec`."""
+
+    @abc.abstractmethod
+    def schemes(self) -> tuple[Scheme, ...]:
+        """The schemes this backend can run."""
+
+    @abc.abstractmethod
+    def load(self, spec: LoadSpec, source: ModelSource) -> Model:
+        """Load `source`, whose format is one of `formats`.
+
+        Raises:
+            ModelFileError: the file is not what it claims to be.
+            UnknownNameError: an option of `spec.options` that this backend does not have.
+            InvalidValueError: an option's value is out of range.
+        """
+
+    def bandwidth(self, device: str) -> float | None:
+        """Bytes per second that a read of weights achieves on `device`, measured; None where it cannot be told."""
+        return None

@@ -1,0 +1,58 @@
+"""The hooks that plugins implement: signatures and contracts only.
+
+The project name is `codellm`, the entry-point group `codellm`. Hooks marked first-result stop at the first value that
+is not None. Never write a hook implementation as a generator function: its generator object always wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from codellm.artifacts import Artifact, QuantizeRequest
+    from codellm.backend import Backend
+    from codellm.model import Model
+    from codellm.result import Result
+    from codellm.scheme import Scheme
+    from codellm.sequence import Sequence, Token
+    from codellm.sources import ModelSource
+    from codellm.spec import LoadSpec
+
+hookspec = pluggy.HookspecMarker("codellm")
+hookimpl = pluggy.HookimplMarker("codellm")
+
+
+@hookspec
+def codellm_backends() -> Iterable[Backend]:  # type: ignore[empty-body]
+    """Backends that this plugin brings; cheap to build."""
+
+
+@hookspec
+def codellm_schemes() -> Iterable[Scheme]:  # type: ignore[empty-body]
+    """File schemes that this plugin can produce, each with the format it writes and those it takes."""
+
+
+@hookspec(firstresult=True)
+def codellm_load(spec: LoadSpec, source: ModelSource) -> Model | None:
+    """Load `source` with the backend that `spec.backend` names (core has resolved both)."""
+
+
+@hookspec(firstresult=True)
+def codellm_generate(model: Model, sequences: Iterable[Sequence | None]) -> Iterator[list[Token]] | None:
+    """Run `sequences`; the contract of the iterator is that of `Model.run`."""
+
+
+@hookspec(firstresult=True)
+def codellm_quantize(request: QuantizeRequest) -> Artifact | None:
+    """Write `request.source` in `request.scheme` to `request.destination`, or None for a scheme of another plugin.
+
+    Core has made sure of the scheme's `takes`, gives a temporary destination, checks the quality, then renames.
+    """
+
+
+@hookspec
+def codellm_generated(sequence: Sequence, result: Result) -> None:
+    """Told of each finished sequence."""

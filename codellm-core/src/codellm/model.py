@@ -1,0 +1,156 @@
+"""What runs: a loaded model, its contract for backend authors and its face for users."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Seq
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import attrs
+
+from codellm.errors import ModelBusyError
+from codellm.sampling import SamplingParams
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from codellm.generation import Stream
+    from codellm.result import Result
+    from codellm.sequence import Sequence, Token
+    from codellm.tokenizer import Tokenizer
+
+
+@attrs.frozen(kw_only=True)
+class ModelInfo:
+    """What was loaded. `weight_bytes` are the bytes of weights that one decoded token reads; `path` names the file."""
+
+    backend: str
+    architecture: str
+    parameters: int
+    weight_bytes: int
+    context_length: int
+    dtype: str
+    scheme: str
+    device: str
+    path: str
+    batch_size: int = 1
+    threads: int | None = None
+    dummy: bool = False
+    """Random weights: fit for speed, never for a quality figure."""
+
+
+@attrs.frozen(kw_only=True)
+class Memory:
+    """Bytes in use now and at their peak since loading, on the host and on the device (0 where there is none)."""
+
+    host: int
+    host_peak: int
+    device: int = 0
+    device_peak: int = 0
+
+
+class Model(abc.ABC):
+    """A loaded model. A context manager; `close` is idempotent.
+
+    A backend author writes `run`, `score`, `logits`, `memory` and `close`, sets `info` and `tokenizer`, and calls
+    `claim` around the work of `run` and `score`.
+    """
+
+    info: ModelInfo
+    tokenizer: Tokenizer
+
+    def __init__(self) -> None:
+        self._claimed = threading.Lock()
+
+    @abc.abstractmethod
+    def run(self, sequences: Iterable[Sequence | None]) -> Iterator[list[Token]]:
+        """Generate for `sequences` until all are finished: the one primitive of generation.
+
+        Each step: drop finished sequences, pull new ones while there is a free place, compute, yield the step's
+        tokens (several per sequence where the backend speculates). Writes nothing on a sequence but `error`, for a
+        fault of that sequence alone; such a sequence is dropped. `sequences` may be live: it blocks while nothing it
+        gave out is unfinished, and yields None only when something still runs. A backend may run ahead; core
+        discards tokens that come after `finished`, and they stop within two yields.
+
+        Raises:
+            ModelBusyError: another `run` or `score` is going on (raised at the first step).
+            BackendError: the computation failed.
+        """
+
+    @abc.abstractmethod
+    def score(self, batch: Seq[Seq[int]]) -> list[npt.NDArray[np.float32]]:
+        """Natural-log probability of each next token: ids [T] → float32 [T-1], for each entry of `batch`.
+
+        Raises:
+            ModelBusyError: another `run` or `score` is going on.
+            ContextLengthError: an entry is longer than the context.
+        """
+
+    @abc.abstractmethod
+    def logits(self, ids: Seq[int]) -> npt.NDArray[np.float32]:
+        """Logits [V] after the last of `ids` (at least one): for checks, not for speed."""
+
+    @abc.abstractmethod
+    def memory(self) -> Memory:
+        """Bytes of host and device memory in use, and at the peak."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Free everything. May be called twice."""
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """Hold the model for one `run` or `score`; leaving the block, also by a dropped generator, frees it."""
+        if not self._claimed.acquire(blocking=False):
+            raise ModelBusyError(
+                f"{self.info.backend} is already generating or scoring with this model; finish or close that stream first"
+            )
+        try:
+            yield
+        finally:
+            self._claimed.release()
+
+    def stream(self, prompt: str | Seq[int], params: SamplingParams | None = None) -> Stream:
+        """Generate from `prompt` (text, or token ids as they are), piece by piece: an iterator of text.
+
+        Raises:
+            ContextLengthError: the prompt leaves no room for output.
+        """
+        from codellm.generation import Stream
+
+        return Stream(self, prompt, params or SamplingParams())
+
+    def generate(self, prompt: str | Seq[int], params: SamplingParams | None = None) -> Result:
+        """Generate from `prompt` to the end.
+
+        Raises:
+            ContextLengthError: the prompt leaves no room for output.
+        """
+        return self.stream(prompt, params).read()
+
+    def generate_batch(self, prompts: Seq[str | Seq[int]], params: SamplingParams | None = None) -> list[Result]:
+        """Generate from every prompt, `batch_size` at a time; the results stand in the order of `prompts`.
+
+        A prompt given n times is sampled n times. A prompt that fails alone (too long, say) gives a Result with the
+        finish reason "error"; the others go on.
+        """
+        from codellm.generation import generate_batch
+
+        return generate_batch(self, prompts, params or SamplingParams())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        info: Any = getattr(self, "info", None)
+        return f"<{type(self).__name__} {info.architecture} {info.scheme} on {info.device}>" if info else super().__repr__()

@@ -1,0 +1,26 @@
+"""A quantization by name."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Scheme:
+    """What a quantization is, and how it is applied.
+
+    A `file` scheme writes an artifact of `format` from a source whose format is in `takes`; a `load` scheme is applied
+    by the backend while it loads. `bound` is the stated loss: the greatest rise in bits per byte over the source that
+    the quality gate lets pass, None where the scheme only has to stay finite (a change of precision).
+    """
+
+    name: str
+    bits: float
+    """Nominal bits per weight."""
+    applies: Literal["file", "load"]
+    format: str = ""
+    takes: frozenset[str] = frozenset()
+    bound: float | None = None
+    description: str = ""

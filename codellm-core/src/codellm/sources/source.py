@@ -1,0 +1,75 @@
+"""Where a model's weights come from: what a model string resolves to."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+@attrs.frozen
+class TensorInfo:
+    """Name, shape and stored type ("float32", "float16", "bfloat16") of a tensor."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Tensors(abc.ABC):
+    """The weights of a source, read one at a time: a 7B never stands in memory whole."""
+
+    @abc.abstractmethod
+    def infos(self) -> Iterable[TensorInfo]:
+        """Every tensor, without its data."""
+
+    @abc.abstractmethod
+    def read(self, name: str) -> npt.NDArray[np.generic]:
+        """The tensor's data: float32 or float16 as such, bfloat16 as uint16 bit patterns, in the tensor's shape.
+
+        Raises:
+            ModelFileError: the file is cut short or not as its header says.
+        """
+
+    def __iter__(self) -> Iterator[TensorInfo]:
+        return iter(self.infos())
+
+
+@attrs.frozen(kw_only=True)
+class ModelSource:
+    """A model resolved: format, files, configuration, revision, licence.
+
+    `path` is the directory (safetensors) or the file (gguf); None for dummy weights. `digest` identifies the content
+    (hex), so that artifacts are keyed by it.
+    """
+
+    name: str
+    """The model string without its scheme, as tables show it."""
+    format: str
+    digest: str
+    path: Path | None = None
+    files: tuple[Path, ...] = ()
+    config: Mapping[str, Any] = attrs.field(factory=dict)
+    """config.json; empty for gguf, whose header the backend reads."""
+    tokenizer: Path | None = None
+    """tokenizer.json; None for gguf, which holds its own."""
+    tokenizer_config: Mapping[str, Any] = attrs.field(factory=dict)
+    revision: str | None = None
+    licence: str | None = None
+    scheme: str | None = None
+    """The file scheme that the files are already in; None for original weights."""
+    dummy: bool = False
+    tensors: Tensors | None = attrs.field(default=None, repr=False)
+    """The weights of a safetensors or dummy source."""
+
+    @property
+    def dtype(self) -> str:
+        """The type most weights are stored in, from config.json ("dtype", once "torch_dtype")."""
+        return str(self.config.get("dtype") or self.config.get("torch_dtype") or "float32")

@@ -1,0 +1,114 @@
+"""Text to ids and back: the contract, and its implementation on a tokenizer.json."""
+
+from __future__ import annotations
+
+import abc
+import functools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codellm.errors import ModelFileError
+from codellm.fim import FimIds, find_fim
+
+if TYPE_CHECKING:
+    import tokenizers
+
+
+class Tokenizer(abc.ABC):
+    """The tokenizer of a loaded model.
+
+    `bos` goes before a prompt where `add_bos` says so; `eos` ends a sequence. Both are None where the model has none.
+    """
+
+    vocab_size: int
+    bos: int | None
+    eos: int | None
+    add_bos: bool
+
+    @abc.abstractmethod
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """Ids of `text`, with nothing added. Special strings in it stay text unless `special` is set."""
+
+    @abc.abstractmethod
+    def token_bytes(self, id: int) -> bytes:
+        """The bytes that `id` stands for; none for a special token, so that it never shows in text."""
+
+    @abc.abstractmethod
+    def special_id(self, token: str) -> int | None:
+        """The id of a special token by its string, None where the vocabulary has no such special token."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of `ids`; bytes that are no UTF-8 become U+FFFD."""
+        return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
+
+    def prompt_ids(self, text: str) -> list[int]:
+        """Ids of a prompt: BOS where the model wants it; an empty prompt is the end-of-text token, as in training."""
+        ids = self.encode(text)
+        if self.add_bos and self.bos is not None:
+            return [self.bos, *ids]
+        start = self.bos if self.bos is not None else self.eos
+        return ids if ids or start is None else [start]
+
+    @functools.cached_property
+    def fim(self) -> FimIds | None:
+        """The fill-in-the-middle tokens, None where the model has none."""
+        return find_fim(self.special_id)
+
+
+class HFTokenizer(Tokenizer):
+    """A byte-level tokenizer on the `tokenizers` library.
+
+    Raises:
+        ModelFileError: the file is missing, or is no tokenizer.json.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+        import tokenizers
+
+        try:
+            self._tokenizer: tokenizers.Tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception for every fault
+            raise ModelFileError(f"{path}: not a readable tokenizer.json ({error})") from error
+        self._plain: tokenizers.Tokenizer = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        self._plain.encode_special_tokens = True
+        self.vocab_size = self._tokenizer.get_vocab_size()
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special = {token.content: id for id, token in added.items() if token.special}
+        self._added = {id: token.content for id, token in added.items()}
+        self.bos = self._named(config, "bos")
+        self.eos = self._named(config, "eos")
+        self.add_bos = bool(config.get("add_bos_token", False))
+
+    def _named(self, config: Mapping[str, Any], role: str) -> int | None:
+        token = config.get(f"{role}_token")
+        content = token.get("content") if isinstance(token, Mapping) else token
+        return self._special.get(content) if isinstance(content, str) else None
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        tokenizer = self._tokenizer if special else self._plain
+        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def token_bytes(self, id: int) -> bytes:
+        if id in self._added:
+            content = self._added[id]
+            return b"" if content in self._special else content.encode()
+        token = self._tokenizer.id_to_token(id)
+        return b"" if token is None else bytes(byte_of()[char] for char in token)
+
+    def special_id(self, token: str) -> int | None:
+        return self._special.get(token)
+
+
+@functools.cache
+def byte_of() -> Mapping[str, int]:
+    """The byte that each character of a byte-level vocabulary stands for.
+
+    GPT-2's table (openai/gpt-2, encoder.py, bytes_to_unicode): printable Latin-1 bytes are themselves, the 68 others
+    are the characters from U+0100 on, in order.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    table = {chr(byte): byte for byte in printable}
+    table.update({chr(0x100 + place): byte for place, byte in enumerate(others)})
+    return table

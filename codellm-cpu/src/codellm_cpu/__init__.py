@@ -1,0 +1,1 @@
+"""CPU backends: llama.cpp, and the way from safetensors to GGUF."""
