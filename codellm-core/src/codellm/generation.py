@@ -1,0 +1,224 @@
+"""The one road from sequences to text: everything here is built on `codellm_generate`, which is `Model.run`.
+
+A stop string, an end-of-text token, a finish reason or a timing means the same on every backend because it is decided
+here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Sequence as Seq
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from codellm import plugins
+from codellm.errors import BackendError, CodellmError, ContextLengthError, InvalidValueError
+from codellm.model import Model
+from codellm.result import FinishReason, Result, Timing
+from codellm.sampling import SamplingParams
+from codellm.sequence import Sequence, Token
+from codellm.text import TextStream
+
+
+@attrs.frozen(eq=False)
+class Event:
+    """A step of one sequence: a piece of its text (may be empty), and its result once it has ended."""
+
+    sequence: Sequence
+    text: str
+    result: Result | None = None
+
+
+def new_sequence(model: Model, prompt: str | Seq[int], params: SamplingParams, index: int = 0) -> Sequence:
+    """A sequence for `prompt`: text is encoded by the model's tokenizer, token ids are taken as they are.
+
+    Raises:
+        InvalidValueError: the prompt is empty and the model has no token to begin with, or an id is no token.
+        ContextLengthError: the prompt leaves no room for output.
+    """
+    tokenizer = model.tokenizer
+    ids = tokenizer.prompt_ids(prompt) if isinstance(prompt, str) else list(prompt)
+    if not ids:
+        raise InvalidValueError("the prompt is empty and the model has no token to begin with; give it some text")
+    wrong = next((id for id in ids if not 0 <= id < tokenizer.vocab_size), None)
+    if wrong is not None:
+        raise InvalidValueError(f"prompt token {wrong} is not in the vocabulary of {tokenizer.vocab_size} tokens")
+    limit = model.info.context_length
+    if len(ids) >= limit:
+        raise ContextLengthError(
+            f"the prompt has {len(ids)} tokens and the context is {limit}, which leaves no room for output; "
+            "shorten the prompt or raise --context-length"
+        )
+    return Sequence(index=index, prompt_ids=ids, params=params)
+
+
+class _Tracker:
+    """What core knows of one running sequence."""
+
+    def __init__(self, model: Model, sequence: Sequence, start: float) -> None:
+        self.sequence = sequence
+        self._tokenizer = model.tokenizer
+        self._room = model.info.context_length - len(sequence.prompt_ids)
+        self._ends = {model.tokenizer.eos} | (fim.eot if (fim := model.tokenizer.fim) else set())
+        self._text = TextStream(sequence.params.stop)
+        self._start = start
+        self._times: list[float] = []
+
+    def take(self, token: Token, now: float) -> Event:
+        """Count `token` and tell what it did."""
+        sequence, params = self.sequence, self.sequence.params
+        sequence.token_ids.append(token.id)
+        self._times.append(now)
+        if token.id in self._ends and not params.ignore_eos:
+            return self.end("eos")
+        piece = self._text.push(self._tokenizer.token_bytes(token.id))
+        if self._text.stopped:
+            return self.end("stop", piece)
+        if len(sequence.token_ids) >= min(params.max_tokens, self._room):
+            return self.end("length", piece)
+        return Event(sequence, piece)
+
+    def end(self, reason: FinishReason, piece: str = "") -> Event:
+        """Finish the sequence."""
+        sequence = self.sequence
+        sequence.finished = True
+        piece += self._text.finish()
+        timing = Timing(self._start, tuple(self._times), time.perf_counter())
+        result = Result(self._text.text, tuple(sequence.token_ids), reason, timing, sequence.error)
+        plugins.hook().codellm_generated(sequence=sequence, result=result)
+        return Event(sequence, piece, result)
+
+
+def complete(
+    model: Model, sequences: Iterable[Sequence | None], *, start: float | None = None
+) -> Generator[Event, None, None]:
+    """Run `sequences`, which may be live as in `Model.run`, and tell of each step of each as it comes.
+
+    Closing or dropping the generator ends the run and frees the model. Requests start at `start` (seconds of
+    `time.perf_counter`), by default each when the backend takes it.
+
+    Raises:
+        ModelBusyError: another `run` or `score` is going on.
+        BackendError: the computation failed; what had finished was yielded before.
+    """
+    return _drive(model, sequences, {}, start)
+
+
+def _drive(
+    model: Model, sequences: Iterable[Sequence | None], running: dict[Sequence, _Tracker], start: float | None
+) -> Generator[Event, None, None]:
+    def given_out() -> Iterator[Sequence | None]:
+        for sequence in sequences:
+            if sequence is not None:
+                running[sequence] = _Tracker(model, sequence, time.perf_counter() if start is None else start)
+            yield sequence
+
+    name = model.info.backend
+    steps = plugins.hook().codellm_generate(model=model, sequences=given_out())
+    try:
+        for tokens in steps:
+            now = time.perf_counter()
+            for token in tokens:
+                tracker = running.get(token.sequence)
+                if tracker is None:  # the backend ran ahead of `finished`
+                    continue
+                event = tracker.take(token, now)
+                if event.result is not None:
+                    del running[token.sequence]
+                yield event
+            for tracker in [tracker for tracker in running.values() if tracker.sequence.error is not None]:
+                del running[tracker.sequence]
+                yield tracker.end("error")
+        for tracker in list(running.values()):
+            sequence = running.pop(tracker.sequence).sequence
+            sequence.error = sequence.error or BackendError(f"backend {name!r} ended its run before this sequence did")
+            yield tracker.end("error")
+    except CodellmError:
+        raise
+    except Exception as error:
+        raise BackendError(f"backend {name!r} failed while generating: {type(error).__name__}: {error}") from error
+    finally:
+        for sequence in running:
+            sequence.finished = True
+        if isinstance(steps, Generator):
+            steps.close()
+
+
+class Stream:
+    """The text of one request, piece by piece; `result` is there once it has ended.
+
+    Closing or dropping it frees the model; `result` is then what had come, with the finish reason "cancelled".
+    """
+
+    def __init__(self, model: Model, prompt: str | Seq[int], params: SamplingParams) -> None:
+        start = time.perf_counter()
+        self._running: dict[Sequence, _Tracker] = {}
+        self._events = _drive(model, [new_sequence(model, prompt, params)], self._running, start)
+        self.result: Result | None = None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        for event in self._events:
+            if event.result is not None:
+                self.result = event.result
+                if event.result.error is not None:
+                    raise _ours(event.result.error)
+            if event.text:
+                return event.text
+        raise StopIteration
+
+    def read(self) -> Result:
+        """Everything to the end."""
+        for _ in self:
+            pass
+        if self.result is None:
+            raise BackendError("the stream was closed before it began")
+        return self.result
+
+    def close(self) -> None:
+        """Cancel what still runs."""
+        self._events.close()
+        for tracker in self._running.values():
+            self.result = tracker.end("cancelled").result
+        self._running.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def generate_batch(model: Model, prompts: Seq[str | Seq[int]], params: SamplingParams) -> list[Result]:
+    """See `Model.generate_batch`."""
+    start = time.perf_counter()
+    results: dict[int, Result] = {}
+    places: dict[Sequence, int] = {}
+    samples: Counter[str | tuple[int, ...]] = Counter()
+    for place, prompt in enumerate(prompts):
+        key = prompt if isinstance(prompt, str) else tuple(prompt)
+        try:
+            places[new_sequence(model, prompt, params, index=samples[key])] = place
+        except CodellmError as error:
+            results[place] = Result("", (), "error", Timing(start, (), time.perf_counter()), error)
+        samples[key] += 1
+    for event in complete(model, list(places), start=start):
+        if event.result is not None:
+            results[places[event.sequence]] = event.result
+    return [results[place] for place in range(len(prompts))]
+
+
+def _ours(error: Exception) -> CodellmError:
+    if isinstance(error, CodellmError):
+        return error
+    wrapped = BackendError(f"the request failed: {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
