@@ -1,1 +1,77 @@
-"""Optimized inference of code language models, and honest evaluation of what each optimization costs."""
+"""Optimized inference of code language models, and honest evaluation of what each optimization costs.
+
+Everything a user or a plugin author needs is a name of this package; each is imported when first used, so that
+`import codellm` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from codellm._version import __version__
+
+if TYPE_CHECKING:
+    from codellm.backend import Availability, Backend
+    from codellm.errors import CodellmError
+    from codellm.hookspec import hookimpl
+    from codellm.loading import load
+    from codellm.model import Memory, Model, ModelInfo
+    from codellm.result import Result, Timing
+    from codellm.sampler import Sampler
+    from codellm.sampling import SamplingParams
+    from codellm.scheme import Scheme
+    from codellm.sequence import Sequence, Token
+    from codellm.sources import ModelSource
+    from codellm.spec import LoadSpec
+    from codellm.tokenizer import Tokenizer
+
+_HOMES = {
+    "Availability": "backend",
+    "Backend": "backend",
+    "CodellmError": "errors",
+    "LoadSpec": "spec",
+    "Memory": "model",
+    "Model": "model",
+    "ModelInfo": "model",
+    "ModelSource": "sources",
+    "Result": "result",
+    "Sampler": "sampler",
+    "SamplingParams": "sampling",
+    "Scheme": "scheme",
+    "Sequence": "sequence",
+    "Timing": "result",
+    "Token": "sequence",
+    "Tokenizer": "tokenizer",
+    "hookimpl": "hookspec",
+    "load": "loading",
+}
+
+__all__ = [
+    "Availability",
+    "Backend",
+    "CodellmError",
+    "LoadSpec",
+    "Memory",
+    "Model",
+    "ModelInfo",
+    "ModelSource",
+    "Result",
+    "Sampler",
+    "SamplingParams",
+    "Scheme",
+    "Sequence",
+    "Timing",
+    "Token",
+    "Tokenizer",
+    "__version__",
+    "hookimpl",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'codellm' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"codellm.{home}"), name)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from codellm.cache import content_digest
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -46,14 +48,12 @@ class Tensors(abc.ABC):
 class ModelSource:
     """A model resolved: format, files, configuration, revision, licence.
 
-    `path` is the directory (safetensors) or the file (gguf); None for dummy weights. `digest` identifies the content
-    (hex), so that artifacts are keyed by it.
+    `path` is the directory (safetensors) or the file (gguf); None for dummy weights.
     """
 
     name: str
     """The model string without its scheme, as tables show it."""
     format: str
-    digest: str
     path: Path | None = None
     files: tuple[Path, ...] = ()
     config: Mapping[str, Any] = attrs.field(factory=dict)
@@ -68,6 +68,12 @@ class ModelSource:
     dummy: bool = False
     tensors: Tensors | None = attrs.field(default=None, repr=False)
     """The weights of a safetensors or dummy source."""
+    _digest: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """Identifies the content (hex), so that artifacts are keyed by it; read off `files` where not given."""
+        return self._digest or content_digest(self.files)
 
     @property
     def dtype(self) -> str:

@@ -1,0 +1,3 @@
+"""The version, one number for all codellm packages."""
+
+__version__ = "0.1.0"

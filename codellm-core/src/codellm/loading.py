@@ -1,0 +1,87 @@
+"""From a model string to a loaded model: backend, source, artifact, load, in this order."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import attrs
+
+from codellm import artifacts, plugins
+from codellm.backend import Backend
+from codellm.errors import BackendError, CodellmError, UnknownNameError
+from codellm.model import Model
+from codellm.registry import registry
+from codellm.scheme import Scheme
+from codellm.sources import ModelSource, find
+from codellm.spec import LoadSpec
+
+
+def load(model: str, *, backend: str | None = None, scheme: str | None = None, **spec: Any) -> Model:
+    """Load a model: "codellm-demo", a directory, a .gguf file, a hub id, hub-id:SCHEME or "dummy:NAME".
+
+    `spec` are the other fields of `LoadSpec`. The model is a context manager.
+
+    Raises:
+        CodellmError: one of its kinds, with one line that says what is wrong and what to do.
+        TypeError: a field that `LoadSpec` does not have.
+    """
+    return open_spec(LoadSpec(model=model, backend=backend, scheme=scheme, **spec))
+
+
+def open_spec(spec: LoadSpec, progress: artifacts.Progress = artifacts.quiet) -> Model:
+    """Load what `spec` names; artifacts that have to be made report to `progress`.
+
+    Raises:
+        CodellmError: see `load`.
+    """
+    reference = find(spec.model, spec.revision)
+    spec = attrs.evolve(
+        spec,
+        backend=spec.backend or os.environ.get("CODELLM_BACKEND") or None,
+        scheme=spec.scheme or reference.scheme,
+    )
+    if spec.scheme is not None:
+        registry().scheme(spec.scheme)
+    backend = registry().choose(spec, reference.format)
+    scheme = _scheme(backend, spec.scheme, reference.format)
+    source = reference.fetch()
+    if scheme is not None and scheme.applies == "file" and source.scheme != scheme.name:
+        source = artifacts.ensure(source, scheme, threads=spec.threads, progress=progress)
+    name = scheme.name if scheme is not None else source.scheme
+    return _load(attrs.evolve(spec, backend=backend.name, scheme=name), source)
+
+
+def open_source(source: ModelSource, **fields: Any) -> Model:
+    """Load a source as it is, with the preferred backend of its format.
+
+    Raises:
+        CodellmError: see `load`.
+    """
+    spec = LoadSpec(model=source.name, scheme=source.scheme, **fields)
+    backend = registry().choose(attrs.evolve(spec, scheme=None), source.format)
+    return _load(attrs.evolve(spec, backend=backend.name), source)
+
+
+def _load(spec: LoadSpec, source: ModelSource) -> Model:
+    try:
+        model = plugins.hook().codellm_load(spec=spec, source=source)
+    except CodellmError:
+        raise
+    except Exception as error:
+        raise BackendError(f"backend {spec.backend!r} failed to load {source.name}: {plugins.describe(error)}") from error
+    if not isinstance(model, Model):
+        raise BackendError(f"backend {spec.backend!r} loaded a {type(model).__name__}, not a Model; report it to its author")
+    return model
+
+
+def _scheme(backend: Backend, name: str | None, format: str) -> Scheme | None:
+    """The scheme to apply, None for the source's own precision."""
+    if name is None and format not in backend.formats:
+        name = backend.default_scheme
+    if name is None:
+        return None
+    schemes = {scheme.name: scheme for scheme in backend.schemes()}
+    if name not in schemes:
+        raise UnknownNameError(f"scheme of backend {backend.name!r}", name, schemes)
+    return schemes[name]

@@ -1,0 +1,66 @@
+"""Bits per byte of a model on a text, and the gate that every file scheme passes before its artifact is kept."""
+
+from __future__ import annotations
+
+import math
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import attrs
+
+from codellm.errors import QualityError
+from codellm.scheme import Scheme
+from codellm.sources import ModelSource
+
+if TYPE_CHECKING:
+    from codellm.model import Model
+
+GATE_TOKENS = 512
+"""Enough that a broken tensor shows, few enough that a 7B on a laptop CPU takes seconds."""
+
+
+@attrs.frozen
+class GateFigures:
+    """What the gate measured: bits per byte of the artifact, of what it was made from, and the bound on the rise."""
+
+    bits_per_byte: float
+    reference: float | None
+    bound: float | None
+
+
+def bits_per_byte(model: Model, text: str, *, max_tokens: int = GATE_TOKENS) -> float:
+    """-log2 p(text) / UTF-8 bytes, over the first `max_tokens` tokens of `text`, the first of them given.
+
+    A figure for comparing two files of one model, not for a table: see codellm-eval for that.
+    """
+    tokenizer = model.tokenizer
+    ids = tokenizer.encode(text)[: min(max_tokens, model.info.context_length)]
+    size = sum(len(tokenizer.token_bytes(id)) for id in ids[1:])
+    [scores] = model.score([ids])
+    return -float(scores.sum(dtype="float64")) / math.log(2) / max(size, 1)
+
+
+def gate(candidate: ModelSource, scheme: Scheme, reference: float | None) -> GateFigures:
+    """Load `candidate` and compare it with `reference`, the bits per byte of what it was made from.
+
+    Raises:
+        QualityError: it computes NaN, or lost more than `scheme.bound`.
+    """
+    from codellm.loading import open_source
+
+    with open_source(candidate, context_length=GATE_TOKENS) as model:
+        measured = bits_per_byte(model, gate_text())
+    if not math.isfinite(measured):
+        raise QualityError(f"{candidate.name}: {scheme.name} computes {measured}; the weights are broken, nothing is kept")
+    if reference is not None and scheme.bound is not None and measured > reference + scheme.bound:
+        raise QualityError(
+            f"{candidate.name}: {scheme.name} rises from {reference:.3f} to {measured:.3f} bits per byte, more than its "
+            f"bound of {scheme.bound:g}; nothing is kept, choose a scheme with more bits"
+        )
+    return GateFigures(round(measured, 5), reference, scheme.bound)
+
+
+def gate_text() -> str:
+    """The text the gate reads: this package's own code, which is always there and is what the models are for."""
+    package = files("codellm")
+    return "".join(package.joinpath(name).read_text("utf-8") for name in ("text.py", "sampler.py"))

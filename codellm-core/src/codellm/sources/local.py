@@ -1,0 +1,126 @@
+"""Models on this machine: a directory of safetensors, or a GGUF file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from codellm.errors import ModelFileError
+from codellm.sources.reference import Reference
+from codellm.sources.safetensors import SafetensorsFiles
+from codellm.sources.source import ModelSource
+
+_GGUF_MAGIC = b"GGUF"
+
+
+def directory(path: Path, name: str | None = None) -> Reference:
+    """A directory with config.json, tokenizer.json and safetensors files.
+
+    Raises:
+        ModelFileError: it holds no config.json.
+    """
+    if not (path / "config.json").is_file():
+        gguf_files = sorted(file.name for file in path.glob("*.gguf"))
+        hint = f"; name the file itself: {path / gguf_files[0]}" if gguf_files else ""
+        raise ModelFileError(f"{path}: holds no config.json, so it is no model directory{hint}")
+    label = name or str(path)
+    return Reference(name=label, format="safetensors", scheme=None, fetch=lambda: read_directory(path, label))
+
+
+def read_directory(
+    path: Path, name: str, *, revision: str | None = None, licence: str | None = None
+) -> ModelSource:
+    """The source in a directory.
+
+    Raises:
+        ModelFileError: a file is missing or broken; the message names it.
+    """
+    config = read_json(path / "config.json")
+    tokenizer = path / "tokenizer.json"
+    if not tokenizer.is_file():
+        raise ModelFileError(f"{tokenizer}: missing; only models with a tokenizer.json can be read")
+    weights = _weights(path)
+    tokenizer_config = path / "tokenizer_config.json"
+    return ModelSource(
+        name=name,
+        format="safetensors",
+        path=path,
+        files=(path / "config.json", tokenizer, *weights),
+        config=config,
+        tokenizer=tokenizer,
+        tokenizer_config=read_json(tokenizer_config) if tokenizer_config.is_file() else {},
+        revision=revision,
+        licence=licence or read_licence(path / "README.md"),
+        tensors=SafetensorsFiles(weights),
+    )
+
+
+def gguf(path: Path) -> Reference:
+    """A GGUF file; only its magic is looked at here, the backend that loads it reads the header.
+
+    Raises:
+        ModelFileError: it is empty or no GGUF.
+    """
+    try:
+        with path.open("rb") as stream:
+            magic = stream.read(len(_GGUF_MAGIC))
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from error
+    if not magic:
+        raise ModelFileError(f"{path}: the file is empty")
+    if magic != _GGUF_MAGIC:
+        raise ModelFileError(f"{path}: not a GGUF file (it begins with {magic!r}); give a .gguf file or a directory")
+    source = ModelSource(name=str(path), format="gguf", path=path, files=(path,))
+    return Reference(name=str(path), format="gguf", scheme=None, fetch=lambda: source)
+
+
+def read_json(path: Path) -> Mapping[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        ModelFileError: it cannot be read, or is no JSON object.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ModelFileError(f"{path}: holds a JSON {type(value).__name__}, not an object")
+    return value
+
+
+def read_licence(card: Path) -> str | None:
+    """The `license:` of a model card's front matter (Hugging Face's model cards), None where it says nothing."""
+    try:
+        text = card.read_text("utf-8", "replace")
+    except OSError:
+        return None
+    front = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
+    found = re.search(r"^license:\s*(\S+)", front[1], re.MULTILINE) if front else None
+    return found[1] if found else None
+
+
+def _weights(path: Path) -> tuple[Path, ...]:
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        shards = read_json(index).get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+            raise ModelFileError(f"{index}: has no weight_map of file names")
+        names = sorted(set(shards.values()))
+        outside = next((name for name in names if Path(name).name != name), None)
+        if outside is not None:
+            raise ModelFileError(f"{index}: names {outside!r}, a file outside the directory")
+        found = tuple(path / name for name in names)
+    else:
+        found = tuple(sorted(path.glob("*.safetensors")))
+    missing = next((file for file in found if not file.is_file()), None)
+    if missing is not None:
+        raise ModelFileError(f"{missing}: missing, though {index.name} names it")
+    if not found:
+        raise ModelFileError(f"{path}: holds no .safetensors file (pickled weights are never loaded)")
+    return found

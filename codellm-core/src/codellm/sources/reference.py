@@ -1,0 +1,63 @@
+"""A model string understood, with nothing fetched yet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+import attrs
+
+from codellm.errors import ModelNotFoundError, UnknownNameError
+from codellm.sources.source import ModelSource
+
+BUNDLED = ("codellm-demo",)
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
+
+
+@attrs.frozen(kw_only=True)
+class Reference:
+    """Where a model string points: its format is known before anything is fetched, so that a backend can be chosen."""
+
+    name: str
+    format: str
+    scheme: str | None
+    """The scheme that the string names, as in `hub-id:q4_k_m`."""
+    fetch: Callable[[], ModelSource]
+
+
+def find(model: str, revision: str | None = None) -> Reference:
+    """Understand a model string.
+
+    Raises:
+        UnknownNameError: a bare name that is neither bundled nor a dummy.
+        ModelNotFoundError: a path where nothing is.
+        ModelFileError: a directory that holds no model.
+        DownloadError: a hub id whose files cannot be listed.
+    """
+    if model in BUNDLED:
+        from codellm.sources.local import directory
+
+        return directory(Path(str(files("codellm") / "data" / model)), name=model)
+    if model.startswith("dummy:"):
+        from codellm.sources.dummy import dummy
+
+        return dummy(model)
+    path = Path(model).expanduser()
+    if path.exists():
+        from codellm.sources.local import directory, gguf
+
+        return directory(path) if path.is_dir() else gguf(path)
+    if HUB_ID.fullmatch(model) and not model.endswith((".gguf", ".safetensors")):
+        from codellm.sources.hub import hub
+
+        return hub(model, revision)
+    if "/" in model or path.suffix:
+        raise ModelNotFoundError(f"{model}: no such file or directory")
+    from codellm.sources.dummy import DUMMIES
+
+    raise UnknownNameError(
+        "model", model, (*BUNDLED, *(f"dummy:{name}" for name in DUMMIES)),
+        "Or give a directory, a .gguf file, or a hub id (organisation/name).",
+    )
