@@ -165,7 +165,7 @@ def _make(
         )
         if not source.dummy:
             progress(f"checking {scheme.name}", 0, 1)
-            reference = _bits_per_byte(base)
+            reference = _reference(base) if scheme.bound is not None else None
             manifest["quality"] = attrs.asdict(quality.gate(candidate, scheme, reference))
             progress(f"checking {scheme.name}", 1, 1)
         _write_manifest(directory, manifest)
@@ -175,13 +175,13 @@ def _make(
     return kept
 
 
-def _bits_per_byte(base: ModelSource) -> float | None:
-    """The gate's figure for an artifact that was made before; None for original weights."""
-    if base.path is None or base.scheme is None:
-        return None
-    kept = _read(base.path.parent)
+def _reference(base: ModelSource) -> float:
+    """Bits per byte of what a scheme is made from: the gate's own figure where it is an artifact, else measured."""
+    from codellm import quality
+
+    kept = _read(base.path.parent) if base.path is not None else None
     figures = kept.manifest.get("quality") if kept else None
-    return float(figures["bits_per_byte"]) if figures else None
+    return float(figures["bits_per_byte"]) if figures else quality.measure(base)
 
 
 def _lossless(source: ModelSource, scheme: Scheme) -> Scheme:

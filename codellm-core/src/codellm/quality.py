@@ -46,10 +46,7 @@ def gate(candidate: ModelSource, scheme: Scheme, reference: float | None) -> Gat
     Raises:
         QualityError: it computes NaN, or lost more than `scheme.bound`.
     """
-    from codellm.loading import open_source
-
-    with open_source(candidate, context_length=GATE_TOKENS) as model:
-        measured = bits_per_byte(model, gate_text())
+    measured = measure(candidate)
     if not math.isfinite(measured):
         raise QualityError(f"{candidate.name}: {scheme.name} computes {measured}; the weights are broken, nothing is kept")
     if reference is not None and scheme.bound is not None and measured > reference + scheme.bound:
@@ -58,6 +55,14 @@ def gate(candidate: ModelSource, scheme: Scheme, reference: float | None) -> Gat
             f"bound of {scheme.bound:g}; nothing is kept, choose a scheme with more bits"
         )
     return GateFigures(round(measured, 5), reference, scheme.bound)
+
+
+def measure(source: ModelSource) -> float:
+    """Bits per byte of `source` on the gate's text, loaded as it is."""
+    from codellm.loading import open_source
+
+    with open_source(source, context_length=GATE_TOKENS) as model:
+        return bits_per_byte(model, gate_text())
 
 
 def gate_text() -> str:

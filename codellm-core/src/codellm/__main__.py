@@ -1,0 +1,7 @@
+"""`python -m codellm`."""
+
+import sys
+
+from codellm.cli import main
+
+sys.exit(main())

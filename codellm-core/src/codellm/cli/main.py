@@ -1,0 +1,130 @@
+"""The root command. It lists commands without importing them, and nothing heavy is imported before one runs."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from codellm._version import __version__
+from codellm.errors import CodellmError
+
+COMMANDS = {
+    "generate": ("codellm.cli.generate:generate", "Continue a prompt, token by token."),
+    "infill": ("codellm.cli.infill:infill", "Fill a place in the middle of a file."),
+    "backends": ("codellm.cli.backends:backends", "List what can run models here."),
+    "models": ("codellm.cli.models:models", "List bundled models and kept artifacts; remove them."),
+    "plugins": ("codellm.cli.plugins:plugins", "List installed plugins, and what is wrong with them."),
+    "quantize": ("codellm.cli.quantize:quantize", "Write a model in a scheme of fewer bits."),
+    "convert": ("codellm.cli.quantize:convert", "Write a model in another format, without loss."),
+}
+"""Core's own commands: where each lives, and its line in the help."""
+
+GROUP = "codellm.commands"
+
+
+class Root(click.Group):
+    """Commands of core and of the entry-point group `codellm.commands`, loaded when invoked."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS, *sorted({entry.name for entry in _entries()} - set(COMMANDS))]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in COMMANDS:
+            module, _, attribute = COMMANDS[name][0].partition(":")
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+            return command
+        entries = [entry for entry in _entries() if entry.name == name]
+        if len(entries) > 1:
+            raise CodellmError(f"command {name!r} is claimed by {_owners(entries)}; uninstall all but one of them")
+        return _load(entries[0]) if entries else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        import difflib
+
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1, cutoff=0.5)
+            ctx.fail(f"no such command {args[0]!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, line) for name, (_, line) in COMMANDS.items()]
+        for entry in sorted(_entries(), key=lambda entry: entry.name):
+            if entry.name not in COMMANDS:
+                rows.append((entry.name, f"Of the package {entry.dist.name if entry.dist else '?'}."))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _entries() -> tuple[importlib.metadata.EntryPoint, ...]:
+    return tuple(importlib.metadata.entry_points(group=GROUP))
+
+
+def _owners(entries: list[importlib.metadata.EntryPoint]) -> str:
+    return ", ".join(sorted(entry.dist.name if entry.dist else "?" for entry in entries))
+
+
+def _load(entry: importlib.metadata.EntryPoint) -> click.Command:
+    try:
+        command = entry.load()
+    except Exception as error:
+        raise CodellmError(
+            f"command {entry.name!r} of {_owners([entry])} cannot be imported ({type(error).__name__}: {error}); "
+            "repair or uninstall that package"
+        ) from error
+    if not isinstance(command, click.Command):
+        raise CodellmError(f"command {entry.name!r} of {_owners([entry])} is no click command; report it to its author")
+    return command
+
+
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="codellm")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def root(ctx: click.Context, debug: bool) -> None:
+    """Run code language models fast on this machine, and see what each speed-up costs in quality."""
+    ctx.obj = {"debug": debug}
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 1 for an error we name, 2 for usage, 130 on Ctrl-C."""
+    arguments = sys.argv[1:] if args is None else args
+    debug = "--debug" in arguments[:1] or bool(os.environ.get("CODELLM_DEBUG"))
+    try:
+        value: Any = root.main(args=arguments, prog_name="codellm", standalone_mode=False)
+        sys.stdout.flush()
+        return value if isinstance(value, int) else 0
+    except click.exceptions.Abort:
+        return _interrupted()
+    except KeyboardInterrupt:
+        return _interrupted()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        # the reader went away, as `head` does: nothing is wrong, and nothing more can be written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except CodellmError as error:
+        if debug:
+            traceback.print_exc()
+        click.echo(f"codellm: {' '.join(str(error).split())}", err=True)
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        kind = type(error).__name__
+        click.echo(f"codellm: internal error, please report it with the output of --debug: {kind}: {error}", err=True)
+        return 1
+
+
+def _interrupted() -> int:
+    click.echo("interrupted", err=True)
+    return 130

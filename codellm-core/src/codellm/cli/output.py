@@ -1,0 +1,99 @@
+"""Results on stdout, progress and notes on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from codellm.artifacts import Progress
+
+FORMATS = ("table", "csv", "json", "jsonl")
+
+format_option = click.option(
+    "--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print the result."
+)
+
+
+def note(text: str) -> None:
+    """A remark for the person at the terminal."""
+    click.echo(click.style(text, dim=True), err=True)
+
+
+def show(rows: Sequence[Mapping[str, Any]], format_: str) -> None:
+    """Print `rows`, which share their keys, in a format of `FORMATS`."""
+    if format_ == "json":
+        click.echo(json.dumps(list(rows), indent=2))
+    elif format_ == "jsonl":
+        for row in rows:
+            click.echo(json.dumps(row))
+    elif format_ == "csv":
+        text = io.StringIO()
+        if rows:
+            writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        click.echo(text.getvalue(), nl=False)
+    else:
+        _table(rows)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> None:
+    import rich.box
+    import rich.console
+    import rich.table
+
+    if not rows:
+        return
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for key in rows[0]:
+        numbers = all(isinstance(row[key], int | float) for row in rows)
+        table.add_column(key.replace("_", " "), justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    rich.console.Console(highlight=False, markup=False).print(table)
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Progress]:
+    """A progress bar on stderr for what is being made; silent where stderr is no terminal, but for one line each."""
+    import rich.console
+    import rich.progress
+
+    console = rich.console.Console(stderr=True)
+    bar = rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.TaskProgressColumn(),
+        rich.progress.TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    tasks: dict[str, rich.progress.TaskID] = {}
+
+    def update(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+            if not console.is_terminal:
+                note(what)
+        bar.update(tasks[what], completed=done, total=total)
+
+    with bar:
+        yield update
+
+
+def size(count: int) -> str:
+    """Bytes as people read them, in powers of ten."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
