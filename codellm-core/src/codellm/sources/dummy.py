@@ -1,0 +1,156 @@
+"""Seeded random weights of known architectures: real sizes for speed work, with nothing to download.
+
+What is random: every weight and bias is drawn independently from a normal distribution (65,536 equally likely values at
+its quantiles, rounded to the stored type) with the published `initializer_range`; norms are 1 and 0. A model of them
+computes at the cost of the real one and says nothing of use.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from codellm.errors import InvalidValueError, ModelFileError, UnknownNameError
+from codellm.sources.source import TensorInfo, Tensors
+from codellm.sources.starcoder2 import starcoder2_shapes
+
+BASE: dict[str, Any] = {
+    "architectures": ["Starcoder2ForCausalLM"],
+    "model_type": "starcoder2",
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "hidden_act": "gelu_pytorch_tanh",
+    "max_position_embeddings": 16384,
+    "norm_epsilon": 1e-5,
+    "sliding_window": 4096,
+    "use_bias": True,
+    "vocab_size": 49152,
+    "tie_word_embeddings": True,
+    "dtype": "bfloat16",
+}
+
+SIZES: dict[str, dict[str, Any]] = {
+    "starcoder2-3b": {
+        "hidden_size": 3072,
+        "intermediate_size": 12288,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 24,
+        "num_key_value_heads": 2,
+        "rope_theta": 999999.4420358813,
+        "initializer_range": 0.018042,
+    },
+    "starcoder2-7b": {
+        "hidden_size": 4608,
+        "intermediate_size": 18432,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 36,
+        "num_key_value_heads": 4,
+        "rope_theta": 1000000,
+        "initializer_range": 0.018042,
+    },
+    "starcoder2-15b": {
+        "hidden_size": 6144,
+        "intermediate_size": 24576,
+        "num_hidden_layers": 40,
+        "num_attention_heads": 48,
+        "num_key_value_heads": 4,
+        "rope_theta": 100000,
+        "initializer_range": 0.01275,
+        "tie_word_embeddings": False,
+    },
+    "tiny": {
+        "hidden_size": 256,  # K-quants need rows that are multiples of 256
+        "intermediate_size": 1024,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 1024,
+        "rope_theta": 10000,
+        "initializer_range": 0.018042,
+    },
+}
+
+SLAB = 1 << 18
+"""Values drawn at once: their random numbers and the table stay in the processor's cache."""
+
+
+def dummy_config(name: str) -> dict[str, Any]:
+    """The config.json of `starcoder2-3b`, `-7b`, `-15b` (as published) or of `tiny` (ours).
+
+    Source: config.json of bigcode/starcoder2-3b, -7b and -15b on the hub, as NVIDIA/TensorRT-LLM repeats them in
+    tests/unittest/_torch/modeling/test_modeling_starcoder2.py. 3b and 7b share the embedding with the output
+    (bigcode-project/starcoder2, issue 18), 15b has an output of its own.
+
+    Raises:
+        UnknownNameError: no such architecture.
+    """
+    if name not in SIZES:
+        raise UnknownNameError("dummy model", name, SIZES)
+    return BASE | SIZES[name]
+
+
+class DummyTensors(Tensors):
+    """The weights of a StarCoder2 configuration, drawn as they are read.
+
+    A tensor depends on `seed`, its name and its shape alone: any order and any subset gives the same values. Memory is
+    that of the tensor read. About 0.4 billion values a second on one core.
+
+    Raises:
+        InvalidValueError: `dtype` is not float32, float16 or bfloat16.
+    """
+
+    def __init__(self, config: Mapping[str, Any], dtype: str | None = None, seed: int = 0) -> None:
+        self.dtype = dtype or str(config.get("dtype", "bfloat16"))
+        if self.dtype not in ("float32", "float16", "bfloat16"):
+            raise InvalidValueError(f"dummy weights: dtype {self.dtype!r}; known: float32, float16, bfloat16")
+        self._shapes = starcoder2_shapes(config)
+        self._deviation = float(config.get("initializer_range", 0.02))
+        self._seed = seed
+
+    def infos(self) -> tuple[TensorInfo, ...]:
+        return tuple(TensorInfo(name, shape, self.dtype) for name, shape in self._shapes.items())
+
+    def read(self, name: str) -> npt.NDArray[np.generic]:
+        """The tensor, drawn anew at each call: float32, float16, or bfloat16 as uint16 bit patterns.
+
+        Raises:
+            ModelFileError: the architecture has no such tensor.
+        """
+        if name not in self._shapes:
+            raise ModelFileError(f"dummy weights: no tensor {name!r}")
+        shape = self._shapes[name]
+        if "norm" in name:
+            value = 1.0 if name.endswith(".weight") else 0.0
+            return stored(np.full(shape, value, np.float32), self.dtype)
+        table = quantiles(self._deviation, self.dtype)
+        digest = hashlib.sha256(f"{self._seed}:{name}".encode()).digest()
+        random = np.random.Generator(np.random.SFC64(int.from_bytes(digest, "little")))
+        result = np.empty(shape, table.dtype)
+        flat = result.reshape(-1)
+        for begin in range(0, flat.size, SLAB):
+            part = flat[begin : begin + SLAB]
+            draws = random.integers(0, 1 << 64, -(-part.size // 4), np.uint64).view(np.uint16)
+            np.take(table, draws[: part.size], out=part, mode="clip")  # "clip" writes straight into `out`
+        return result
+
+
+@functools.lru_cache(maxsize=4)
+def quantiles(deviation: float, dtype: str) -> npt.NDArray[np.generic]:
+    """The normal distribution as 65,536 equally likely values, so that 16 random bits draw one: [65536]."""
+    normal = statistics.NormalDist(0.0, deviation)
+    values = [normal.inv_cdf((place + 0.5) / 65536) for place in range(65536)]
+    return stored(np.array(values, np.float32), dtype)
+
+
+def stored(values: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[np.generic]:
+    """Finite float32 values in the stored type, rounded to nearest; bfloat16 is float32's upper half."""
+    if dtype == "bfloat16":
+        bits = values.view(np.uint32)
+        return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+    return values.astype(np.float16 if dtype == "float16" else np.float32)

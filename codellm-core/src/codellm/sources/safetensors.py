@@ -1,0 +1,208 @@
+"""Weights in safetensors files, read tensor by tensor without copying.
+
+The safetensors package gives numpy no bfloat16 (it needs ml_dtypes or torch for it), and most checkpoints are bfloat16;
+so this reads the format itself, which is small: 8 bytes of little-endian header length N, N bytes of a JSON object, then
+the data. Source: the format section of the README of huggingface/safetensors, whose limits are kept: a header of at most
+100 MB, no duplicate keys, no holes and no overlaps in the data.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from codellm.errors import ModelFileError, ModelNotFoundError
+from codellm.sources.source import TensorInfo, Tensors
+
+MAX_HEADER = 100_000_000
+MAX_RANK = 16
+"""More dimensions than any weight has, fewer than numpy refuses."""
+
+TYPES: dict[str, tuple[str, str]] = {  # safetensors' name: (ours, numpy's)
+    "F64": ("float64", "<f8"),
+    "F32": ("float32", "<f4"),
+    "F16": ("float16", "<f2"),
+    "BF16": ("bfloat16", "<u2"),  # numpy has no bfloat16: the bit patterns
+    "I64": ("int64", "<i8"),
+    "I32": ("int32", "<i4"),
+    "I16": ("int16", "<i2"),
+    "I8": ("int8", "i1"),
+    "U64": ("uint64", "<u8"),
+    "U32": ("uint32", "<u4"),
+    "U16": ("uint16", "<u2"),
+    "U8": ("uint8", "u1"),
+    "BOOL": ("bool", "?"),
+}
+
+
+@attrs.frozen
+class Entry:
+    """A tensor of one file: where its bytes lie, from the file's beginning."""
+
+    info: TensorInfo
+    file: int
+    """Place in the list of files."""
+    kind: np.dtype[Any]
+    begin: int
+    end: int
+
+
+class SafetensorsFiles(Tensors):
+    """The tensors of one or several safetensors files (a sharded checkpoint).
+
+    Headers are read and checked at once, data only in `read`. The files stay mapped while this object or an array from
+    `read` lives.
+
+    Raises:
+        ModelNotFoundError: a file is missing.
+        ModelFileError: a file is cut short, or not as the format says; a tensor stands in two files.
+    """
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        self._files = tuple(files)
+        self._maps: dict[int, mmap.mmap] = {}
+        self._entries: dict[str, Entry] = {}
+        self._last: Entry | None = None
+        for place, path in enumerate(self._files):
+            for entry in read_header(path, place):
+                name = entry.info.name
+                if name in self._entries:
+                    first = self._files[self._entries[name].file]
+                    raise ModelFileError(f"{path}: tensor {name!r} also stands in {first}")
+                self._entries[name] = entry
+
+    def infos(self) -> tuple[TensorInfo, ...]:
+        return tuple(entry.info for entry in self._entries.values())
+
+    def read(self, name: str) -> npt.NDArray[np.generic]:
+        """A read-only view on the mapped file, in the tensor's shape; bfloat16 as uint16 bit patterns.
+
+        Reading the next tensor lets the system take back the pages of the last one (an array still held is read from
+        the file again), so that walking through a 7B does not grow to its 14 GB.
+
+        Raises:
+            ModelFileError: there is no such tensor.
+        """
+        entry = self._entries.get(name)
+        if entry is None:
+            raise ModelFileError(f"{', '.join(map(str, self._files))}: no tensor {name!r}")
+        self._release()
+        self._last = entry
+        if entry.begin == entry.end:
+            return np.zeros(entry.info.shape, entry.kind)
+        data = np.frombuffer(self._map(entry.file), np.uint8, entry.end - entry.begin, entry.begin)
+        return data.view(entry.kind).reshape(entry.info.shape)
+
+    def _map(self, file: int) -> mmap.mmap:
+        if file not in self._maps:
+            try:
+                with self._files[file].open("rb") as stream:
+                    self._maps[file] = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            except (OSError, ValueError) as error:
+                raise ModelFileError(f"{self._files[file]}: cannot be mapped ({error})") from error
+        return self._maps[file]
+
+    def _release(self) -> None:
+        if self._last is None or self._last.begin == self._last.end or not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        begin = self._last.begin // mmap.PAGESIZE * mmap.PAGESIZE
+        self._map(self._last.file).madvise(mmap.MADV_DONTNEED, begin, self._last.end - begin)
+
+
+def read_header(path: Path, file: int = 0) -> Iterator[Entry]:
+    """The tensors that a file's header names, each checked against the file's size.
+
+    Raises:
+        ModelNotFoundError: the file is missing.
+        ModelFileError: the file is cut short, or not as the format says.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            head = stream.read(8)
+            length = int.from_bytes(head, "little")
+            if len(head) < 8 or length > size - 8:
+                raise ModelFileError(f"{path}: cut short ({size} bytes), or no safetensors file; fetch it again")
+            if length > MAX_HEADER:
+                raise ModelFileError(f"{path}: header of {length} bytes, more than {MAX_HEADER}")
+            text = stream.read(length)
+    except FileNotFoundError as error:
+        raise ModelNotFoundError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        header = json.loads(text, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path}: header is not valid JSON ({error})") from error
+    if not isinstance(header, dict):
+        raise ModelFileError(f"{path}: header is not a JSON object")
+    header.pop("__metadata__", None)
+    entries = [parse_entry(path, file, name, fields, 8 + length, size) for name, fields in header.items()]
+    check_cover(path, entries, 8 + length, size)
+    yield from entries
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object as a dict, refused where a key stands twice: readers would disagree on which one counts."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"key {twice!r} stands twice")
+    return result
+
+
+def parse_entry(path: Path, file: int, name: str, fields: Any, start: int, size: int) -> Entry:
+    """One tensor of the header; `start` is where the data begins, `size` the file's, both in bytes.
+
+    Raises:
+        ModelFileError: a field is missing, of a wrong type, or does not fit the file or the other fields.
+    """
+    fault = f"{path}: tensor {name!r}"
+    try:
+        kind, shape, (begin, end) = fields["dtype"], fields["shape"], fields["data_offsets"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{fault}: needs dtype, shape and two data_offsets") from error
+    if not isinstance(kind, str) or kind not in TYPES:
+        raise ModelFileError(f"{fault}: type {kind!r} is not known; known: {', '.join(TYPES)}")
+    if not isinstance(shape, list) or not all(natural(extent) for extent in shape) or len(shape) > MAX_RANK:
+        raise ModelFileError(f"{fault}: shape {shape!r} is no list of sizes")
+    if not natural(begin) or not natural(end) or begin > end:
+        raise ModelFileError(f"{fault}: data_offsets {[begin, end]!r} are no range")
+    if start + end > size:
+        raise ModelFileError(
+            f"{fault}: ends at byte {start + end}, but the file has {size}; it is cut short, fetch it again"
+        )
+    ours, theirs = TYPES[kind]
+    if math.prod(shape) * np.dtype(theirs).itemsize != end - begin:
+        raise ModelFileError(f"{fault}: {end - begin} bytes do not make {kind} of shape {shape}")
+    return Entry(TensorInfo(name, tuple(shape), ours), file, np.dtype(theirs), start + begin, start + end)
+
+
+def natural(value: Any) -> bool:
+    """Whether a JSON value is a whole number, 0 or more (JSON's true is a bool, which Python counts as 1)."""
+    return type(value) is int and value >= 0
+
+
+def check_cover(path: Path, entries: list[Entry], start: int, size: int) -> None:
+    """Refuse holes, overlaps and bytes that no tensor owns, as the format does.
+
+    Raises:
+        ModelFileError: the tensors do not fill the data exactly once.
+    """
+    place = start
+    for entry in sorted(entries, key=lambda entry: (entry.begin, entry.end)):
+        if entry.begin != place:
+            what = "overlaps another" if entry.begin < place else "leaves a hole before it"
+            raise ModelFileError(f"{path}: tensor {entry.info.name!r} {what} in the data")
+        place = entry.end
+    if place != size:
+        raise ModelFileError(f"{path}: {size - place} bytes after the last tensor")

@@ -1,0 +1,39 @@
+"""The tensors of a StarCoder2 checkpoint: names and shapes as transformers writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def starcoder2_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Every tensor's name → shape, in the order of the forward pass; H hidden size, F feed-forward, V vocabulary.
+
+    `config` is a config.json whose sizes are positive integers. Linear weights are [out, in]. The norms have a bias
+    always, the projections where `use_bias` is set; a tied model has no `lm_head.weight`, its output being the
+    embedding. Source: transformers, models/starcoder2/modeling_starcoder2.py.
+    """
+    hidden, inner, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
+    head = hidden // config["num_attention_heads"]
+    keys = head * config["num_key_value_heads"]
+    projections = {  # name: (out, in)
+        "self_attn.q_proj": (hidden, hidden),
+        "self_attn.k_proj": (keys, hidden),
+        "self_attn.v_proj": (keys, hidden),
+        "self_attn.o_proj": (hidden, hidden),
+        "mlp.c_fc": (inner, hidden),
+        "mlp.c_proj": (hidden, inner),
+    }
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocabulary, hidden)}
+    for layer in range(config["num_hidden_layers"]):
+        prefix = f"model.layers.{layer}."
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            shapes[f"{prefix}{norm}.weight"] = shapes[f"{prefix}{norm}.bias"] = (hidden,)
+        for name, shape in projections.items():
+            shapes[f"{prefix}{name}.weight"] = shape
+            if config.get("use_bias", True):
+                shapes[f"{prefix}{name}.bias"] = shape[:1]
+    shapes["model.norm.weight"] = shapes["model.norm.bias"] = (hidden,)
+    if not config.get("tie_word_embeddings", True):
+        shapes["lm_head.weight"] = (vocabulary, hidden)
+    return shapes
