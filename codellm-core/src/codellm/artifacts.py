@@ -161,7 +161,12 @@ def _make(
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         candidate = attrs.evolve(
-            source, format=artifact.format, path=artifact.path, files=(artifact.path,), scheme=scheme.name, tensors=None
+            source,
+            format=artifact.format,
+            path=artifact.path,
+            files=(artifact.path,),
+            scheme=scheme.name,
+            tensors=None,
         )
         if not source.dummy:
             progress(f"checking {scheme.name}", 0, 1)

@@ -41,7 +41,11 @@ class FimTemplate:
 TEMPLATES = (
     # bigcode/starcoder2-7b, special_tokens_map.json
     FimTemplate(
-        family="StarCoder2", prefix="<fim_prefix>", suffix="<fim_suffix>", middle="<fim_middle>", eot=("<file_sep>",)
+        family="StarCoder2",
+        prefix="<fim_prefix>",
+        suffix="<fim_suffix>",
+        middle="<fim_middle>",
+        eot=("<file_sep>",),
     ),
     # codellama/CodeLlama-7b-hf, tokenizer_config.json (its strings begin with U+2581)
     FimTemplate(family="CodeLlama", prefix="▁<PRE>", suffix="▁<SUF>", middle="▁<MID>", eot=("▁<EOT>",)),
@@ -54,9 +58,7 @@ TEMPLATES = (
         eot=("<|file_sep|>", "<|repo_name|>"),
     ),
     # deepseek-ai/deepseek-coder-6.7b-base, tokenizer.json (the bars are U+FF5C, the underline U+2581)
-    FimTemplate(
-        family="DeepSeek-Coder", prefix="<｜fim▁begin｜>", suffix="<｜fim▁hole｜>", middle="<｜fim▁end｜>"
-    ),
+    FimTemplate(family="DeepSeek-Coder", prefix="<｜fim▁begin｜>", suffix="<｜fim▁hole｜>", middle="<｜fim▁end｜>"),
     # google/codegemma-2b, special_tokens_map.json: the same strings as Qwen2.5-Coder, <|file_separator|> at the end
     FimTemplate(
         family="CodeGemma",
@@ -75,6 +77,9 @@ def find_fim(special_id: Callable[[str], int | None]) -> FimIds | None:
         if prefix is not None and suffix is not None and middle is not None:
             ends = (special_id(text) for other in TEMPLATES if other.prefix == template.prefix for text in other.eot)
             return FimIds(
-                prefix=prefix, suffix=suffix, middle=middle, eot=frozenset(end for end in ends if end is not None)
+                prefix=prefix,
+                suffix=suffix,
+                middle=middle,
+                eot=frozenset(end for end in ends if end is not None),
             )
     return None

@@ -121,31 +121,38 @@ def _drive(
     steps = plugins.hook().codellm_generate(model=model, sequences=given_out())
     try:
         for tokens in steps:
-            now = time.perf_counter()
-            for token in tokens:
-                tracker = running.get(token.sequence)
-                if tracker is None:  # the backend ran ahead of `finished`
-                    continue
-                event = tracker.take(token, now)
-                if event.result is not None:
-                    del running[token.sequence]
-                yield event
-            for tracker in [tracker for tracker in running.values() if tracker.sequence.error is not None]:
-                del running[tracker.sequence]
-                yield tracker.end("error")
-        for tracker in list(running.values()):
-            sequence = running.pop(tracker.sequence).sequence
+            yield from _advance(tokens, running)
+            yield from _failed(running)
+        for sequence in running:
             sequence.error = sequence.error or BackendError(f"backend {name!r} ended its run before this sequence did")
-            yield tracker.end("error")
+        yield from _failed(running)
     except CodellmError:
         raise
     except Exception as error:
-        raise BackendError(f"backend {name!r} failed while generating: {type(error).__name__}: {error}") from error
+        raise BackendError(f"backend {name!r} failed while generating: {plugins.describe(error)}") from error
     finally:
         for sequence in running:
             sequence.finished = True
         if isinstance(steps, Generator):
             steps.close()
+
+
+def _advance(tokens: list[Token], running: dict[Sequence, _Tracker]) -> Iterator[Event]:
+    """Count a step's tokens; those of sequences that have finished are the backend's running ahead."""
+    now = time.perf_counter()
+    for token in tokens:
+        tracker = running.get(token.sequence)
+        if tracker is not None:
+            event = tracker.take(token, now)
+            if event.result is not None:
+                del running[token.sequence]
+            yield event
+
+
+def _failed(running: dict[Sequence, _Tracker]) -> Iterator[Event]:
+    """End the sequences that the backend has given up."""
+    for sequence in [sequence for sequence in running if sequence.error is not None]:
+        yield running.pop(sequence).end("error")
 
 
 class Stream:

@@ -69,9 +69,13 @@ def _load(spec: LoadSpec, source: ModelSource) -> Model:
     except CodellmError:
         raise
     except Exception as error:
-        raise BackendError(f"backend {spec.backend!r} failed to load {source.name}: {plugins.describe(error)}") from error
+        raise BackendError(
+            f"backend {spec.backend!r} failed to load {source.name}: {plugins.describe(error)}"
+        ) from error
     if not isinstance(model, Model):
-        raise BackendError(f"backend {spec.backend!r} loaded a {type(model).__name__}, not a Model; report it to its author")
+        raise BackendError(
+            f"backend {spec.backend!r} loaded a {type(model).__name__}, not a Model; report it to its author"
+        )
     return model
 
 

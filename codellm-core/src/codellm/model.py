@@ -108,7 +108,7 @@ class Model(abc.ABC):
         """Hold the model for one `run` or `score`; leaving the block, also by a dropped generator, frees it."""
         if not self._claimed.acquire(blocking=False):
             raise ModelBusyError(
-                f"{self.info.backend} is already generating or scoring with this model; finish or close that stream first"
+                f"{self.info.backend} already generates or scores with this model; finish or close that stream first"
             )
         try:
             yield
@@ -153,4 +153,8 @@ class Model(abc.ABC):
 
     def __repr__(self) -> str:
         info: Any = getattr(self, "info", None)
-        return f"<{type(self).__name__} {info.architecture} {info.scheme} on {info.device}>" if info else super().__repr__()
+        return (
+            f"<{type(self).__name__} {info.architecture} {info.scheme} on {info.device}>"
+            if info
+            else super().__repr__()
+        )

@@ -48,7 +48,9 @@ def gate(candidate: ModelSource, scheme: Scheme, reference: float | None) -> Gat
     """
     measured = measure(candidate)
     if not math.isfinite(measured):
-        raise QualityError(f"{candidate.name}: {scheme.name} computes {measured}; the weights are broken, nothing is kept")
+        raise QualityError(
+            f"{candidate.name}: {scheme.name} computes {measured}; the weights are broken, nothing is kept"
+        )
     if reference is not None and scheme.bound is not None and measured > reference + scheme.bound:
         raise QualityError(
             f"{candidate.name}: {scheme.name} rises from {reference:.3f} to {measured:.3f} bits per byte, more than its "

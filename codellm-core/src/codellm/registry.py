@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any
 
 import attrs
 
@@ -14,8 +14,6 @@ from codellm.backend import Availability, Backend
 from codellm.errors import BackendChoiceError, BackendUnavailableError, PluginError, UnknownNameError
 from codellm.scheme import Scheme
 from codellm.spec import LoadSpec
-
-T = TypeVar("T")
 
 
 @attrs.frozen
@@ -108,7 +106,9 @@ def require(backend: Backend) -> Availability:
     """
     available = backend.availability()
     if not available.ok:
-        raise BackendUnavailableError(f"backend {backend.name!r} cannot run here: {available.reason}; {available.remedy}")
+        raise BackendUnavailableError(
+            f"backend {backend.name!r} cannot run here: {available.reason}; {available.remedy}"
+        )
     return available
 
 
@@ -142,7 +142,7 @@ def _names() -> list[str]:
     return [plugin.name for plugin in manager.plugins if plugin.error is None]
 
 
-def _collect(plugin: str, hook: str, kind: type[T]) -> Iterable[T]:
+def _collect(plugin: str, hook: str, kind: type) -> list[Any]:
     """What one plugin's hook returns, or nothing and the plugin blocked where it misbehaves."""
     manager = plugins.manager()
     implementation = next(

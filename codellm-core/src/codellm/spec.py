@@ -23,7 +23,7 @@ def _text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         raise InvalidValueError(f"{attribute.name} must be a non-empty string, not {value!r}")
 
 
-def _dtype(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def _dtype(_: object, __: attrs.Attribute[Any], value: object) -> None:
     if value not in DTYPES:
         raise InvalidValueError(f"dtype must be one of {', '.join(DTYPES)}, not {value!r}")
 

@@ -1,5 +1,5 @@
 """The command line: `main` turns exceptions into messages and exit codes, and nothing else does."""
 
-from codellm.cli.main import main
+from codellm.cli.root import main
 
 __all__ = ["main"]

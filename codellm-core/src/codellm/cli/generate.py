@@ -41,7 +41,7 @@ def read_stdin() -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(
-            f"standard input: byte {error.start} is not UTF-8 ({error.reason}); convert it first, with iconv for instance"
+            f"standard input: byte {error.start} is not UTF-8 ({error.reason}); convert it first, with iconv perhaps"
         ) from error
 
 

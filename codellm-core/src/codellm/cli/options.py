@@ -20,8 +20,8 @@ _LOAD = (
         "-m", "--model", default=DEFAULT_MODEL, show_default=True, metavar="MODEL",
         help="Bundled name, directory, .gguf file, hub id, hub-id:SCHEME or dummy:NAME.",
     ),
-    click.option("-b", "--backend", metavar="NAME", help="Backend; see `codellm backends`.  [default: the preferred one]"),
-    click.option("-q", "--scheme", metavar="NAME", help="Quantization, such as q4_k_m.  [default: the backend's]"),
+    click.option("-b", "--backend", metavar="NAME", help="See `codellm backends`.  [default: the preferred one]"),
+    click.option("-q", "--scheme", metavar="NAME", help="Quantization, as q4_k_m.  [default: the backend's]"),
     click.option("--dtype", type=click.Choice(DTYPES), default="auto", show_default=True, help="Type to compute in."),
     click.option("--device", default="auto", show_default=True, help="Device to run on."),
     click.option("--context-length", type=int, metavar="N", help="Tokens of prompt and output together."),
@@ -33,11 +33,11 @@ _LOAD = (
 )  # fmt: skip
 
 _SAMPLING = (
-    click.option("--max-tokens", type=int, default=256, show_default=True, metavar="N", help="Most tokens to generate."),
+    click.option("--max-tokens", type=int, default=256, show_default=True, metavar="N", help="Most new tokens."),
     click.option("--temperature", type=float, default=0.0, show_default=True, metavar="T", help="0 is greedy."),
     click.option("--top-p", type=float, default=1.0, show_default=True, metavar="P", help="Nucleus to sample from."),
     click.option("--top-k", type=int, default=0, show_default=True, metavar="K", help="Most likely tokens; 0 is all."),
-    click.option("--min-p", type=float, default=0.0, show_default=True, metavar="P", help="Least share of the likeliest."),
+    click.option("--min-p", type=float, default=0.0, show_default=True, metavar="P", help="Least share of the top."),
     click.option("--repetition-penalty", type=float, default=1.0, show_default=True, metavar="R", help="1 is none."),
     click.option("--seed", type=int, metavar="N", help="Seed of the sampling.  [default: a fresh one]"),
     click.option("--stop", multiple=True, metavar="TEXT", help="String that ends the output; repeatable."),

@@ -13,7 +13,10 @@ from codellm.cli.output import note, progress, size
 from codellm.errors import ArtifactError, InvalidValueError
 
 _output = click.option(
-    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Copy the file there too; the cache keeps its own."
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Copy the file there too; the cache keeps its own.",
 )
 _threads = click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
 _revision = click.option("--revision", metavar="REV", help="Revision of a hub model.")
@@ -59,7 +62,9 @@ def _make(model: str, name: str | None, output: Path | None, threads: int | None
         note(f"licence of {source.name}: {source.licence}")
     scheme = wanted or registry().scheme(artifacts.PRECISIONS.get(source.dtype, source.dtype))
     if scheme.applies != "file":
-        raise InvalidValueError(f"scheme {scheme.name} is applied while loading and writes no file; use it with `-q` there")
+        raise InvalidValueError(
+            f"scheme {scheme.name} is applied while loading and writes no file; use it with `-q` there"
+        )
     with progress() as update:
         made = artifacts.ensure(source, scheme, threads=threads, progress=update)
     assert made.path is not None  # an artifact is a file

@@ -14,7 +14,13 @@ from codellm.sources.source import ModelSource
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
-SMALL = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json", "README.md")
+SMALL = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "model.safetensors.index.json",
+    "README.md",
+)
 WEIGHTS = ("model*.safetensors",)
 
 
@@ -34,11 +40,12 @@ def hub(model: str, revision: str | None) -> Reference:
         ready = [name for name in listed if name.endswith(".gguf") and _names(name, scheme)]
         if ready:
             return Reference(
-                name=id, format="gguf", scheme=scheme, fetch=lambda: _fetch_gguf(id, sorted(ready)[0], scheme, revision)
+                name=id,
+                format="gguf",
+                scheme=scheme,
+                fetch=lambda: _fetch_gguf(id, sorted(ready)[0], scheme, revision),
             )
-    return Reference(
-        name=id, format="safetensors", scheme=scheme or None, fetch=lambda: _fetch_directory(id, revision)
-    )
+    return Reference(name=id, format="safetensors", scheme=scheme or None, fetch=lambda: _fetch_directory(id, revision))
 
 
 def _names(file: str, scheme: str) -> bool:
@@ -62,7 +69,12 @@ def _fetch_gguf(id: str, file: str, scheme: str, revision: str | None) -> ModelS
         path = Path(hf_hub_download(id, file, revision=revision))
         card = Path(snapshot_download(id, revision=revision, allow_patterns=["README.md"]))
     return ModelSource(
-        name=id, format="gguf", path=path, files=(path,), revision=card.name, scheme=scheme,
+        name=id,
+        format="gguf",
+        path=path,
+        files=(path,),
+        revision=card.name,
+        scheme=scheme,
         licence=read_licence(card / "README.md"),
     )
 

@@ -30,9 +30,7 @@ def directory(path: Path, name: str | None = None) -> Reference:
     return Reference(name=label, format="safetensors", scheme=None, fetch=lambda: read_directory(path, label))
 
 
-def read_directory(
-    path: Path, name: str, *, revision: str | None = None, licence: str | None = None
-) -> ModelSource:
+def read_directory(path: Path, name: str, *, revision: str | None = None, licence: str | None = None) -> ModelSource:
     """The source in a directory.
 
     Raises:

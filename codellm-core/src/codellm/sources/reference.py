@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 
 import attrs
@@ -37,11 +36,11 @@ def find(model: str, revision: str | None = None) -> Reference:
         DownloadError: a hub id whose files cannot be listed.
     """
     if model in BUNDLED:
-        from codellm.sources.local import directory
+        from codellm.sources.bundled import bundled
 
-        return directory(Path(str(files("codellm") / "data" / model)), name=model)
+        return bundled(model)
     if model.startswith("dummy:"):
-        from codellm.sources.dummy import dummy
+        from codellm.sources.bundled import dummy
 
         return dummy(model)
     path = Path(model).expanduser()
@@ -55,9 +54,11 @@ def find(model: str, revision: str | None = None) -> Reference:
         return hub(model, revision)
     if "/" in model or path.suffix:
         raise ModelNotFoundError(f"{model}: no such file or directory")
-    from codellm.sources.dummy import DUMMIES
+    from codellm.sources.dummy import SIZES
 
     raise UnknownNameError(
-        "model", model, (*BUNDLED, *(f"dummy:{name}" for name in DUMMIES)),
+        "model",
+        model,
+        (*BUNDLED, *(f"dummy:{name}" for name in SIZES)),
         "Or give a directory, a .gguf file, or a hub id (organisation/name).",
     )

@@ -1,0 +1,81 @@
+"""Every job of this repository: `nox -l` lists them."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2"
+nox.options.sessions = ["lint", "types", "tests", "tests-torch"]
+nox.options.error_on_missing_interpreters = True
+
+PACKAGES = ("codellm-core", "codellm-cpu", "codellm-eval")
+SOURCES = [f"{package}/src" for package in PACKAGES]
+
+# llama.cpp compiles for the processor it is built on. Its multimodal parts are left out: nothing here uses them, and
+# they double the time. CMAKE_ARGS would do the same, but pip's settings are what pip hands to the build.
+LLAMA_CPP = ("llama-cpp-python>=0.3.36,<0.4", "--config-settings=cmake.define.LLAVA_BUILD=OFF")
+
+TOOLS = ("pytest>=8.3", "hypothesis>=6.115", "gguf>=0.17")
+TORCH = ("torch==2.13.0", "transformers>=5.0,<6")
+
+
+def wheels(session: nox.Session) -> list[str]:
+    """Build the packages' wheels and return their paths."""
+    folder = Path(tempfile.mkdtemp(prefix="wheels-", dir=session.create_tmp()))
+    session.run(
+        "python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder),
+        *(f"./{package}" for package in PACKAGES),
+    )  # fmt: skip
+    return [str(path) for path in sorted(folder.glob("*.whl"))]
+
+
+def install(session: nox.Session, *others: str) -> None:
+    """Install the packages as a user would: from built wheels."""
+    session.install(*LLAMA_CPP)
+    session.install(*wheels(session), *others)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The main job, offline: every row of the bundled model in one table, and a results folder."""
+    install(session)
+    session.run(
+        "codellm", "bench", "--allow-code-execution", *session.posargs,
+        env={"HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, and that wheels and source distributions build and describe themselves well."""
+    session.install("ruff==0.17.6", "build>=1.2", "twine>=6.0")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    folder = tempfile.mkdtemp(prefix="dist-", dir=session.create_tmp())
+    for package in PACKAGES:
+        session.run("python", "-m", "build", "--outdir", folder, package, silent=True)
+    session.run("twine", "check", "--strict", *(str(path) for path in Path(folder).iterdir()))
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy, strict, on our code."""
+    install(session, "mypy>=1.13", "types-tabulate", "types-psutil", "nox")
+    session.run("mypy", *SOURCES, "noxfile.py")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The test suite, on the built wheels."""
+    install(session, *TOOLS)
+    session.run("pytest", *(session.posargs or ["tests/core", "tests/cpu", "tests/eval"]))
+
+
+@nox.session(name="tests-torch")
+def tests_torch(session: nox.Session) -> None:
+    """Parity with transformers: the tests that need torch."""
+    install(session, *TOOLS, *TORCH)
+    session.run("pytest", *(session.posargs or ["tests/torch"]))
