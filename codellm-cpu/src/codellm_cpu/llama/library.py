@@ -1,0 +1,298 @@
+"""llama.cpp as three handles: a model, a context and a batch, over llama-cpp-python's low-level functions.
+
+llama_cpp has no useful types, so it is `Any` here and nowhere else; everything above speaks in ints, bytes and arrays.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import ctypes
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+
+from codellm.errors import BackendError, ModelClosedError, ModelFileError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_ERROR = 3  # ggml_log_level
+_CONTINUED = 5
+
+
+class Log:
+    """The last lines llama.cpp logged, and which of them were errors: kept for messages, never printed."""
+
+    def __init__(self) -> None:
+        self._lines: collections.deque[tuple[int, str]] = collections.deque(maxlen=64)
+        self.callback: Any = None
+        """The C wrapper of `write`: llama.cpp keeps a bare pointer to it, so it must live as long."""
+
+    def write(self, level: int, text: bytes, _: object) -> None:
+        """Called by llama.cpp, a line or a piece of one at a time."""
+        line = text.decode("utf-8", "replace").rstrip("\n")
+        if level == _CONTINUED and self._lines:
+            before, start = self._lines.pop()
+            self._lines.append((before, (start + line)[-2000:]))
+        elif line:
+            self._lines.append((level, line[:2000]))
+
+    def clear(self) -> None:
+        """Forget everything: a fault that comes now is not explained by an older line."""
+        self._lines.clear()
+
+    def error(self) -> str:
+        """The first line logged as an error, for it names the cause; the last line of any kind where there is none."""
+        errors = [line for level, line in self._lines if level == _ERROR]
+        lines = errors or [line for _, line in self._lines]
+        return (errors[0] if errors else lines[-1]) if lines else "no reason given"
+
+
+LOG = Log()
+
+
+@functools.cache
+def library() -> Any:
+    """The module of llama.cpp's C functions, initialized and silent."""
+    import llama_cpp.llama_cpp as lib
+
+    LOG.callback = lib.llama_log_callback(LOG.write)
+    lib.llama_log_set(LOG.callback, ctypes.c_void_p(0))
+    lib.llama_backend_init()
+    return lib
+
+
+class NativeModel:
+    """A loaded GGUF file with its vocabulary.
+
+    Raises:
+        ModelFileError: llama.cpp refuses the file; the message carries its reason.
+    """
+
+    def __init__(self, path: Path, *, repack: bool, mmap: bool) -> None:
+        self.lib = lib = library()
+        self.path = path
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = 0
+        params.use_extra_bufts = repack
+        params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if mmap else lib.LLAMA_LOAD_MODE_NONE
+        LOG.clear()
+        self._handle: int | None = lib.llama_model_load_from_file(str(path).encode(), params)
+        if not self._handle:
+            raise ModelFileError(f"{path}: llama.cpp cannot load it: {LOG.error()}")
+        if lib.llama_model_has_encoder(self._handle) or lib.llama_model_is_recurrent(self._handle):
+            self.close()
+            raise ModelFileError(f"{path}: only decoder-only transformers are supported")
+        self._vocab: int = lib.llama_model_get_vocab(self._handle)
+
+    @property
+    def handle(self) -> int:
+        """The native pointer. Raises ModelClosedError after `close`: llama.cpp would follow it into freed memory."""
+        if self._handle is None:
+            raise ModelClosedError(f"the model {self.path.name} is closed")
+        return self._handle
+
+    @property
+    def vocab(self) -> int:
+        """The native pointer of the vocabulary, which the model owns."""
+        _ = self.handle
+        return self._vocab
+
+    def meta(self, key: str) -> str | None:
+        """A scalar of the file's header as text."""
+        buffer = ctypes.create_string_buffer(1024)
+        length = self.lib.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
+        return None if length < 0 else buffer.value.decode("utf-8", "replace")
+
+    def number(self, key: str) -> int | None:
+        """A whole number of the file's header, None where there is none."""
+        text = self.meta(key)
+        return int(text) if text is not None and text.isdecimal() else None
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens, and of logits of each position."""
+        return int(self.lib.llama_vocab_n_tokens(self.vocab))
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights in the file."""
+        return int(self.lib.llama_model_n_params(self.handle))
+
+    @property
+    def trained_context(self) -> int:
+        """Tokens of context the model was trained for."""
+        return int(self.lib.llama_model_n_ctx_train(self.handle))
+
+    @property
+    def honoured_window(self) -> int:
+        """The sliding window llama.cpp computes with; 0 where it attends to everything."""
+        return int(self.lib.llama_model_n_swa(self.handle))
+
+    @property
+    def cell_bytes(self) -> int:
+        """Bytes of keys and values that one token takes in all layers, stored as float16."""
+        lib, handle = self.lib, self.handle
+        heads, layers = lib.llama_model_n_head_kv(handle), lib.llama_model_n_layer(handle)
+        head = lib.llama_model_n_embd(handle) // max(1, lib.llama_model_n_head(handle))
+        architecture = self.meta("general.architecture")
+        keys = self.number(f"{architecture}.attention.key_length") or head
+        values = self.number(f"{architecture}.attention.value_length") or head
+        return max(1, int(layers * heads * (keys + values) * 2))
+
+    def close(self) -> None:
+        """Free it. May be called twice."""
+        if self._handle is not None:
+            handle, self._handle = self._handle, None
+            self.lib.llama_model_free(handle)
+
+
+@attrs.frozen(kw_only=True)
+class ContextShape:
+    """The sizes of a context: tokens of one sequence, sequences, tokens of one decode, rows of logits of one decode."""
+
+    context_length: int
+    places: int
+    chunk: int
+    outputs: int
+    threads: int
+    flash_attn: str = "auto"
+    unified: bool = True
+
+
+class NativeContext:
+    """The working memory of a model: key-value cells of every place, and one batch that is filled again and again.
+
+    `tokens`, `positions`, `places` and `wanted` [chunk] are llama.cpp's own batch arrays: write row i, then `decode`
+    the first n rows. `wanted` marks the rows whose logits are computed.
+
+    Raises:
+        BackendError: llama.cpp cannot make the context; the message carries its reason.
+    """
+
+    def __init__(self, model: NativeModel, shape: ContextShape) -> None:
+        self._lib = lib = model.lib
+        self.shape = shape
+        self.decoded_tokens = 0
+        """Tokens computed since loading: what sharing a prefix saves shows here."""
+        params = lib.llama_context_default_params()
+        params.n_ctx = shape.context_length * shape.places
+        params.n_batch = params.n_ubatch = shape.chunk
+        params.n_seq_max = shape.places
+        params.n_outputs_max = shape.outputs
+        params.n_threads = params.n_threads_batch = shape.threads
+        params.flash_attn_type = {
+            "auto": lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
+            "on": lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+            "off": lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        }[shape.flash_attn]
+        params.kv_unified = shape.unified
+        params.no_perf = True
+        LOG.clear()
+        self._handle: int | None = lib.llama_init_from_model(model.handle, params)
+        if not self._handle:
+            raise BackendError(f"{model.path}: llama.cpp cannot make a context: {LOG.error()}")
+        self._memory: int = lib.llama_get_memory(self._handle)
+        self._vocab_size = model.vocab_size
+        self._allocate_batch(shape.chunk)
+        self._rows: npt.NDArray[np.float32] | None = None
+        self._address = 0
+
+    def _allocate_batch(self, size: int) -> None:
+        self.tokens = np.zeros(size, np.int32)
+        self.positions = np.zeros(size, np.int32)
+        self.places = np.zeros(size, np.int32)
+        self.wanted = np.zeros(size, np.int8)
+        self._counts = np.ones(size, np.int32)  # each row belongs to one sequence
+        start, step = self.places.ctypes.data, self.places.itemsize
+        self._place_pointers = np.arange(start, start + step * size, step, dtype=np.uintp)
+        int32 = ctypes.POINTER(ctypes.c_int32)
+        self._batch = self._lib.llama_batch(
+            n_tokens=0,
+            token=self.tokens.ctypes.data_as(int32),
+            embd=None,
+            pos=self.positions.ctypes.data_as(int32),
+            n_seq_id=self._counts.ctypes.data_as(int32),
+            seq_id=self._place_pointers.ctypes.data_as(ctypes.POINTER(int32)),
+            logits=self.wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+
+    @property
+    def handle(self) -> int:
+        """The native pointer. Raises ModelClosedError after `close`."""
+        if self._handle is None:
+            raise ModelClosedError("the model is closed")
+        return self._handle
+
+    def decode(self, rows: int) -> npt.NDArray[np.float32]:
+        """Compute the first `rows` rows of the batch → logits [wanted rows, V], valid until the next call.
+
+        Raises:
+            BackendError: llama.cpp failed; the message says how.
+        """
+        self._batch.n_tokens = rows
+        LOG.clear()
+        code = self._lib.llama_decode(self.handle, self._batch)
+        if code:
+            meaning = {1: "no room left in the key-value cells", 2: "aborted", -1: "an invalid batch"}
+            reason = meaning.get(code, f"error {code}")
+            raise BackendError(f"llama.cpp could not compute a batch of {rows} tokens: {reason}; {LOG.error()}")
+        self.decoded_tokens += rows
+        return self._logits()
+
+    def _logits(self) -> npt.NDArray[np.float32]:
+        """A view of llama.cpp's output rows, mapped anew only when they have moved: the mapping costs more than a look."""
+        pointer = self._lib.llama_get_logits(self.handle)
+        address = ctypes.cast(pointer, ctypes.c_void_p).value or 0
+        if self._rows is None or address != self._address:
+            rows = max(self.shape.outputs, self.shape.places) if address else 0
+            self._address = address
+            self._rows = (
+                np.ctypeslib.as_array(pointer, shape=(rows, self._vocab_size))
+                if address
+                else np.zeros((0, self._vocab_size), np.float32)
+            )
+        return self._rows
+
+    def clear(self) -> None:
+        """Forget every place."""
+        self._lib.llama_memory_clear(self._memory, False) if self._handle is not None else None
+
+    def trim(self, place: int, length: int) -> None:
+        """Keep the first `length` tokens of `place`."""
+        _ = self.handle
+        self._lib.llama_memory_seq_rm(self._memory, place, length, -1)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Give the empty place `target` the first `length` tokens of `source`."""
+        _ = self.handle
+        if self.shape.unified:
+            self._lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
+        else:  # places with buffers of their own are copied whole, llama.cpp aborts on less
+            self._lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+            self._lib.llama_memory_seq_rm(self._memory, target, length, -1)
+
+    def close(self) -> None:
+        """Free it. May be called twice."""
+        if self._handle is not None:
+            handle, self._handle = self._handle, None
+            self._rows = None
+            self._lib.llama_free(handle)
+
+
+def open_native(stack: contextlib.ExitStack, path: Path, *, repack: bool, mmap: bool) -> NativeModel:
+    """Load `path`; `stack` frees it."""
+    model = NativeModel(path, repack=repack, mmap=mmap)
+    stack.callback(model.close)
+    return model
+
+
+def open_context(stack: contextlib.ExitStack, model: NativeModel, shape: ContextShape) -> NativeContext:
+    """Make a context of `model`; `stack` frees it."""
+    context = NativeContext(model, shape)
+    stack.callback(context.close)
+    return context

@@ -1,0 +1,116 @@
+"""From a load spec and a GGUF file to a model: every check that is cheaper before llama.cpp than after it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from codellm.errors import InvalidValueError, ModelFileError
+from codellm.model import ModelInfo
+from codellm_cpu.llama import machine
+from codellm_cpu.llama.header import Header, read_header
+from codellm_cpu.llama.library import ContextShape, open_context, open_native
+from codellm_cpu.llama.model import LlamaCppModel
+
+if TYPE_CHECKING:
+    from codellm.sources import ModelSource
+    from codellm.spec import LoadSpec
+    from codellm_cpu.llama.backend import Options
+    from codellm_cpu.llama.library import NativeModel
+
+DEFAULT_CONTEXT = 4096
+_SCORE_ROWS = 128
+"""Rows of logits of one decode: 128 of a vocabulary of 49152 are 25 MB, and a matrix product is at its best by then."""
+
+
+def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel:
+    """Load the GGUF file of `source`.
+
+    Raises:
+        ModelFileError: the file is missing, broken, or llama.cpp refuses it.
+        InvalidValueError: a field of `spec` that this backend cannot honour.
+        BackendError: llama.cpp cannot make the context.
+    """
+    _check_spec(spec)
+    if source.path is None:
+        raise ModelFileError(f"{source.name}: there is no GGUF file to load")
+    header = read_header(source.path)
+    threads = spec.threads or machine.default_threads()
+    with contextlib.ExitStack() as stack:
+        native = open_native(stack, source.path, repack=options.repack, mmap=options.mmap)
+        chunk = max(options.chunk, spec.batch_size)
+        outputs = min(chunk, max(_SCORE_ROWS, spec.batch_size))
+        shape = ContextShape(
+            context_length=_context_length(spec, native, header, outputs),
+            places=spec.batch_size,
+            chunk=chunk,
+            outputs=outputs,
+            threads=threads,
+            flash_attn=options.flash_attn,
+            unified=options.unified,
+        )
+        context = open_context(stack, native, shape)
+        info = ModelInfo(
+            backend="llama-cpp",
+            architecture=header.architecture,
+            parameters=native.parameters,
+            weight_bytes=header.decode_bytes,
+            context_length=shape.context_length,
+            dtype="float32",  # of the activations; the weights are as the scheme says, the key-value cells float16
+            scheme=source.scheme or _file_type(header),
+            device="cpu",
+            path=str(source.path),
+            batch_size=spec.batch_size,
+            threads=threads,
+            dummy=source.dummy,
+        )
+        return LlamaCppModel(info, native, context, stack.pop_all())
+
+
+def _check_spec(spec: LoadSpec) -> None:
+    if spec.device not in ("auto", "cpu"):
+        raise InvalidValueError(f"llama-cpp runs on the device cpu, not {spec.device!r}")
+    if spec.dtype != "auto":
+        raise InvalidValueError(f"llama-cpp takes its precision from the scheme; use --scheme instead of dtype {spec.dtype}")
+    if spec.attn_implementation is not None:
+        raise InvalidValueError("llama-cpp has no attn_implementation; use the option -o flash-attn=on|off")
+    if spec.batch_size > 256:
+        raise InvalidValueError(f"llama-cpp runs at most 256 sequences together, not {spec.batch_size}")
+
+
+def _context_length(spec: LoadSpec, native: NativeModel, header: Header, outputs: int) -> int:
+    """Tokens of one sequence: as asked, or what the model was trained for, up to 4096 and to what memory holds.
+
+    llama.cpp ignores StarCoder2's sliding window and attends to the whole context. Within the window that is the same;
+    past it the results would silently differ from the model's, so the context ends there.
+    """
+    limit, why = native.trained_context, "it was trained for"
+    window = header.number("attention.sliding_window")
+    if window and window < limit and not native.honoured_window:
+        limit, why = window, "its sliding window spans, past which llama.cpp would compute something else"
+    fits = _fitting_context(spec, native, outputs)
+    asked = spec.context_length
+    if asked is None:
+        return max(1, min(limit, DEFAULT_CONTEXT, max(fits, 256)))
+    if asked > limit:
+        raise InvalidValueError(f"{native.path.name} takes a context_length of at most the {limit} tokens {why}, not {asked}")
+    if asked > fits:
+        raise InvalidValueError(
+            f"{spec.batch_size} sequences of {asked} tokens do not fit in memory, at most about {fits} tokens each do; "
+            "lower context_length or batch_size"
+        )
+    return asked
+
+
+def _fitting_context(spec: LoadSpec, native: NativeModel, outputs: int) -> int:
+    """Tokens of one sequence whose key-value cells fit in nine tenths of the memory that is free now."""
+    logits = 2 * outputs * native.vocab_size * 4  # computed in one buffer, handed out in another
+    free = machine.available_memory() * 9 // 10 - logits
+    return max(0, free // (spec.batch_size * native.cell_bytes))
+
+
+def _file_type(header: Header) -> str:
+    """The scheme by the header's `general.file_type` (llama.h, llama_ftype)."""
+    names = {0: "f32", 1: "f16", 2: "q4_0", 7: "q8_0", 14: "q4_k_s", 15: "q4_k_m", 17: "q5_k_m", 18: "q6_k", 32: "bf16"}
+    kind = header.scalars.get("general.file_type")
+    return names.get(kind, "gguf") if isinstance(kind, int) else "gguf"

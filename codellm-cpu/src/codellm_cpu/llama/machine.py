@@ -1,0 +1,86 @@
+"""What this machine gives a model: threads, memory and the bandwidth of a read."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def default_threads() -> int:
+    """Physical cores that this process may use: within its CPU affinity and its cgroup's quota.
+
+    Hyper-threads are left out: two of one core share the units that a matrix product is bound by.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed, _quota() or allowed))
+
+
+def _quota() -> int | None:
+    """Whole CPUs of the cgroup's quota (version 2), None where there is none."""
+    quota, _, period = _read(_CGROUP / "cpu.max").partition(" ")
+    if not quota.isdecimal() or not period.strip().isdecimal():
+        return None
+    return max(1, int(quota) // max(1, int(period)))
+
+
+def available_memory() -> int:
+    """Bytes that can be allocated without swapping: within the machine's memory and the cgroup's limit (version 2)."""
+    free = int(psutil.virtual_memory().available)
+    limit, used = _read(_CGROUP / "memory.max").strip(), _read(_CGROUP / "memory.current").strip()
+    if limit.isdecimal() and used.isdecimal():
+        free = min(free, max(0, int(limit) - int(used)))
+    return free
+
+
+def peak_memory() -> int:
+    """The most bytes that were ever resident in this process (VmHWM on Linux, else what is resident now)."""
+    for line in _read(Path("/proc/self/status")).splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return int(psutil.Process().memory_info().rss)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+@functools.cache
+def read_bandwidth(threads: int, size: int = 256 << 20, rounds: int = 5) -> float:
+    """Bytes per second that `threads` threads read from main memory: the best of `rounds` passes over `size` bytes.
+
+    Decoding reads every weight once per token, so this bounds it. The buffer is larger than common last-level caches
+    and each pass touches all of it, so caches do not help. The pass is a bitwise OR, which numpy computes with vector
+    instructions and without the interpreter's lock.
+    """
+    words = np.ones(size // 8, np.uint64)
+    parts = np.array_split(words, threads)
+    return max(_pass([functools.partial(np.bitwise_or.reduce, part) for part in parts], size) for _ in range(rounds))
+
+
+def _pass(jobs: list[Callable[[], object]], size: int) -> float:
+    workers = [threading.Thread(target=job) for job in jobs]
+    start = time.perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return size / (time.perf_counter() - start)
+
+
+
+
+def resident_memory() -> int:
+    """Bytes of this process in main memory now."""
+    return int(psutil.Process().memory_info().rss)

@@ -1,0 +1,109 @@
+"""A loaded GGUF model: codellm's Model on one llama.cpp context."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Seq
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from codellm.errors import ContextLengthError, InvalidValueError, ModelClosedError
+from codellm.model import Memory, Model, ModelInfo
+from codellm_cpu.llama import machine
+from codellm_cpu.llama.schedule import Scheduler
+from codellm_cpu.llama.score import score
+from codellm_cpu.llama.tokenizer import LlamaTokenizer
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from codellm.sequence import Sequence, Token
+    from codellm_cpu.llama.library import NativeContext, NativeModel
+
+
+class LlamaCppModel(Model):
+    """Runs many sequences on one context. Nothing is kept between two calls: a repeated prompt is computed again.
+
+    `stack` owns the native handles and is closed with the model.
+    """
+
+    def __init__(
+        self, info: ModelInfo, native: NativeModel, context: NativeContext, stack: contextlib.ExitStack
+    ) -> None:
+        super().__init__()
+        self.info = info
+        self.tokenizer = LlamaTokenizer(native)
+        self._context = context
+        self._stack = stack
+        self._closed = False
+
+    @property
+    def decoded_tokens(self) -> int:
+        """Tokens llama.cpp has computed since loading; a shared prefix counts once."""
+        return self._context.decoded_tokens
+
+    def run(self, sequences: Iterable[Sequence | None]) -> Iterator[list[Token]]:
+        self._check_open()
+        return self._run(sequences)
+
+    def _run(self, sequences: Iterable[Sequence | None]) -> Iterator[list[Token]]:
+        self._check_open()
+        with self.claim():
+            self._context.clear()
+            try:
+                yield from Scheduler(self._context, sequences, self.tokenizer.vocab_size).steps()
+            finally:
+                self._context.clear()
+
+    def score(self, batch: Seq[Seq[int]]) -> list[npt.NDArray[np.float32]]:
+        self._check_open()
+        with self.claim():
+            return score(self._context, [self._ids(ids) for ids in batch])
+
+    def logits(self, ids: Seq[int]) -> npt.NDArray[np.float32]:
+        self._check_open()
+        array = self._ids(ids)
+        if not len(array):
+            raise InvalidValueError("logits needs at least one token id")
+        with self.claim():
+            return self._last_logits(array)
+
+    def _last_logits(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        context = self._context
+        context.clear()
+        for start in range(0, len(ids), context.shape.chunk):
+            rows = min(context.shape.chunk, len(ids) - start)
+            context.tokens[:rows] = ids[start : start + rows]
+            context.positions[:rows] = np.arange(start, start + rows)
+            context.places[:rows] = 0
+            context.wanted[:rows] = 0
+            context.wanted[rows - 1] = start + rows == len(ids)
+            logits = context.decode(rows)
+        context.clear()
+        return logits[0].copy()
+
+    def _ids(self, ids: Seq[int]) -> npt.NDArray[np.int32]:
+        """`ids` as an array, if they are tokens and fit the context."""
+        if len(ids) > self.info.context_length:
+            raise ContextLengthError(
+                f"{len(ids)} tokens do not fit the context of {self.info.context_length}; "
+                "cut them or load with a larger context_length"
+            )
+        array = np.array(ids, np.int64)
+        if len(array) and not 0 <= array.min() <= array.max() < self.tokenizer.vocab_size:
+            raise InvalidValueError(f"an id is outside the vocabulary of {self.tokenizer.vocab_size} tokens")
+        return array.astype(np.int32)
+
+    def memory(self) -> Memory:
+        """Resident memory of the whole process, now and at its peak (on Linux since the process began)."""
+        return Memory(host=machine.resident_memory(), host_peak=machine.peak_memory())
+
+    def close(self) -> None:
+        self._closed = True
+        self._stack.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ModelClosedError(f"the model {self.info.path} is closed; load it again")

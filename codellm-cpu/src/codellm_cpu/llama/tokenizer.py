@@ -1,0 +1,92 @@
+"""The vocabulary that a GGUF file carries, as codellm's Tokenizer."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from codellm.errors import BackendError
+from codellm.fim import FimIds, find_fim
+from codellm.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from codellm_cpu.llama.library import NativeModel
+
+
+class LlamaTokenizer(Tokenizer):
+    """Encodes with llama.cpp, so that a file tokenizes as its own header says.
+
+    Usable while its model is open; afterwards it raises ModelClosedError.
+    """
+
+    def __init__(self, model: NativeModel) -> None:
+        self._model = model
+        self._lib = lib = model.lib
+        vocab = model.vocab
+        self.vocab_size = model.vocab_size
+        self.bos = _present(lib.llama_vocab_bos(vocab))
+        self.eos = _present(lib.llama_vocab_eos(vocab))
+        self.add_bos = bool(lib.llama_vocab_get_add_bos(vocab))
+        self._bytes: list[bytes | None] = [None] * self.vocab_size
+        self._buffer = ctypes.create_string_buffer(256)
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        data = text.encode("utf-8", "replace")
+        ids = np.empty(len(data) + 8, np.int32)  # never more tokens than bytes, but for a prefix some vocabularies add
+        count = self._tokenize(data, ids, special)
+        if count < 0:
+            ids = np.empty(-count, np.int32)
+            count = self._tokenize(data, ids, special)
+        if count < 0:
+            raise BackendError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
+        return ids[:count].tolist()
+
+    def _tokenize(self, data: bytes, ids: np.ndarray[tuple[int], np.dtype[np.int32]], special: bool) -> int:
+        pointer = ids.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        return int(self._lib.llama_tokenize(self._model.vocab, data, len(data), pointer, len(ids), False, special))
+
+    def token_bytes(self, id: int) -> bytes:
+        if not 0 <= id < self.vocab_size:
+            return b""
+        known = self._bytes[id]
+        if known is None:
+            known = self._bytes[id] = self._piece(id)
+        return known
+
+    def _piece(self, id: int) -> bytes:
+        vocab = self._model.vocab
+        length = self._lib.llama_token_to_piece(vocab, id, self._buffer, len(self._buffer), 0, False)
+        if length < 0:
+            self._buffer = ctypes.create_string_buffer(-length)
+            length = self._lib.llama_token_to_piece(vocab, id, self._buffer, len(self._buffer), 0, False)
+        return self._buffer.raw[:length]
+
+    def special_id(self, token: str) -> int | None:
+        ids = self.encode(token, special=True)
+        if len(ids) != 1 or not self._lib.llama_vocab_is_control(self._model.vocab, ids[0]):
+            return None
+        text: bytes = self._lib.llama_vocab_get_text(self._model.vocab, ids[0])
+        return ids[0] if text == token.encode() else None
+
+    @functools.cached_property
+    def fim(self) -> FimIds | None:
+        """The tokens the header names or llama.cpp finds by their text; what else ends a middle is the family's."""
+        vocab = self._model.vocab
+        names = ("pre", "suf", "mid", "rep", "sep")
+        found = {name: _present(getattr(self._lib, f"llama_vocab_fim_{name}")(vocab)) for name in names}
+        family = find_fim(self.special_id)
+        prefix, suffix, middle = found["pre"], found["suf"], found["mid"]
+        if prefix is None or suffix is None or middle is None:
+            return family
+        if family is not None and (family.prefix, family.suffix, family.middle) == (prefix, suffix, middle):
+            return family
+        eot = frozenset(id for id in (found["rep"], found["sep"]) if id is not None)
+        return FimIds(prefix=prefix, suffix=suffix, middle=middle, eot=eot)
+
+
+def _present(id: int) -> int | None:
+    """llama.cpp says -1 for a token that the vocabulary does not have."""
+    return int(id) if id >= 0 else None

@@ -1,0 +1,37 @@
+"""What codellm-cpu brings to codellm. It only registers: everything heavy is imported when it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from codellm.hookspec import hookimpl
+
+if TYPE_CHECKING:
+    from codellm.artifacts import Artifact, QuantizeRequest
+    from codellm.backend import Backend
+    from codellm.scheme import Scheme
+
+
+@hookimpl
+def codellm_backends() -> Iterable[Backend]:
+    """The llama.cpp backend."""
+    from codellm_cpu.llama.backend import LlamaCppBackend
+
+    return (LlamaCppBackend(),)
+
+
+@hookimpl
+def codellm_schemes() -> Iterable[Scheme]:
+    """The GGUF schemes."""
+    from codellm_cpu.schemes import SCHEMES
+
+    return tuple(SCHEMES)
+
+
+@hookimpl
+def codellm_quantize(request: QuantizeRequest) -> Artifact | None:
+    """Convert and quantize to GGUF; None for a scheme of another plugin."""
+    from codellm_cpu.quantize import quantize
+
+    return quantize(request)
