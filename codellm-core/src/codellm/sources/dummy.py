@@ -1,8 +1,8 @@
 """Seeded random weights of known architectures: real sizes for speed work, with nothing to download.
 
-What is random: every weight and bias is drawn independently from a normal distribution (65,536 equally likely values at
-its quantiles, rounded to the stored type) with the published `initializer_range`; norms are 1 and 0. A model of them
-computes at the cost of the real one and says nothing of use.
+What is random: every weight and bias is drawn independently from a normal distribution (65,536 equally likely values
+at its quantiles, rounded to the stored type) with the published `initializer_range`; norms are 1 and 0. A model of
+them computes at the cost of the real one and says nothing of use.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Weights in safetensors files, read tensor by tensor without copying.
 
-The safetensors package gives numpy no bfloat16 (it needs ml_dtypes or torch for it), and most checkpoints are bfloat16;
-so this reads the format itself, which is small: 8 bytes of little-endian header length N, N bytes of a JSON object, then
-the data. Source: the format section of the README of huggingface/safetensors, whose limits are kept: a header of at most
-100 MB, no duplicate keys, no holes and no overlaps in the data.
+The safetensors package gives numpy no bfloat16 (it needs ml_dtypes or torch for it), and most checkpoints are
+bfloat16; so this reads the format itself, which is small: 8 bytes of little-endian header length N, N bytes of a JSON
+object, then the data. Source: the format section of the README of huggingface/safetensors, whose limits are kept: a
+header of at most 100 MB, no duplicate keys, no holes and no overlaps in the data.
 """
 
 from __future__ import annotations
@@ -130,7 +130,9 @@ def read_header(path: Path, file: int = 0) -> Iterator[Entry]:
             head = stream.read(8)
             length = int.from_bytes(head, "little")
             if len(head) < 8 or length > size - 8:
-                raise ModelFileError(f"{path}: cut short ({size} bytes), or no safetensors file; fetch it again")
+                raise ModelFileError(
+                    f"{path}: cut short ({size} bytes), or no safetensors file; fetch it again"
+                )
             if length > MAX_HEADER:
                 raise ModelFileError(f"{path}: header of {length} bytes, more than {MAX_HEADER}")
             text = stream.read(length)

@@ -1,0 +1,207 @@
+"""The conversion: a checked plan of tensors, the header, then every tensor in its turn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+
+from codellm.errors import InvalidValueError, ModelFileError
+from codellm_cpu.convert import starcoder2, storage
+from codellm_cpu.convert.vocabulary import Vocabulary, read_vocabulary
+from codellm_cpu.files import writing
+
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
+
+    from codellm.sources import ModelSource, TensorInfo, Tensors
+
+ARCHITECTURES: dict[str, ModuleType] = {"starcoder2": starcoder2}
+"""Architecture tables by config.json's `model_type`."""
+
+TARGETS = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+
+
+@attrs.frozen
+class Planned:
+    """One tensor to write: its name there, and the type it gets."""
+
+    source: TensorInfo
+    name: str
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of its data in the file."""
+        return math.prod(self.source.shape) * storage.SIZES[self.dtype]
+
+
+def convert(
+    source: ModelSource,
+    scheme: str,
+    destination: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Write `source`'s safetensors (or dummy) weights to `destination` as GGUF in `f32`, `f16` or `bf16`.
+
+    Vectors stay float32, as llama.cpp's kernels want them. Needs the memory of a few megabytes beside the largest
+    tensor. `progress` is told of bytes of weights written. Whatever goes wrong, no partial file stays.
+
+    Raises:
+        InvalidValueError: the scheme is none of the three.
+        ModelFileError: the architecture, configuration, tokenizer or a tensor cannot be converted; a tensor is missing.
+        ArtifactError: the disk is too full, or the file cannot be written.
+    """
+    if scheme not in TARGETS:
+        raise InvalidValueError(f"conversion to {scheme!r}; known: {', '.join(TARGETS)}")
+    where = str(source.path / "config.json") if source.path is not None else f"configuration of {source.name}"
+    table = architecture(source, where)
+    if source.tensors is None or source.tokenizer is None:
+        missing = "weights" if source.tensors is None else "tokenizer.json"
+        raise ModelFileError(f"{source.path or source.name}: no {missing} to convert")
+    table.check(source.config, where)
+    plan = planned(source, source.tensors, table, scheme)
+    vocabulary = read_vocabulary(
+        source.tokenizer, source.tokenizer_config, source.config, source.config["vocab_size"]
+    )
+    total = sum(tensor.size for tensor in plan)
+    # The header is mostly the vocabulary; 64 bytes a token or merge is more than either takes.
+    header = 64 * (len(vocabulary.tokens) + len(vocabulary.merges)) + 128 * len(plan)
+    with writing(destination, total + header):
+        write(source, source.tensors, table, vocabulary, plan, scheme, destination, where, progress)
+
+
+def architecture(source: ModelSource, where: str) -> ModuleType:
+    """The table of the source's architecture.
+
+    Raises:
+        ModelFileError: it has none.
+    """
+    kind = source.config.get("model_type")
+    if kind not in ARCHITECTURES:
+        raise ModelFileError(
+            f"{where}: architecture {kind!r} cannot be converted to GGUF; supported: {', '.join(ARCHITECTURES)}"
+        )
+    return ARCHITECTURES[kind]
+
+
+def planned(source: ModelSource, tensors: Tensors, table: ModuleType, scheme: str) -> list[Planned]:
+    """What to write, in the order of the forward pass.
+
+    Raises:
+        ModelFileError: tensors are missing, unknown, of another shape than the configuration says, or not floating.
+    """
+    where = source.path or source.name
+    expected: dict[str, tuple[int, ...]] = table.shapes(source.config)
+    found = {info.name: info for info in tensors.infos()}
+    missing = [name for name in expected if name not in found]
+    if missing:
+        raise ModelFileError(f"{where}: {listed(missing)} missing; fetch the checkpoint again")
+    extra = [name for name in found if name not in expected and not table.ignorable(name, source.config)]
+    if extra:
+        raise ModelFileError(f"{where}: {listed(extra)} not known in {source.config['model_type']}")
+    plan = []
+    for name, shape in expected.items():
+        info = found[name]
+        if info.shape != shape:
+            raise ModelFileError(
+                f"{where}: tensor {name!r} has shape {list(info.shape)}, config.json makes it {list(shape)}"
+            )
+        if info.dtype not in storage.SIZES:
+            raise ModelFileError(
+                f"{where}: tensor {name!r} is {info.dtype}; supported: {', '.join(storage.SIZES)} (a checkpoint "
+                "that is already quantized cannot be converted)"
+            )
+        plan.append(Planned(info, table.gguf_name(name), TARGETS[scheme] if len(shape) > 1 else "float32"))
+    return plan
+
+
+def listed(names: list[str]) -> str:
+    """Some names in words: `tensors 'a', 'b', 'c' and 7 more`."""
+    shown = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"tensor{'s' if len(names) > 1 else ''} {shown}"
+
+
+def write(
+    source: ModelSource,
+    tensors: Tensors,
+    table: ModuleType,
+    vocabulary: Vocabulary,
+    plan: list[Planned],
+    scheme: str,
+    destination: Path,
+    where: str,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Header, then data. The writer's own calls keep every tensor until the end: here only its header is used."""
+    import gguf
+
+    kinds = {
+        "float32": gguf.GGMLQuantizationType.F32,
+        "float16": gguf.GGMLQuantizationType.F16,
+        "bfloat16": gguf.GGMLQuantizationType.BF16,
+    }
+    writer = gguf.GGUFWriter(destination, table.ARCHITECTURE)
+    try:
+        add_general_keys(writer, source, scheme)
+        table.add_keys(writer, source.config, where)
+        vocabulary.add_keys(writer)
+        for tensor in plan:
+            shape = tensor.source.shape
+            writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), tensor.size, kinds[tensor.dtype])
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        write_data(writer, tensors, plan, progress)
+    finally:
+        writer.close()
+
+
+def add_general_keys(writer: GGUFWriter, source: ModelSource, scheme: str) -> None:
+    """What the file is and what it was made from."""
+    import gguf
+
+    types = {
+        "f32": gguf.LlamaFileType.ALL_F32,
+        "f16": gguf.LlamaFileType.MOSTLY_F16,
+        "bf16": gguf.LlamaFileType.MOSTLY_BF16,
+    }
+    writer.add_type(gguf.GGUFType.MODEL)
+    writer.add_name(source.name)
+    writer.add_file_type(types[scheme])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    if source.licence:
+        writer.add_license(source.licence)
+    writer.add_string("codellm.source.digest", source.digest)
+    if source.revision:
+        writer.add_string("codellm.source.revision", source.revision)
+    if source.dummy:
+        writer.add_bool("codellm.source.dummy", True)
+
+
+def write_data(
+    writer: GGUFWriter, tensors: Tensors, plan: list[Planned], progress: Callable[[int, int], None]
+) -> None:
+    """Every tensor, aligned, slab by slab.
+
+    Raises:
+        ModelFileError: a value cannot be stored in its target type.
+    """
+    assert writer.fout is not None  # opened with the header, one file as no split was asked for
+    stream = writer.fout[0]
+    total, done = sum(tensor.size for tensor in plan), 0
+    progress(0, total)
+    for tensor in plan:
+        writer.write_padding(stream, stream.tell())
+        values = tensors.read(tensor.source.name)
+        for slab in storage.slabs(values, tensor.source.dtype, tensor.dtype, tensor.source.name):
+            stream.write(np.ascontiguousarray(slab).data)
+            done += slab.nbytes
+            progress(done, total)
+        del values  # before the next is read, or two tensors stand in memory
+    writer.write_padding(stream, stream.tell())

@@ -1,0 +1,36 @@
+"""Writing a large file: enough room first, nothing half-written after."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from codellm.errors import ArtifactError, CodellmError
+
+
+@contextlib.contextmanager
+def writing(destination: Path, size: int) -> Iterator[None]:
+    """For the time that `destination`, about `size` bytes, is written: remove it if anything ends that, Ctrl-C too.
+
+    Raises:
+        ArtifactError: there is no room for `size` bytes, or the system refuses a write.
+    """
+    try:
+        free = shutil.disk_usage(destination.parent).free
+        if free < size:
+            raise ArtifactError(
+                f"{destination}: needs {size / 1e9:.2f} GB, {free / 1e9:.2f} GB are free in {destination.parent}; "
+                "free some space, or set another cache directory"
+            )
+        yield
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            destination.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not isinstance(error, CodellmError):
+            reason = error.strerror or str(error)
+            raise ArtifactError(
+                f"{destination}: cannot be written ({reason}); the partial file is removed"
+            ) from error
+        raise
