@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 import json
 import os
@@ -15,8 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 import attrs
-
-from codellm.model import ModelInfo
+from codellm.model import ModelInfo  # noqa: TC002 - cattrs resolves the types of fields as it runs
 
 PACKAGES = (
     "codellm-core",
@@ -80,7 +79,7 @@ def collect(
     import psutil
 
     return Manifest(
-        date=datetime.datetime.now(datetime.UTC).replace(microsecond=0).isoformat(),
+        date=dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat(),
         command=shlex.join(command if command is not None else [Path(sys.argv[0]).name, *sys.argv[1:]]),
         python=f"{platform.python_implementation()} {platform.python_version()}",
         platform=platform.platform(),
@@ -126,12 +125,12 @@ def cpu_model() -> str:
 
 
 def usable_threads() -> int:
-    """How many threads this process may run at once: a container or taskset may allow fewer than there are."""
+    """How many threads this process may run at once: a container may allow fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def digest(path: Path) -> str | None:
-    """The sha256 that names a model: of a file, or over names and digests of a directory's weights and config.
+    """The sha256 that names a model: of a file, or over those of a directory's weights and config.
 
     A file in the hub's cache is stored under its own sha256, which is taken as it is. None: nothing is there.
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import attrs
-
 from codellm.errors import UnknownNameError
 
 Format = Literal["table", "md", "csv", "json", "jsonl"]
@@ -138,9 +137,7 @@ def _width(table: str) -> int:
     return max(map(len, table.splitlines()), default=0)
 
 
-def _tabulate(
-    columns: Sequence[Column], cells: list[list[str]], style: str, widths: Sequence[int] | None
-) -> str:
+def _tabulate(columns: Sequence[Column], cells: list[list[str]], style: str, widths: Sequence[int] | None) -> str:
     import tabulate
 
     wrapped = widths if cells else None  # tabulate wraps the titles of a table without rows wrongly
