@@ -1,0 +1,123 @@
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+
+import attrs
+import pytest
+
+from codellm import artifacts, quality
+from codellm.errors import ArtifactError, InvalidValueError, QualityError
+from codellm.registry import registry
+from codellm.sources import find
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CODELLM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def left_over(cache):
+    """What a failed run must not leave: anything but locks."""
+    return [path for path in (cache / "artifacts").glob("*") if not path.name.endswith(".lock")]
+
+
+def ensure(model, scheme, **more):
+    return artifacts.ensure(find(model).fetch(), registry().scheme(scheme), **more)
+
+
+def test_a_ladder_shares_its_base_and_nothing_is_made_twice(cache):
+    told = []
+    first = ensure("codellm-demo", "q4_0", progress=lambda *event: told.append(event))
+    assert [what for what, done, total in told if done == total and "writing" in what] == ["writing bf16", "writing q4_0"]
+    second = ensure("codellm-demo", "q8_0", progress=lambda *event: told.append(event))
+    again = ensure("codellm-demo", "q8_0", progress=lambda *event: pytest.fail("made twice"))
+    assert second == again
+    assert [kept.manifest["scheme"] for kept in artifacts.kept_artifacts()] == ["bf16", "q4_0", "q8_0"]
+    assert first.path.name == "codellm-demo-q4_0.gguf"
+    assert first.digest == find("codellm-demo").fetch().digest
+
+
+def test_the_manifest_says_what_the_gate_measured(cache):
+    made = ensure("codellm-demo", "q8_0")
+    figures = json.loads((made.path.parent / "manifest.json").read_text())["quality"]
+    assert figures["bound"] == registry().scheme("q8_0").bound
+    assert abs(figures["bits_per_byte"] - figures["reference"]) < figures["bound"]
+
+
+def test_dummy_weights_pass_no_gate(cache):
+    made = ensure("dummy:tiny", "q8_0")
+    manifest = json.loads((made.path.parent / "manifest.json").read_text())
+    assert manifest["dummy"]
+    assert "quality" not in manifest
+
+
+def test_the_gate_refuses_what_lost_too_much(cache):
+    strict = attrs.evolve(registry().scheme("q4_0"), bound=0.0)
+    with pytest.raises(QualityError, match="more than its bound of 0"):
+        artifacts.ensure(find("codellm-demo").fetch(), strict)
+    assert [kept.manifest["scheme"] for kept in artifacts.kept_artifacts()] == ["bf16"]
+    assert len(left_over(cache)) == 1
+
+
+def test_the_gate_refuses_nan(cache, monkeypatch):
+    monkeypatch.setattr(quality, "measure", lambda source: float("nan"))
+    with pytest.raises(QualityError, match="nan"):
+        ensure("codellm-demo", "bf16")
+    assert left_over(cache) == []
+
+
+def test_a_file_is_not_quantized_into_a_scheme_that_leads_nowhere(cache):
+    gguf = ensure("codellm-demo", "bf16")
+    with pytest.raises(InvalidValueError, match="f16 is made from safetensors"):
+        artifacts.ensure(find(str(gguf.path)).fetch(), registry().scheme("f16"))
+
+
+def test_an_unwritable_cache_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CODELLM_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ArtifactError, match="CODELLM_CACHE"):
+        ensure("codellm-demo", "bf16")
+
+
+def _make_q8(_):
+    return str(ensure("codellm-demo", "q8_0").path)
+
+
+def test_two_processes_make_one_artifact(cache):
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        one, two = pool.map(_make_q8, range(2), chunksize=1)
+    assert one == two
+    assert len(left_over(cache)) == 2  # bf16 and q8_0
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_a_killed_run_leaves_nothing_that_is_taken_for_an_artifact(cache, name):
+    import signal
+
+    env = {**os.environ, "CODELLM_CACHE": str(cache)}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "codellm", "quantize", "dummy:starcoder2-3b", "-q", "q4_0"],
+        env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(cache.glob("artifacts/.*/*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.send_signal(getattr(signal, name))
+    _, errors = child.communicate(timeout=60)
+    assert artifacts.kept_artifacts() == []
+    if name == "SIGINT":
+        assert child.returncode == 130
+        assert b"Traceback" not in errors
+        assert [path for path in left_over(cache)] == []
+
+
+def test_remove_deletes(cache):
+    ensure("codellm-demo", "bf16")
+    [kept] = artifacts.kept_artifacts()
+    assert kept.size > 1_000_000
+    artifacts.remove(kept)
+    assert artifacts.kept_artifacts() == []
