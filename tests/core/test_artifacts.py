@@ -32,7 +32,10 @@ def ensure(model, scheme, **more):
 def test_a_ladder_shares_its_base_and_nothing_is_made_twice(cache):
     told = []
     first = ensure("codellm-demo", "q4_0", progress=lambda *event: told.append(event))
-    assert [what for what, done, total in told if done == total and "writing" in what] == ["writing bf16", "writing q4_0"]
+    assert [what for what, done, total in told if done == total and "writing" in what] == [
+        "writing bf16",
+        "writing q4_0",
+    ]
     second = ensure("codellm-demo", "q8_0", progress=lambda *event: told.append(event))
     again = ensure("codellm-demo", "q8_0", progress=lambda *event: pytest.fail("made twice"))
     assert second == again
@@ -112,7 +115,7 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_an_artifact(cache, name):
     if name == "SIGINT":
         assert child.returncode == 130
         assert b"Traceback" not in errors
-        assert [path for path in left_over(cache)] == []
+        assert left_over(cache) == []
 
 
 def test_remove_deletes(cache):

@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from support.plugin_folder import codellm
 
 from codellm import load
+from support.plugin_folder import codellm
 
 PROMPT = "def add(a, b):"
 
@@ -45,7 +46,10 @@ def test_generate_stops_and_repeats_its_seed():
     arguments = ("generate", PROMPT, "--max-tokens", "30", "--temperature", "0.9", "--seed", "4")
     first, second = codellm(*arguments), codellm(*arguments)
     assert first.stdout == second.stdout
-    assert codellm(*arguments, "--stop", first.stdout[3:6]).stdout == first.stdout[: first.stdout.find(first.stdout[3:6])] + "\n"
+    assert (
+        codellm(*arguments, "--stop", first.stdout[3:6]).stdout
+        == first.stdout[: first.stdout.find(first.stdout[3:6])] + "\n"
+    )
 
 
 def test_infill_takes_lines_or_a_cursor(tmp_path):
@@ -103,10 +107,9 @@ def test_invalid_utf8_on_standard_input():
 
 @pytest.mark.parametrize("size", [0, 3, 4, 20, 1000, -1, -5000])
 def test_a_broken_gguf_is_one_line(tmp_path, size):
-    whole = load("codellm-demo").info.path
+    with load("codellm-demo") as model:
+        data = Path(model.info.path).read_bytes()
     broken = tmp_path / "broken.gguf"
-    with open(whole, "rb") as stream:
-        data = stream.read()
     broken.write_bytes(data[:size])
     assert "broken.gguf" in one_line_error(codellm("generate", "x", "-m", str(broken)))
 

@@ -1,11 +1,11 @@
 import gc
 
 import pytest
-from support.script_model import EOS, FIM, ScriptModel
 
 from codellm import SamplingParams
 from codellm.errors import BackendError, ContextLengthError, InvalidValueError, ModelBusyError, ModelClosedError
 from codellm.generation import complete, new_sequence
+from support.script_model import EOS, FIM, ScriptModel
 
 
 def test_a_stream_is_the_result_in_pieces():

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from support.plugin_folder import codellm, install_plugin
 
 WORKS = """

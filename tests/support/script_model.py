@@ -48,7 +48,9 @@ class ByteTokenizer(Tokenizer):
 class ScriptModel(Model):
     """Continues a prompt with `script` and the end-of-text token; then starts again, for those who ignore it."""
 
-    def __init__(self, script: str = "hello", *, ids: list[int] | None = None, context: int = 64, places: int = 2) -> None:
+    def __init__(
+        self, script: str = "hello", *, ids: list[int] | None = None, context: int = 64, places: int = 2
+    ) -> None:
         super().__init__()
         self.tokenizer = ByteTokenizer()
         self.script = [*(self.tokenizer.encode(script) if ids is None else ids), EOS]

@@ -53,8 +53,8 @@ def gate(candidate: ModelSource, scheme: Scheme, reference: float | None) -> Gat
         )
     if reference is not None and scheme.bound is not None and measured > reference + scheme.bound:
         raise QualityError(
-            f"{candidate.name}: {scheme.name} rises from {reference:.3f} to {measured:.3f} bits per byte, more than its "
-            f"bound of {scheme.bound:g}; nothing is kept, choose a scheme with more bits"
+            f"{candidate.name}: {scheme.name} rises from {reference:.3f} to {measured:.3f} bits per byte, over its "
+            f"bound of {scheme.bound:g}; not kept, choose a scheme with more bits"
         )
     return GateFigures(round(measured, 5), reference, scheme.bound)
 

@@ -43,7 +43,7 @@ def hub(model: str, revision: str | None) -> Reference:
                 name=id,
                 format="gguf",
                 scheme=scheme,
-                fetch=lambda: _fetch_gguf(id, sorted(ready)[0], scheme, revision),
+                fetch=lambda: _fetch_gguf(id, min(ready), scheme, revision),
             )
     return Reference(name=id, format="safetensors", scheme=scheme or None, fetch=lambda: _fetch_directory(id, revision))
 

@@ -130,9 +130,7 @@ def read_header(path: Path, file: int = 0) -> Iterator[Entry]:
             head = stream.read(8)
             length = int.from_bytes(head, "little")
             if len(head) < 8 or length > size - 8:
-                raise ModelFileError(
-                    f"{path}: cut short ({size} bytes), or no safetensors file; fetch it again"
-                )
+                raise ModelFileError(f"{path}: cut short ({size} bytes), or no safetensors file; fetch it again")
             if length > MAX_HEADER:
                 raise ModelFileError(f"{path}: header of {length} bytes, more than {MAX_HEADER}")
             text = stream.read(length)
