@@ -30,7 +30,5 @@ def writing(destination: Path, size: int) -> Iterator[None]:
             destination.unlink(missing_ok=True)
         if isinstance(error, OSError) and not isinstance(error, CodellmError):
             reason = error.strerror or str(error)
-            raise ArtifactError(
-                f"{destination}: cannot be written ({reason}); the partial file is removed"
-            ) from error
+            raise ArtifactError(f"{destination}: cannot be written ({reason}); the partial file is removed") from error
         raise

@@ -90,9 +90,7 @@ def check_precision(path: Path, header: Header, scheme: str | None) -> None:
         InvalidValueError: names the first quantized tensor.
     """
     if scheme is not None and scheme not in CONVERSIONS:
-        raise InvalidValueError(
-            f"{path}: already quantized ({scheme}); start from its f32, f16 or bf16 original"
-        )
+        raise InvalidValueError(f"{path}: already quantized ({scheme}); start from its f32, f16 or bf16 original")
     for tensor in header.tensors.values():
         if tensor.row / tensor.shape[0] not in FULL_PRECISION:
             raise InvalidValueError(
@@ -132,9 +130,7 @@ def check_rows(path: Path, header: Header, scheme: str, bits: float) -> int:
     return total
 
 
-def run_quantizer(
-    path: Path, header: Header, scheme: str, destination: Path, request: QuantizeRequest
-) -> None:
+def run_quantizer(path: Path, header: Header, scheme: str, destination: Path, request: QuantizeRequest) -> None:
     """llama.cpp in a child process; its log is the progress, and the reason of a failure.
 
     Raises:

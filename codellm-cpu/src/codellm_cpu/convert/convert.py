@@ -12,6 +12,7 @@ import attrs
 import numpy as np
 
 from codellm.errors import InvalidValueError, ModelFileError
+from codellm.sources import TensorInfo
 from codellm_cpu.convert import starcoder2, storage
 from codellm_cpu.convert.vocabulary import Vocabulary, read_vocabulary
 from codellm_cpu.files import writing
@@ -19,7 +20,7 @@ from codellm_cpu.files import writing
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
-    from codellm.sources import ModelSource, TensorInfo, Tensors
+    from codellm.sources import ModelSource, Tensors
 
 ARCHITECTURES: dict[str, ModuleType] = {"starcoder2": starcoder2}
 """Architecture tables by config.json's `model_type`."""
@@ -29,11 +30,12 @@ TARGETS = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
 @attrs.frozen
 class Planned:
-    """One tensor to write: its name there, and the type it gets."""
+    """One tensor to write: its name there, the type it gets, and whether it is read or all zeros."""
 
     source: TensorInfo
     name: str
     dtype: str
+    zero: bool = False
 
     @property
     def size(self) -> int:
@@ -66,9 +68,7 @@ def convert(
         raise ModelFileError(f"{source.path or source.name}: no {missing} to convert")
     table.check(source.config, where)
     plan = planned(source, source.tensors, table, scheme)
-    vocabulary = read_vocabulary(
-        source.tokenizer, source.tokenizer_config, source.config, source.config["vocab_size"]
-    )
+    vocabulary = read_vocabulary(source.tokenizer, source.tokenizer_config, source.config, source.config["vocab_size"])
     total = sum(tensor.size for tensor in plan)
     # The header is mostly the vocabulary; 64 bytes a token or merge is more than either takes.
     header = 64 * (len(vocabulary.tokens) + len(vocabulary.merges)) + 128 * len(plan)
@@ -118,6 +118,8 @@ def planned(source: ModelSource, tensors: Tensors, table: ModuleType, scheme: st
                 "that is already quantized cannot be converted)"
             )
         plan.append(Planned(info, table.gguf_name(name), TARGETS[scheme] if len(shape) > 1 else "float32"))
+    for name, shape in table.zeros(source.config).items():
+        plan.append(Planned(TensorInfo(name, shape, "float32"), table.gguf_name(name), "float32", zero=True))
     return plan
 
 
@@ -184,9 +186,7 @@ def add_general_keys(writer: GGUFWriter, source: ModelSource, scheme: str) -> No
         writer.add_bool("codellm.source.dummy", True)
 
 
-def write_data(
-    writer: GGUFWriter, tensors: Tensors, plan: list[Planned], progress: Callable[[int, int], None]
-) -> None:
+def write_data(writer: GGUFWriter, tensors: Tensors, plan: list[Planned], progress: Callable[[int, int], None]) -> None:
     """Every tensor, aligned, slab by slab.
 
     Raises:
@@ -198,7 +198,7 @@ def write_data(
     progress(0, total)
     for tensor in plan:
         writer.write_padding(stream, stream.tell())
-        values = tensors.read(tensor.source.name)
+        values = np.zeros(tensor.source.shape, np.float32) if tensor.zero else tensors.read(tensor.source.name)
         for slab in storage.slabs(values, tensor.source.dtype, tensor.dtype, tensor.source.name):
             stream.write(np.ascontiguousarray(slab).data)
             done += slab.nbytes

@@ -72,27 +72,17 @@ def check(config: Mapping[str, Any], where: str) -> None:
             raise ModelFileError(f"{where}: {field} is {value!r}, not a positive whole number")
     hidden, heads, kv_heads = (config[field] for field in ("hidden_size", *SIZES[3:5]))
     if hidden % heads or heads % kv_heads:
-        raise ModelFileError(
-            f"{where}: {hidden} hidden, {heads} heads, {kv_heads} key-value heads do not divide"
-        )
+        raise ModelFileError(f"{where}: {hidden} hidden, {heads} heads, {kv_heads} key-value heads do not divide")
     if config.get("head_dim") not in (None, hidden // heads):
-        raise ModelFileError(
-            f"{where}: head_dim {config['head_dim']!r} is not hidden_size / num_attention_heads"
-        )
+        raise ModelFileError(f"{where}: head_dim {config['head_dim']!r} is not hidden_size / num_attention_heads")
     if config["num_hidden_layers"] > MAX_BLOCKS:
-        raise ModelFileError(
-            f"{where}: {config['num_hidden_layers']} layers, more than llama.cpp's {MAX_BLOCKS}"
-        )
+        raise ModelFileError(f"{where}: {config['num_hidden_layers']} layers, more than llama.cpp's {MAX_BLOCKS}")
     for field, known in FIXED.items():
         if config.get(field, known[0]) not in known:
-            raise ModelFileError(
-                f"{where}: {field} {config[field]!r} has no GGUF form; known: {', '.join(known)}"
-            )
+            raise ModelFileError(f"{where}: {field} {config[field]!r} has no GGUF form; known: {', '.join(known)}")
     for field in ("norm_epsilon", "sliding_window"):
         value = config.get(field)
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int | float) or value <= 0
-        ):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
             raise ModelFileError(f"{where}: {field} is {value!r}, not a positive number")
     rope_theta(config, where)
 
@@ -127,6 +117,13 @@ def gguf_name(name: str) -> str:
 def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Name → shape of every tensor that the checkpoint must hold."""
     return starcoder2_shapes(config)
+
+
+def zeros(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name → shape of what llama.cpp demands and a checkpoint without projection biases lacks: zeros compute the same."""
+    known = shapes(config)
+    full = starcoder2_shapes({**config, "use_bias": True})
+    return {name: shape for name, shape in full.items() if name not in known}
 
 
 def ignorable(name: str, config: Mapping[str, Any]) -> bool:

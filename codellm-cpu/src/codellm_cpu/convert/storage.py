@@ -18,9 +18,7 @@ SIZES = {"float32": 4, "float16": 2, "bfloat16": 2}
 F16_MAX = 65504.0
 
 
-def slabs(
-    values: npt.NDArray[np.generic], stored: str, target: str, name: str
-) -> Iterator[npt.NDArray[np.generic]]:
+def slabs(values: npt.NDArray[np.generic], stored: str, target: str, name: str) -> Iterator[npt.NDArray[np.generic]]:
     """`values` of type `stored` (bfloat16 as uint16) as flat pieces of type `target`, in order.
 
     Rounds to nearest, ties to even.
@@ -72,7 +70,5 @@ def to_float16(part: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float
     """
     largest = float(np.abs(part).max(initial=0.0))
     if largest > F16_MAX:
-        raise ModelFileError(
-            f"tensor {name!r} reaches {largest:g}, beyond f16's {F16_MAX:g}; convert to bf16 instead"
-        )
+        raise ModelFileError(f"tensor {name!r} reaches {largest:g}, beyond f16's {F16_MAX:g}; convert to bf16 instead")
     return part.astype(np.float16)

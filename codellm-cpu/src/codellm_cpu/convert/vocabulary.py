@@ -61,9 +61,7 @@ def read_vocabulary(
     model = data.get("model")
     if not isinstance(model, Mapping) or model.get("type") != "BPE":
         kind = model.get("type") if isinstance(model, Mapping) else None
-        raise ModelFileError(
-            f"{path}: a tokenizer of type {kind!r} cannot be converted; supported: byte-level BPE"
-        )
+        raise ModelFileError(f"{path}: a tokenizer of type {kind!r} cannot be converted; supported: byte-level BPE")
     for field in (
         "dropout",
         "continuing_subword_prefix",
@@ -114,21 +112,14 @@ def pre_tokenizer_name(part: Any, path: Path) -> str:
     Raises:
         ModelFileError: it is neither.
     """
-    steps = (
-        part.get("pretokenizers") if isinstance(part, Mapping) and part.get("type") == "Sequence" else [part]
-    )
+    steps = part.get("pretokenizers") if isinstance(part, Mapping) and part.get("type") == "Sequence" else [part]
     steps = [step if isinstance(step, Mapping) else {} for step in steps] if isinstance(steps, list) else []
     if steps and steps[-1].get("type") == "ByteLevel":
         words = steps[-1]
         plain = not words.get("add_prefix_space", True) and words.get("use_regex", True)
         if plain and len(steps) == 1:
             return "gpt-2"
-        if (
-            plain
-            and len(steps) == 2
-            and steps[0].get("type") == "Digits"
-            and steps[0].get("individual_digits")
-        ):
+        if plain and len(steps) == 2 and steps[0].get("type") == "Digits" and steps[0].get("individual_digits"):
             return "starcoder"
     names = ", ".join(str(step.get("type")) for step in steps) or "none"
     raise ModelFileError(
@@ -153,9 +144,7 @@ def token_ids(vocab: Any, added: Any, path: Path) -> tuple[dict[int, str], dict[
         if not isinstance(token, Mapping) or not isinstance(token.get("content"), str):
             raise ModelFileError(f"{path}: added token {token!r} has no content")
         if token.get("lstrip") or token.get("rstrip") or token.get("single_word"):
-            raise ModelFileError(
-                f"{path}: added token {token['content']!r} strips its surroundings: no GGUF form"
-            )
+            raise ModelFileError(f"{path}: added token {token['content']!r} strips its surroundings: no GGUF form")
         entries.append((token["content"], token.get("id")))
     for token, id in entries:
         if type(id) is not int or id < 0:
@@ -195,9 +184,7 @@ def pad(ids: Mapping[int, str], special: Mapping[int, bool], size: int) -> tuple
         if id in ids:
             token = ids[id]
             normal = gguf.TokenType.NORMAL
-            kind = {True: gguf.TokenType.CONTROL, False: gguf.TokenType.USER_DEFINED, None: normal}[
-                special.get(id)
-            ]
+            kind = {True: gguf.TokenType.CONTROL, False: gguf.TokenType.USER_DEFINED, None: normal}[special.get(id)]
         else:
             token, kind = f"[PAD{id}]", gguf.TokenType.UNUSED
             while token in taken:  # llama.cpp looks tokens up by text: two of one text would be one
@@ -227,9 +214,7 @@ def special_ids(
 
     eos = named("eos")
     if eos is None:
-        raise ModelFileError(
-            f"{path}: no end-of-text token: neither tokenizer_config.json nor config.json names one"
-        )
+        raise ModelFileError(f"{path}: no end-of-text token: neither tokenizer_config.json nor config.json names one")
     bos = named("bos")
     roles = {"bos": eos if bos is None else bos, "eos": eos, "eot": eos}
     for role in ("unk", "pad"):
