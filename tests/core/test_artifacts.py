@@ -60,7 +60,7 @@ def test_dummy_weights_pass_no_gate(cache):
 
 def test_the_gate_refuses_what_lost_too_much(cache):
     strict = attrs.evolve(registry().scheme("q4_0"), bound=0.0)
-    with pytest.raises(QualityError, match="more than its bound of 0"):
+    with pytest.raises(QualityError, match="over its bound of 0"):
         artifacts.ensure(find("codellm-demo").fetch(), strict)
     assert [kept.manifest["scheme"] for kept in artifacts.kept_artifacts()] == ["bf16"]
     assert len(left_over(cache)) == 1

@@ -1,0 +1,77 @@
+"""Every command and every example of the documentation runs, here or in a place that is named."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+ELSEWHERE = {
+    "python -m pip install nox && python -m nox -s demo": "the session; its command is tests/eval/test_bench_demo.py",
+    "python -m nox -s tests": "this very run",
+    "pip install codellm-cpu": "test_install.py",
+    "pip install codellm-cpu --config-settings=cmake.define.LLAVA_BUILD=OFF": "how noxfile.py builds it",
+    "codellm bench --allow-code-execution": "tests/eval/test_bench_demo.py",
+}
+"""Commands that another place runs."""
+
+NOT_RUN = {
+    "pip install --force-reinstall": "compiles llama.cpp again, without the cache: minutes",
+    "codellm generate -m bigcode/": "downloads published weights; test_sources.py loads a hub model from a cache",
+    "python benchmarks/": "takes minutes; its record is in docs/results",
+    "codellm bench -m dummy:starcoder2": "takes minutes; its record is in docs/results",
+}
+"""Beginnings of commands that no test runs, and why."""
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    pattern = re.compile(rf"^```{language}\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    return [(page.name, block) for page in PAGES for block in pattern.findall(page.read_text())]
+
+
+COMMANDS = [(page, line) for page, block in blocks("console") for line in block.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An empty folder with the one file that the commands name."""
+    path = tmp_path_factory.mktemp("user")
+    (path / "program.py").write_text("def double(x):\n    # twice x\n    pass\n    pass\n    pass\n")
+    return path
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_a_command_of_the_documentation_works(page, command, folder):
+    if command in ELSEWHERE or any(command.startswith(start) for start in NOT_RUN):
+        return
+    scripts = Path(sys.executable).parent
+    env = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, shell=True, cwd=folder, env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_nothing_is_excused_that_is_not_there():
+    commands = [command for _, command in COMMANDS]
+    for command in ELSEWHERE:
+        assert command in commands
+    for start in NOT_RUN:
+        assert any(command.startswith(start) for command in commands), start
+
+
+@pytest.mark.parametrize(("page", "code"), blocks("python"))
+def test_an_example_of_the_documentation_runs(page, code, tmp_path):
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -1,0 +1,38 @@
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("codellm-core", "codellm-cpu", "codellm-eval")
+
+
+def test_one_version_for_all():
+    from codellm import __version__
+
+    for package in PACKAGES:
+        project = tomllib.loads((ROOT / package / "pyproject.toml").read_text())["project"]
+        assert project["version"] == __version__
+        assert all(f"=={__version__}" in need for need in project["dependencies"] if need.startswith("codellm"))
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_one_licence_for_all():
+    for package in PACKAGES:
+        assert (ROOT / package / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+def test_the_notices_name_every_dependency():
+    for package in PACKAGES:
+        notices = (ROOT / package / "THIRD-PARTY.md").read_text()
+        project = tomllib.loads((ROOT / package / "pyproject.toml").read_text())["project"]
+        for need in project["dependencies"]:
+            name = re.match(r"[\w.-]+", need)[0]
+            assert name.startswith("codellm") or f"| {name}" in notices, f"{package}: {name}"
+
+
+def test_imports_run_one_way():
+    for package, allowed in {"core": set(), "cpu": set(), "eval": set()}.items():
+        name = "codellm" if package == "core" else f"codellm_{package}"
+        for file in (ROOT / f"codellm-{package}" / "src").rglob("*.py"):
+            found = set(re.findall(r"^\s*(?:from|import) (codellm_\w+)", file.read_text(), re.MULTILINE))
+            assert found - allowed <= {name}, file
