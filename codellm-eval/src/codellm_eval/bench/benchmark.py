@@ -1,0 +1,141 @@
+"""One benchmark from its settings to the printed table."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any, Self
+
+import attrs
+import click
+
+from codellm.cli.options import parse_options
+from codellm.cli.output import note
+from codellm.errors import BackendChoiceError, InvalidValueError
+from codellm.registry import registry
+from codellm.sources import find
+from codellm.spec import LoadSpec
+from codellm_eval.bench import table
+from codellm_eval.bench.job import Job, QualityPlan
+from codellm_eval.bench.ladder import default_rows
+from codellm_eval.bench.notes import notes
+from codellm_eval.bench.plan import Plan
+from codellm_eval.bench.process import run_row
+from codellm_eval.bench.progress import Progress
+from codellm_eval.bench.record import Record
+from codellm_eval.bench.results import Results, default_path
+from codellm_eval.bench.row import Row
+
+
+@attrs.frozen(kw_only=True)
+class Benchmark:
+    """What to measure and where to leave it; everything in it is checked before the first row costs time."""
+
+    jobs: tuple[Job, ...]
+    plan: Plan
+    quality: QualityPlan | None
+    timeout: float
+    results: Results
+    format: str
+
+    @classmethod
+    def of(cls, **arguments: Any) -> Self:
+        """The benchmark that the command line's `arguments` ask for.
+
+        Raises:
+            InvalidValueError: a size, a row or an option that no run could accept, or a folder that is taken.
+            UnknownNameError: a backend, a scheme or a model that nobody knows.
+            BackendChoiceError: no row was named and no backend takes this model here.
+        """
+        plan = Plan(
+            prompt_tokens=arguments["prompt_tokens"],
+            new_tokens=arguments["new_tokens"],
+            repeats=arguments["repeats"],
+            seed=arguments["seed"],
+        )
+        quality = QualityPlan(
+            text_bytes=arguments["quality_bytes"],
+            allow_code_execution=arguments["allow_code_execution"],
+            limit=arguments["limit"],
+            max_tokens=arguments["max_tokens"],
+            batch_size=arguments["batch_size"],
+        )
+        common: dict[str, Any] = {
+            "model": arguments["model"],
+            "plan": plan,
+            "quality": None if arguments["no_quality"] else quality,
+            "threads": arguments["threads"],
+            "device": arguments["device"],
+            "options": parse_options(arguments["options"]),
+        }
+        jobs = [Job(row=row, **common) for row in _rows(arguments["model"], arguments["rows"])]
+        for job in jobs:
+            job.spec()  # a value out of range is refused here
+        results = Results(arguments["output"] or default_path(arguments["model"]))
+        return cls(
+            jobs=tuple(attrs.evolve(job, samples=str(results.samples(job.row))) for job in jobs),
+            plan=plan,
+            quality=common["quality"],
+            timeout=arguments["timeout"],
+            results=results,
+            format=arguments["format_"],
+        )
+
+    def run(self) -> bool:
+        """Measure every row, print the table, leave the folder; whether at least one row worked.
+
+        KeyboardInterrupt passes through, after the rows that were finished were printed and kept.
+        """
+        records: list[Record] = []
+        try:
+            with Progress(len(self.jobs)) as progress:
+                self._run_rows(records, progress)
+        finally:
+            self._finish(records)
+        return any(record.error is None for record in records)
+
+    def _run_rows(self, records: list[Record], progress: Progress) -> None:
+        bandwidths: dict[str, float] = {}
+        for number, job in enumerate(self.jobs, 1):
+
+            def on_phase(text: str, number: int = number, row: Row = job.row) -> None:
+                progress.phase(number, row, text)
+
+            record = run_row(attrs.evolve(job, bandwidths=bandwidths), self.timeout, on_phase)
+            records.append(record)
+            self.results.add(record)
+            progress.done(number, record)
+            if record.info is not None and record.bandwidth is not None:
+                bandwidths[f"{record.info.backend}@{record.info.device}"] = record.bandwidth
+
+    def _finish(self, records: Sequence[Record]) -> None:
+        remarks = notes(records, self.plan, self.quality)
+        if records:
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else table.WIDTH
+            click.echo(table.render(records, self.plan, remarks, self.format, width), nl=False)
+            if self.format not in ("table", "md"):
+                for remark in remarks:
+                    note(remark)
+        self.results.finish(records, table.render(records, self.plan, remarks, "md"), self.plan, self.quality)
+        note(f"results: {self.results.path}")
+
+
+def _rows(model: str, texts: Sequence[str]) -> list[Row]:
+    """The rows named, else the usual ones for this model."""
+    if texts:
+        rows = [Row.parse(text) for text in texts]
+        for row in rows:
+            row.check(registry())
+        twice = next((row for row in rows if rows.count(row) > 1), None)
+        if twice is not None:
+            raise InvalidValueError(f"row {twice} is given twice")
+        return rows
+    reference = find(model)
+    found = default_rows(registry(), reference.format, reference.scheme)
+    for reason in found.left_out:
+        note(f"left out: {reason}")
+    if not found.rows:
+        registry().choose(LoadSpec(model=model), reference.format)  # says why there is none
+        raise BackendChoiceError(f"no backend here has a row for {model!r}; name one with --row")
+    return list(found.rows)

@@ -1,0 +1,115 @@
+"""One record as the flat row of a table: rounded and with spreads for people, complete and in SI units for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from codellm_eval.bench.record import Record
+from codellm_eval.bench.stats import Repeats
+
+MEGA = 1e6
+
+
+def significant(value: float) -> str:
+    """A positive figure with three digits, or all of those before the point."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def plus_minus(repeats: Repeats) -> str:
+    """The spread: ± a share of the median in percent."""
+    share = 100 * repeats.spread
+    return f"±{share:.0f}%" if share >= 1 else f"±{share:.1f}%"
+
+
+def peak(record: Record) -> int | None:
+    """Bytes at the peak, of the memory that holds the weights: the device's where the row has one, else the host's."""
+    return record.device_peak or record.host_peak
+
+
+def for_people(record: Record) -> dict[str, tuple[str, str]]:
+    """Each figure and its spread (empty where it has none), as text."""
+
+    def show(column: str, value: float | None, form: Callable[[float], str]) -> tuple[str, str]:
+        if value is not None:
+            return form(value), ""
+        gap = record.gaps.get(column)
+        return (gap.cell if gap else "-"), ""
+
+    def show_repeats(repeats: Repeats | None, factor: float = 1) -> tuple[str, str]:
+        if repeats is None:
+            return "-", ""
+        return significant(factor * repeats.median), plus_minus(repeats)
+
+    def percent(value: float) -> str:
+        return f"{100 * value:.1f}"
+
+    weights = record.info.weight_bytes / MEGA if record.info else None
+    used = peak(record)
+    shown = {
+        "weights": show("info", weights, significant),
+        "pp": show_repeats(record.prefill),
+        "tg": show_repeats(record.decode),
+        "ttft": show_repeats(record.ttft, 1000),
+        "tpot": show_repeats(record.tpot, 1000),
+        "limit": show("bandwidth", record.limit_share, percent),
+        "peak": show("host_peak", used / MEGA if used else None, significant),
+        "bits": show("bits_per_byte", record.bits_per_byte, lambda value: f"{value:.3f}"),
+        "pass": show("pass_at_1", record.pass_at_1, percent),
+    }
+    return {**shown, "pp": ("failed", "")} if record.error is not None else shown
+
+
+def for_programs(record: Record) -> dict[str, Any]:
+    """Every figure under a key that says its unit; None where there is none, and why under `…_reason`."""
+    info, plan = record.info, record.plan
+    values: dict[str, Any] = {
+        "row": str(record.row),
+        "backend": record.row.backend,
+        "scheme": info.scheme if info else record.row.scheme,
+        "options": ",".join(f"{key}={value}" for key, value in record.row.options.items()),
+        "model": record.model,
+        "dummy": info.dummy if info else None,
+        "error": record.error,
+        "architecture": info.architecture if info else None,
+        "parameters": info.parameters if info else None,
+        "dtype": info.dtype if info else None,
+        "device": info.device if info else None,
+        "threads": info.threads if info else None,
+        "context_length": info.context_length if info else None,
+        "weight_bytes": info.weight_bytes if info else None,
+        "repeats": plan.repeats if plan else None,
+        "pp_tokens": plan.prompt_tokens if plan else None,
+        **_repeats("pp_tokens_per_second", record.prefill),
+        "tg_tokens": plan.new_tokens if plan else None,
+        **_repeats("tg_tokens_per_second", record.decode),
+        "request_prompt_tokens": plan.request_tokens if plan else None,
+        "request_new_tokens": plan.new_tokens if plan else None,
+        **_repeats("ttft_seconds", record.ttft),
+        **_repeats("tpot_seconds", record.tpot),
+        "bandwidth_bytes_per_second": record.bandwidth,
+        "limit_share": record.limit_share,
+        "limit_reason": _reason(record, "bandwidth"),
+        "peak_host_bytes": record.host_peak,
+        "peak_device_bytes": record.device_peak,
+        "bits_per_byte": record.bits_per_byte,
+        "bits_per_byte_reason": _reason(record, "bits_per_byte"),
+        "pass_at_1": record.pass_at_1,
+        "pass_at_1_reason": _reason(record, "pass_at_1"),
+        "passed": record.passed,
+        "tasks": record.tasks,
+        "load_seconds": record.load_seconds,
+        "row_seconds": record.seconds,
+    }
+    return values
+
+
+def _repeats(key: str, repeats: Repeats | None) -> dict[str, float | None]:
+    if repeats is None:
+        return {key: None, f"{key}_spread": None}
+    return {key: repeats.median, f"{key}_spread": repeats.spread}
+
+
+def _reason(record: Record, column: str) -> str | None:
+    gap = record.gaps.get(column)
+    return gap.note if gap else None

@@ -1,0 +1,64 @@
+"""Which rows are measured when none is named: every available backend, each of its usual schemes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import attrs
+
+from codellm_eval.bench.row import Row
+
+if TYPE_CHECKING:
+    from codellm.backend import Backend
+    from codellm.registry import Registry
+    from codellm.scheme import Scheme
+
+LADDER = ("f16", "bf16", "q8_0", "q4_0", "q4_k_m", "q4_k_s", "int8", "int4", "bnb-int8", "bnb-nf4")
+"""The schemes worth comparing; the others of a backend are measured when `--row` names them."""
+
+
+@attrs.frozen
+class Rows:
+    """The rows to measure, and why backends that are installed have none."""
+
+    rows: tuple[Row, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def default_rows(registry: Registry, format: str, scheme: str | None = None) -> Rows:
+    """Rows for a model whose files are of `format`; where its name holds a `scheme`, that one alone."""
+    rows: list[Row] = []
+    left_out: list[str] = []
+    for backend in registry.backends.values():
+        available = backend.availability()
+        if not registry.reaches(backend, format):
+            left_out.append(f"{backend.name}: takes {', '.join(sorted(backend.formats))}, not {format}")
+        elif not available.ok:
+            left_out.append(f"{backend.name}: {available.reason}; {available.remedy}")
+        elif scheme is not None:
+            rows.append(Row(backend.name, scheme))
+        else:
+            rows.extend(_rows_of(backend, registry, format))
+    return Rows(tuple(rows), tuple(left_out))
+
+
+def _rows_of(backend: Backend, registry: Registry, format: str) -> Iterator[Row]:
+    schemes = {scheme.name: scheme for scheme in backend.schemes()}
+    if format in backend.formats:
+        yield Row(backend.name)
+        if format == "gguf":  # a file that is a scheme already: another one on top of it would compare nothing
+            return
+    for name in LADDER:
+        if name in schemes and _applies(schemes[name], backend, registry, format):
+            yield Row(backend.name, name)
+
+
+def _applies(scheme: Scheme, backend: Backend, registry: Registry, format: str) -> bool:
+    if scheme.applies == "load":
+        return format in backend.formats
+    return format in scheme.takes or any(
+        format in between.takes and between.format in scheme.takes
+        for between in registry.schemes.values()
+        if between.applies == "file"
+    )

@@ -1,0 +1,81 @@
+"""What stands under the table: why cells are empty, and how the figures were made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from codellm_eval.bench.job import QualityPlan
+from codellm_eval.bench.plan import Plan
+from codellm_eval.bench.record import Record
+
+COLUMNS = {"bandwidth": "limit", "bits_per_byte": "bits/byte", "pass_at_1": "pass@1"}
+
+
+def notes(records: Sequence[Record], plan: Plan, quality: QualityPlan | None) -> list[str]:
+    """The notes, what went wrong first."""
+    return [
+        *_failures(records),
+        *_gaps(records),
+        *_cached(records),
+        *_fitted(records, plan),
+        *_protocol(records, plan, quality),
+    ]
+
+
+def _failures(records: Sequence[Record]) -> Iterator[str]:
+    for record in records:
+        if record.error is not None:
+            yield f"{record.row} failed: {record.error}"
+
+
+def _gaps(records: Sequence[Record]) -> Iterator[str]:
+    """Each reason once, with the columns and the rows that it holds for."""
+    places: dict[str, tuple[list[str], list[str]]] = {}
+    for record in records:
+        for column, gap in record.gaps.items():
+            columns, rows = places.setdefault(gap.note, ([], []))
+            columns.extend(name for name in [COLUMNS.get(column, column)] if name not in columns)
+            rows.extend(name for name in [str(record.row)] if name not in rows)
+    worked = sum(record.error is None for record in records)
+    for note, (columns, rows) in places.items():
+        where = "" if len(rows) == worked else f" ({', '.join(rows)})"
+        yield f"{', '.join(columns)}{where}: {note}"
+
+
+def _cached(records: Sequence[Record]) -> Iterator[str]:
+    over = [str(record.row) for record in records if (record.limit_share or 0) > 1]
+    if over:
+        yield f"limit above 100 % ({', '.join(over)}): the weights are read from a cache, faster than memory"
+
+
+def _fitted(records: Sequence[Record], plan: Plan) -> Iterator[str]:
+    for record in records:
+        own = record.plan
+        if own is not None and own != plan and record.info is not None:
+            yield (
+                f"{record.row}: its context is {record.info.context_length}, so it measured pp{own.prompt_tokens}, "
+                f"tg{own.new_tokens} and a request of {own.request_tokens}+{own.new_tokens} tokens"
+            )
+
+
+def _protocol(records: Sequence[Record], plan: Plan, quality: QualityPlan | None) -> Iterator[str]:
+    yield plan.describe() + "."
+    measured = {
+        f"{record.info.backend} on {record.info.device}": record.bandwidth
+        for record in records
+        if record.info is not None and record.bandwidth is not None
+    }
+    limits = ", ".join(f"{name} {value / 1e9:.1f} GB/s" for name, value in measured.items())
+    yield (
+        "limit: size x tg rate / the measured bandwidth of memory"
+        + (f" ({limits})" if limits else "")
+        + "; peak: of the row's own process while its speed was measured (of device memory where there is some); "
+        "MB: 10^6 bytes."
+    )
+    if quality is None:
+        return
+    if any(record.bits_per_byte is not None for record in records):
+        yield f"bits/byte: the first {quality.text_bytes} bytes of the held-out corpus."
+    tasks = max((record.tasks or 0 for record in records), default=0)
+    if tasks:
+        yield f"pass@1: HumanEval, {tasks} tasks, greedy, at most {quality.max_tokens} tokens each."

@@ -1,0 +1,107 @@
+"""What is known of one row: filled as its process reports, kept also when the process dies half way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import cattrs
+
+from codellm.model import ModelInfo
+from codellm_eval.bench.plan import Plan
+from codellm_eval.bench.row import Row
+from codellm_eval.bench.stats import Repeats
+
+
+@attrs.frozen
+class Gap:
+    """Why a cell has no figure: `cell` fits into a table, `note` is the whole reason and what mends it."""
+
+    cell: str
+    note: str
+
+
+@attrs.frozen(kw_only=True)
+class Record:
+    """One row's figures. A field is None while it is not known; `gaps` says why, by the field's name."""
+
+    row: Row
+    model: str
+    plan: Plan | None = None
+    """The plan as it was fitted to this model's context."""
+    info: ModelInfo | None = None
+    load_seconds: float | None = None
+    prefill: Repeats | None = None
+    """Tokens per second."""
+    decode: Repeats | None = None
+    """Tokens per second."""
+    ttft: Repeats | None = None
+    """Seconds."""
+    tpot: Repeats | None = None
+    """Seconds."""
+    host_peak: int | None = None
+    """Bytes, of the row's own process from its start to the end of the speed runs."""
+    device_peak: int | None = None
+    """Bytes; 0 where there is no device memory."""
+    bandwidth: float | None = None
+    """Bytes per second that a read of memory achieves on the row's device, measured by its backend."""
+    bits_per_byte: float | None = None
+    pass_at_1: float | None = None
+    """Share of tasks solved, 0 to 1."""
+    passed: int | None = None
+    tasks: int | None = None
+    seconds: float | None = None
+    """Wall time of the whole row."""
+    gaps: Mapping[str, Gap] = attrs.field(factory=dict)
+    error: str | None = None
+    """Why the row has no speed; None for a row that worked."""
+
+    @property
+    def limit_share(self) -> float | None:
+        """Bytes of weights per second that decoding read, as a share of the bandwidth.
+
+        Every decoded token reads all weights once; keys and values are left out. A share above 1 means that the
+        weights fit into a cache nearer than the memory.
+        """
+        if self.info is None or self.decode is None or self.bandwidth is None:
+            return None
+        return self.info.weight_bytes * self.decode.median / self.bandwidth
+
+    def with_gap(self, column: str, gap: Gap) -> Record:
+        """This record with a reason for an empty cell."""
+        return attrs.evolve(self, gaps={**self.gaps, column: gap})
+
+    def failed(self, reason: str) -> Record:
+        """This record after its process failed: what was measured stays, and what is missing says why."""
+        if self.tpot is None:
+            return attrs.evolve(self, error=reason)
+        record = self
+        for column in ("bits_per_byte", "bandwidth", "pass_at_1"):
+            if getattr(self, column) is None and column not in self.gaps:
+                record = record.with_gap(column, Gap("failed", reason))
+        return record
+
+
+def make_converter() -> cattrs.Converter:
+    """Between the classes of a benchmark and JSON; a row is its text."""
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_unstructure_hook(Row, str)
+    converter.register_structure_hook(Row, lambda value, _: Row.parse(value))
+    converter.register_unstructure_hook(Repeats, lambda repeats: list(repeats.values))
+    converter.register_structure_hook(Repeats, lambda value, _: Repeats(tuple(float(each) for each in value)))
+    return converter
+
+
+def merge(record: Record, fields: Mapping[str, Any], converter: cattrs.Converter) -> Record:
+    """`record` with the `fields` that its process reported as JSON.
+
+    Raises:
+        ValueError: a field that no Record has, or a value that is none of its type.
+    """
+    known = attrs.fields_dict(attrs.resolve_types(Record))
+    unknown = fields.keys() - known.keys()
+    if unknown:
+        raise ValueError(f"a row has no field {', '.join(sorted(unknown))}")
+    kinds: dict[str, Any] = {name: known[name].type for name in fields}
+    return attrs.evolve(record, **{name: converter.structure(fields[name], kinds[name]) for name in fields})

@@ -1,0 +1,110 @@
+"""`codellm bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+FORMATS = (
+    "table",
+    "md",
+    "csv",
+    "json",
+    "jsonl",
+)  # those of codellm_eval.tables, which --help need not import
+
+
+@click.command()
+@click.option(
+    "-m",
+    "--model",
+    default="codellm-demo",
+    show_default=True,
+    metavar="MODEL",
+    help="Bundled name, directory, .gguf file, hub id, hub-id:SCHEME or dummy:NAME.",
+)
+@click.option(
+    "--row",
+    "rows",
+    multiple=True,
+    metavar="BACKEND:SCHEME[:KEY=VALUE,…]",
+    help="What to measure; repeatable.  [default: every available backend with each of its usual schemes]",
+)
+@click.option("--repeats", type=int, default=5, show_default=True, metavar="N", help="Speed runs that count.")
+@click.option(
+    "--prompt-tokens", type=int, default=512, show_default=True, metavar="N", help="Prompt of the pp figure."
+)
+@click.option(
+    "--new-tokens", type=int, default=128, show_default=True, metavar="N", help="Output of the tg figure."
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the random prompts."
+)
+@click.option("--threads", type=int, metavar="N", help="CPU threads.  [default: the backend's]")
+@click.option("--device", metavar="NAME", help="Device to run on.  [default: the backend's]")
+@click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="Option of the backends; repeatable.")
+@click.option("--no-quality", is_flag=True, help="Leave out bits per byte and pass@1.")
+@click.option(
+    "--quality-bytes",
+    type=int,
+    default=65536,
+    show_default=True,
+    metavar="N",
+    help="Bytes of the held-out corpus to score.",
+)
+@click.option(
+    "--allow-code-execution",
+    is_flag=True,
+    help="Run what the model writes, in a sandbox, to tell pass@1 on HumanEval.",
+)
+@click.option("--limit", type=int, metavar="N", help="HumanEval tasks.  [default: all]")
+@click.option(
+    "--max-tokens",
+    type=int,
+    default=256,
+    show_default=True,
+    metavar="N",
+    help="Most tokens of a HumanEval completion.",
+)
+@click.option(
+    "--batch-size",
+    type=int,
+    default=16,
+    show_default=True,
+    metavar="N",
+    help="HumanEval tasks generated together; speed is measured with one sequence.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=7200,
+    show_default=True,
+    metavar="SECONDS",
+    help="Longest time for one row.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder for the results.  [default: results/TIME-MODEL]",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="Of the output.",
+)
+@click.pass_context
+def bench(ctx: click.Context, /, **arguments: Any) -> None:
+    """Measure speed, memory and quality of a model, over backends and schemes.
+
+    Each row runs in a process of its own; one that fails says why and the others go on.
+    """
+    from codellm_eval.bench.benchmark import Benchmark
+
+    if not Benchmark.of(**arguments).run():
+        ctx.exit(1)
