@@ -118,6 +118,16 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_an_artifact(cache, name):
         assert left_over(cache) == []
 
 
+def test_what_a_killed_run_left_is_swept_by_the_next(cache):
+    made = ensure("codellm-demo", "bf16")
+    stale = made.path.parent.with_name(f".{made.path.parent.name}-abc")
+    artifacts.remove(artifacts.kept_artifacts()[0])
+    stale.mkdir()
+    (stale / "half.gguf").write_bytes(b"GGUF")
+    ensure("codellm-demo", "bf16")
+    assert not stale.exists()
+
+
 def test_remove_deletes(cache):
     ensure("codellm-demo", "bf16")
     [kept] = artifacts.kept_artifacts()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -247,11 +246,16 @@ def _write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _temporary(final: Path) -> Iterator[Path]:
-    """A directory beside `final`, gone whatever happens unless it was renamed."""
+    """A directory beside `final`, gone whatever happens unless it was renamed.
+
+    The caller holds the lock of `final`, so what another process left beside it was left by one that was killed.
+    """
     directory: Path | None = None
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        directory = Path(tempfile.mkdtemp(prefix=f".{final.name}-{os.getpid()}-", dir=final.parent))
+        for stale in final.parent.glob(f".{final.name}-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        directory = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
         yield directory
     except OSError as error:
         if isinstance(error, ArtifactError):
