@@ -120,7 +120,7 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def zeros(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name → shape of what llama.cpp demands and a checkpoint without projection biases lacks: zeros compute the same."""
+    """Name → shape of the biases that llama.cpp demands and this checkpoint lacks: zeros compute the same."""
     known = shapes(config)
     full = starcoder2_shapes({**config, "use_bias": True})
     return {name: shape for name, shape in full.items() if name not in known}
