@@ -1,10 +1,7 @@
 """The process of one row: `python -m codellm_eval.bench.child FD`, a job as one line of JSON on stdin.
 
-It reports on the file descriptor FD, one JSON object a line, so that a library which prints to stdout or stderr breaks
-nothing: `{"phase": TEXT}` what begins now, `{"fields": {…}}` fields of the row's Record that are known now,
-`{"gap": COLUMN, "cell": …, "note": …}` a cell that stays empty, `{"error": TEXT}` the end of a row that failed,
-`{"done": true}` the end of one that did not. The parent keeps stdin open; when it closes, the parent is gone and so is
-this process.
+It reports on the file descriptor FD; see `report`. The parent keeps stdin open; when it closes, the parent is gone and
+so is this process.
 """
 
 from __future__ import annotations
@@ -14,33 +11,8 @@ import os
 import sys
 import threading
 import traceback
-from typing import Any
 
-from codellm.errors import CodellmError
-
-
-class Report:
-    """The way to the parent."""
-
-    def __init__(self, fd: int) -> None:
-        os.set_inheritable(fd, False)  # what this process starts must not hold the pipe open
-        self._file = os.fdopen(fd, "w", encoding="utf-8")
-
-    def send(self, **event: Any) -> None:
-        """One event."""
-        print(json.dumps(event), file=self._file, flush=True)
-
-    def phase(self, text: str) -> None:
-        """Say what begins now."""
-        self.send(phase=text)
-
-    def fields(self, **fields: Any) -> None:
-        """Give fields of the Record, as JSON."""
-        self.send(fields=fields)
-
-    def gap(self, column: str, cell: str, note: str) -> None:
-        """Say why a cell stays empty."""
-        self.send(gap=column, cell=cell, note=note)
+from codellm_eval.bench.report import Report, explain
 
 
 def take_stdin() -> str:
@@ -57,14 +29,6 @@ def take_stdin() -> str:
 
     threading.Thread(target=watch, daemon=True).start()
     return line
-
-
-def explain(error: BaseException) -> str:
-    """An error as one line: our own as they are, others with their type."""
-    text = " ".join(str(error).split())
-    if isinstance(error, CodellmError) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def main(arguments: list[str]) -> int:

@@ -93,6 +93,7 @@ def for_programs(record: Record) -> dict[str, Any]:
         "peak_host_bytes": record.host_peak,
         "peak_device_bytes": record.device_peak,
         "bits_per_byte": record.bits_per_byte,
+        "scored_bytes": record.scored_bytes,
         "bits_per_byte_reason": _reason(record, "bits_per_byte"),
         "pass_at_1": record.pass_at_1,
         "pass_at_1_reason": _reason(record, "pass_at_1"),

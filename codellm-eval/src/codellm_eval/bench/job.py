@@ -29,7 +29,7 @@ class QualityPlan:
     allow_code_execution: bool = False
     limit: int | None = attrs.field(default=None, validator=_positive)
     """HumanEval tasks; None for all 164."""
-    max_tokens: int = attrs.field(default=256, validator=_positive)
+    max_tokens: int = attrs.field(default=512, validator=_positive)
     batch_size: int = attrs.field(default=16, validator=_positive)
     """Sequences generated together for HumanEval; speed is always measured with one."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codellm_eval.bench.job import Job
@@ -11,7 +12,10 @@ from codellm_eval.bench.speed import measure_speed
 
 if TYPE_CHECKING:
     from codellm.model import Model
-    from codellm_eval.bench.child import Report
+    from codellm.spec import LoadSpec
+    from codellm_eval.bench.job import QualityPlan
+    from codellm_eval.bench.quality import HumanEval
+    from codellm_eval.bench.report import Report
 
 
 def measure(job: Job, report: Report) -> None:
@@ -21,10 +25,9 @@ def measure(job: Job, report: Report) -> None:
     model is closed, since it needs a large buffer; HumanEval runs last, on a second load with many places.
 
     Raises:
-        CodellmError: there is no speed to tell of, and why. A fault of the quality part is a gap instead.
+        CodellmError: there is no speed to tell of, and why. A fault of what comes after is a gap instead.
     """
     from codellm.loading import open_spec
-    from codellm_eval.bench.quality import measure_bits, measure_pass
 
     report.phase("load")
     spec = job.spec()
@@ -33,11 +36,33 @@ def measure(job: Job, report: Report) -> None:
         report.fields(load_seconds=time.perf_counter() - start)
         _measure_speed(model, job, report)
         info = model.info
-        if job.quality is not None:
-            measure_bits(model, job.quality, report)
-    _measure_bandwidth(info.backend, info.device, job, report)
-    if job.quality is not None:
-        measure_pass(spec, info, job, report)
+        pending = _begin_quality(model, spec, job.quality, report) if job.quality is not None else None
+    with report.gap_on_error("bandwidth"):
+        _measure_bandwidth(info.backend, info.device, job, report)
+    if pending is not None:
+        with report.gap_on_error("pass_at_1"):
+            human_eval, wider = pending
+            human_eval.measure(wider, report, Path(job.samples) if job.samples else None)
+
+
+def _begin_quality(
+    model: Model, spec: LoadSpec, plan: QualityPlan, report: Report
+) -> tuple[HumanEval, LoadSpec] | None:
+    """Bits per byte now; of HumanEval what needs this model's tokenizer, None where it will not run."""
+    from codellm_eval.bench.quality import DUMMY, HumanEval, measure_bits
+
+    if model.info.dummy:
+        for column in ("bits_per_byte", "pass_at_1"):
+            report.gap(column, "dummy", DUMMY)
+        return None
+    with report.gap_on_error("bits_per_byte"):
+        measure_bits(model, plan, report)
+    pending = None
+    with report.gap_on_error("pass_at_1"):
+        human_eval = HumanEval.prepare(plan, report)
+        if human_eval is not None:
+            pending = human_eval, human_eval.spec(spec, model)
+    return pending
 
 
 def _measure_speed(model: Model, job: Job, report: Report) -> None:
@@ -55,16 +80,11 @@ def _measure_speed(model: Model, job: Job, report: Report) -> None:
 
 def _measure_bandwidth(backend: str, device: str, job: Job, report: Report) -> None:
     from codellm.registry import registry
-    from codellm_eval.bench.child import explain
 
     known = job.bandwidths.get(f"{backend}@{device}")
     if known is None:
         report.phase("bandwidth")
-        try:
-            known = registry().backend(backend).bandwidth(device)
-        except Exception as error:
-            report.gap("bandwidth", "failed", f"the bandwidth of {device} could not be measured: {explain(error)}")
-            return
+        known = registry().backend(backend).bandwidth(device)
     if known is None:
         report.gap("bandwidth", "n/a", f"{backend} cannot measure the bandwidth of {device}")
     else:

@@ -74,8 +74,10 @@ def _protocol(records: Sequence[Record], plan: Plan, quality: QualityPlan | None
     )
     if quality is None:
         return
-    if any(record.bits_per_byte is not None for record in records):
-        yield f"bits/byte: the first {quality.text_bytes} bytes of the held-out corpus."
+    scored = max((record.scored_bytes or 0 for record in records), default=0)
+    if scored:
+        documents = max(record.scored_documents or 0 for record in records)
+        yield f"bits/byte: {scored} bytes of the held-out corpus, {documents} documents each by itself."
     tasks = max((record.tasks or 0 for record in records), default=0)
     if tasks:
         yield f"pass@1: HumanEval, {tasks} tasks, greedy, at most {quality.max_tokens} tokens each."

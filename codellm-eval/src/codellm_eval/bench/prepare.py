@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from codellm_eval.bench.job import Job
 
 if TYPE_CHECKING:
-    from codellm_eval.bench.child import Report
+    from codellm_eval.bench.report import Report
 
 
 def prepare(job: Job, report: Report) -> None:

@@ -47,6 +47,9 @@ class Record:
     bandwidth: float | None = None
     """Bytes per second that a read of memory achieves on the row's device, measured by its backend."""
     bits_per_byte: float | None = None
+    scored_bytes: int | None = None
+    """Bytes of text that `bits_per_byte` is told of."""
+    scored_documents: int | None = None
     pass_at_1: float | None = None
     """Share of tasks solved, 0 to 1."""
     passed: int | None = None

@@ -63,7 +63,7 @@ FORMATS = (
 @click.option(
     "--max-tokens",
     type=int,
-    default=256,
+    default=512,
     show_default=True,
     metavar="N",
     help="Most tokens of a HumanEval completion.",
