@@ -24,7 +24,6 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "mmap": _SWITCH,
     "flash-attn": ("auto", "on", "off"),
     "chunk": (),  # a number
-    "unified": _SWITCH,
 }
 
 
@@ -36,7 +35,6 @@ class Options:
     mmap: bool = True
     flash_attn: str = "auto"
     chunk: int = 512
-    unified: bool = True
 
     @classmethod
     def parse(cls, options: Mapping[str, str]) -> Options:
@@ -59,7 +57,6 @@ class Options:
             mmap=options.get("mmap", "on") == "on",
             flash_attn=options.get("flash-attn", "auto"),
             chunk=int(chunk),
-            unified=options.get("unified", "on") == "on",
         )
 
 
@@ -91,5 +88,3 @@ class LlamaCppBackend(Backend):
         from codellm_cpu.llama.machine import default_threads, read_bandwidth
 
         return read_bandwidth(default_threads()) if device in ("auto", "cpu") else None
-
-

@@ -47,7 +47,6 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
             outputs=outputs,
             threads=threads,
             flash_attn=options.flash_attn,
-            unified=options.unified,
         )
         context = open_context(stack, native, shape)
         info = ModelInfo(
@@ -71,7 +70,9 @@ def _check_spec(spec: LoadSpec) -> None:
     if spec.device not in ("auto", "cpu"):
         raise InvalidValueError(f"llama-cpp runs on the device cpu, not {spec.device!r}")
     if spec.dtype != "auto":
-        raise InvalidValueError(f"llama-cpp takes its precision from the scheme; use --scheme instead of dtype {spec.dtype}")
+        raise InvalidValueError(
+            f"llama-cpp takes its precision from the scheme; use --scheme instead of dtype {spec.dtype}"
+        )
     if spec.attn_implementation is not None:
         raise InvalidValueError("llama-cpp has no attn_implementation; use the option -o flash-attn=on|off")
     if spec.batch_size > 256:
@@ -93,7 +94,9 @@ def _context_length(spec: LoadSpec, native: NativeModel, header: Header, outputs
     if asked is None:
         return max(1, min(limit, DEFAULT_CONTEXT, max(fits, 256)))
     if asked > limit:
-        raise InvalidValueError(f"{native.path.name} takes a context_length of at most the {limit} tokens {why}, not {asked}")
+        raise InvalidValueError(
+            f"{native.path.name} takes a context_length of at most the {limit} tokens {why}, not {asked}"
+        )
     if asked > fits:
         raise InvalidValueError(
             f"{spec.batch_size} sequences of {asked} tokens do not fit in memory, at most about {fits} tokens each do; "
@@ -106,7 +109,7 @@ def _fitting_context(spec: LoadSpec, native: NativeModel, outputs: int) -> int:
     """Tokens of one sequence whose key-value cells fit in nine tenths of the memory that is free now."""
     logits = 2 * outputs * native.vocab_size * 4  # computed in one buffer, handed out in another
     free = machine.available_memory() * 9 // 10 - logits
-    return max(0, free // (spec.batch_size * native.cell_bytes))
+    return max(0, free // (spec.batch_size * native.cell_bytes) // 256 * 256)  # llama.cpp rounds up to 256 cells
 
 
 def _file_type(header: Header) -> str:

@@ -79,8 +79,6 @@ def _pass(jobs: list[Callable[[], object]], size: int) -> float:
     return size / (time.perf_counter() - start)
 
 
-
-
 def resident_memory() -> int:
     """Bytes of this process in main memory now."""
     return int(psutil.Process().memory_info().rss)

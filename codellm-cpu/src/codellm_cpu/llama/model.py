@@ -80,9 +80,10 @@ class LlamaCppModel(Model):
             context.places[:rows] = 0
             context.wanted[:rows] = 0
             context.wanted[rows - 1] = start + rows == len(ids)
-            logits = context.decode(rows)
+            last = context.decode(rows)
+        logits: npt.NDArray[np.float32] = last[0].copy()
         context.clear()
-        return logits[0].copy()
+        return logits
 
     def _ids(self, ids: Seq[int]) -> npt.NDArray[np.int32]:
         """`ids` as an array, if they are tokens and fit the context."""

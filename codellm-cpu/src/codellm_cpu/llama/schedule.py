@@ -66,6 +66,7 @@ class Scheduler:
         while True:
             self._release()
             refused = self._admit()
+            self._close_ranks()
             running = [place for place in self._places if place.sequence is not None]
             if running:
                 yield self._step(running)
@@ -83,9 +84,6 @@ class Scheduler:
                 sequence.error = ContextLengthError(f"the context of {self._length} tokens is full")
             if sequence.finished or sequence.error is not None:
                 place.sequence = place.sampler = place.leader = None
-                if self._exhausted:  # nobody comes who could use its cells: spare the others from looking at them
-                    self._context.trim(place.id, 0)
-                    place.done = 0
         for place in self._places:
             if place.leader is not None and place.leader.sequence is None:
                 self._find_prefix(place)
@@ -111,6 +109,25 @@ class Scheduler:
                 sequence.error = error
                 return True  # let core see it before its iterable is asked, and may block, again
         return False
+
+    def _close_ranks(self) -> None:
+        """Move sequences so that the ids of those that run follow each other.
+
+        llama.cpp computes only sequences of consecutive ids together; at every gap it would read all weights again.
+        """
+        while True:
+            running = [place for place in self._places if place.sequence is not None]
+            if not running or running[-1].id - running[0].id < len(running):
+                return
+            last = running[-1]
+            gap = next(place for place in self._places[running[0].id :] if place.sequence is None)
+            if last.done:
+                self._context.copy(last.id, gap.id, last.done)
+            else:
+                self._context.trim(gap.id, 0)
+            self._context.trim(last.id, 0)
+            last.id, gap.id, gap.done = gap.id, last.id, 0
+            self._places.sort(key=lambda place: place.id)
 
     def _fault(self, sequence: Sequence) -> Exception | None:
         """What keeps `sequence`, and it alone, from being computed."""
@@ -163,7 +180,6 @@ class Scheduler:
 
     def _copy(self, source: Place, target: Place, length: int) -> None:
         if length > target.done:
-            self._context.trim(target.id, 0)
             self._context.copy(source.id, target.id, length)
             target.done = length
 
@@ -177,7 +193,7 @@ class Scheduler:
             for follower in running:
                 if follower.leader is place:
                     follower.leader = None
-                    if len(follower.prompt) == len(place.prompt) and self._shared(place, follower.prompt) == len(place.prompt):
+                    if np.array_equal(follower.prompt, place.prompt):
                         self._copy(place, follower, len(place.prompt))
                         self._sample(follower, logits[row], tokens)
                     else:
@@ -221,7 +237,8 @@ class Scheduler:
         return row, ends
 
     def _sample(self, place: Place, logits: npt.NDArray[np.float32], tokens: list[Token]) -> None:
-        assert place.sampler is not None and place.sequence is not None
+        assert place.sampler is not None
+        assert place.sequence is not None
         try:
             token = place.sampler(logits)
         except BackendError as error:  # not finite logits

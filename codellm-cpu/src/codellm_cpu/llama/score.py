@@ -56,4 +56,5 @@ def _pick(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int32]) -> np
     shifted = logits - logits.max(axis=1, keepdims=True)
     chosen = shifted[np.arange(len(targets)), targets]
     np.exp(shifted, out=shifted)
-    return (chosen - np.log(shifted.sum(axis=1, dtype=np.float64))).astype(np.float32)
+    scores: npt.NDArray[np.float32] = (chosen - np.log(shifted.sum(axis=1, dtype=np.float64))).astype(np.float32)
+    return scores

@@ -42,7 +42,7 @@ class LlamaTokenizer(Tokenizer):
             count = self._tokenize(data, ids, special)
         if count < 0:
             raise BackendError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
-        return ids[:count].tolist()
+        return list(map(int, ids[:count]))
 
     def _tokenize(self, data: bytes, ids: np.ndarray[tuple[int], np.dtype[np.int32]], special: bool) -> int:
         pointer = ids.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
