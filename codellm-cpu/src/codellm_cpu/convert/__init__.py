@@ -1,5 +1,5 @@
 """safetensors to GGUF, tensor by tensor."""
 
-from codellm_cpu.convert.convert import convert
+from codellm_cpu.convert.writer import convert
 
 __all__ = ["convert"]
