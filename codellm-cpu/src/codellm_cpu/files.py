@@ -21,7 +21,7 @@ def writing(destination: Path, size: int) -> Iterator[None]:
         free = shutil.disk_usage(destination.parent).free
         if free < size:
             raise ArtifactError(
-                f"{destination}: needs {size / 1e9:.2f} GB, {free / 1e9:.2f} GB are free in {destination.parent}; "
+                f"{destination}: needs {amount(size)}, {amount(free)} are free in {destination.parent}; "
                 "free some space, or set another cache directory"
             )
         yield
@@ -32,3 +32,8 @@ def writing(destination: Path, size: int) -> Iterator[None]:
             reason = error.strerror or str(error)
             raise ArtifactError(f"{destination}: cannot be written ({reason}); the partial file is removed") from error
         raise
+
+
+def amount(size: int) -> str:
+    """Bytes in words, in the unit that suits: `14.35 GB`, `28.1 MB`."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from codellm.artifacts import Artifact
 from codellm.errors import ArtifactError, InvalidValueError, ModelFileError
-from codellm_cpu.files import writing
+from codellm_cpu.files import amount, writing
 from codellm_cpu.llama.header import Header, TensorEntry, read_header
 from codellm_cpu.schemes import CONVERSIONS, SCHEMES
 
@@ -124,8 +124,10 @@ def check_rows(path: Path, header: Header, scheme: str, bits: float) -> int:
                 f"{path}: scheme {scheme} needs rows of a multiple of {block} weights, "
                 f"tensor {tensor.name!r} has {row}; {advice}"
             )
-        # the embedding and, in the mixed schemes, some layers keep up to 8.5 bits
-        kept = max(bits, 8.5) if tensor.name in ("token_embd.weight", "output.weight") else bits * 1.1
+        # llama.cpp keeps the output at Q6_K (Q8_0 where rows do not divide), and some tensors of the mixed schemes
+        output = 8.5 if row % 256 else 6.5625
+        ends = tensor.name in ("token_embd.weight", "output.weight")
+        kept = max(bits, output) if ends else bits * (1.1 if "_k_" in scheme else 1.0)
         total -= tensor.size - int(math.prod(tensor.shape) * kept / 8)
     return total
 
@@ -201,7 +203,7 @@ def failure(path: Path, destination: Path, code: int, lines: list[str]) -> Model
     if reasons and WRITE_FAILED in reasons[-1]:
         free = shutil.disk_usage(destination.parent).free
         return ArtifactError(
-            f"{destination}: cannot be written, {free / 1e9:.2f} GB are free there; the partial file is removed"
+            f"{destination}: cannot be written, {amount(free)} are free there; the partial file is removed"
         )
     if code < 0:
         return ModelFileError(f"{path}: llama.cpp crashed on it ({signal.Signals(-code).name}): {last}")

@@ -8,9 +8,11 @@ runs it here, reads llama.cpp's log from stdout, and kills the process when it h
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
+from pathlib import Path
 
 BUFFER = 512 << 20
 """Bytes of rows that llama.cpp may hold at once; its own default is 8 GiB."""
@@ -19,7 +21,7 @@ BUFFER = 512 << 20
 def main() -> int:
     """Quantize as the command line says."""
     source, destination, file_type, threads = sys.argv[1:]
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(destination,), daemon=True).start()
 
     import llama_cpp.llama_cpp as lib
 
@@ -37,9 +39,11 @@ def main() -> int:
     return 1 if code else 0
 
 
-def end_with_parent() -> None:
+def end_with_parent(destination: str) -> None:
     """The caller holds the other end of stdin: its end of file is the caller's end, however that came about."""
     sys.stdin.read()
+    with contextlib.suppress(OSError):
+        Path(destination).unlink()
     os._exit(1)
 
 
