@@ -19,3 +19,19 @@ class CodeExecutionError(CodellmError, PermissionError):
 
 class SamplesError(CodellmError, ValueError):
     """A file of samples that cannot be judged, or that does not hold what was asked for."""
+
+
+class DummyModelError(CodellmError, ValueError):
+    """A quality figure was asked of random weights."""
+
+
+def refuse_dummy(dummy: bool, what: str) -> None:
+    """Random weights have a speed and no quality.
+
+    Raises:
+        DummyModelError: the model is a dummy.
+    """
+    if dummy:
+        raise DummyModelError(
+            f"dummy weights are random, so {what} of them means nothing; give a trained model with -m"
+        )
