@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import attrs
+
 from codellm.errors import InvalidValueError
 
 _MIB = 1 << 20

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Literal, TypeVar
 
@@ -69,7 +69,7 @@ def judge(
 
 def judge_all(
     jobs: Iterable[tuple[Key, Problem, str]], *, sandbox: Sandbox, limits: Limits, workers: int
-) -> Iterator[tuple[Key, Verdict]]:
+) -> Generator[tuple[Key, Verdict], None, None]:
     """Judge each (key, problem, completion), `workers` at a time, and yield (key, verdict) as they come.
 
     `jobs` is pulled when there is a place, so that it may still be generating. Dropping the iterator kills what runs.

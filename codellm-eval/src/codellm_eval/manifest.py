@@ -15,7 +15,8 @@ from importlib import metadata
 from pathlib import Path
 
 import attrs
-from codellm.model import ModelInfo  # noqa: TC002 - cattrs resolves the types of fields as it runs
+
+from codellm.model import ModelInfo
 
 PACKAGES = (
     "codellm-core",

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import attrs
+
 from codellm.errors import UnknownNameError
 
 Format = Literal["table", "md", "csv", "json", "jsonl"]

@@ -1,0 +1,160 @@
+"""HumanEval: problems to sequences, results to samples, samples to verdicts, verdicts to pass@k."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Generator, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+
+from codellm.errors import ContextLengthError, InvalidValueError
+from codellm.sampling import SamplingParams
+from codellm_eval.bubblewrap import Limits, Sandbox
+from codellm_eval.completion import STOPS, completion_of, model_prompt
+from codellm_eval.errors import SamplesError, refuse_dummy
+from codellm_eval.judge import Verdict, judge_all
+from codellm_eval.passk import mean_pass_at_k, reported_ks
+from codellm_eval.problems import Problem
+from codellm_eval.samples import Sample
+
+if TYPE_CHECKING:
+    from codellm.model import Model
+    from codellm.result import Result
+    from codellm.sequence import Sequence
+
+MAX_TOKENS = 512
+"""Longer than any reference solution; most completions end far earlier, at a stop string."""
+
+
+def sampling(
+    *,
+    n_samples: int = 1,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int | None = None,
+    max_tokens: int = MAX_TOKENS,
+) -> SamplingParams:
+    """The parameters of a run; generation ends early at the strings that completions are cut at.
+
+    Raises:
+        InvalidValueError: a value is out of range, or several samples are asked of greedy decoding.
+    """
+    if n_samples < 1:
+        raise InvalidValueError(f"--n-samples must be at least 1, not {n_samples}")
+    if n_samples > 1 and temperature == 0:
+        raise InvalidValueError(
+            f"{n_samples} greedy samples of a problem are all the same; give --temperature, 0.2 or 0.8 for example"
+        )
+    return SamplingParams(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=STOPS)
+
+
+def generate(
+    model: Model, problems: Iterable[Problem], params: SamplingParams, n_samples: int = 1
+) -> Generator[Sample, None, None]:
+    """`n_samples` of each problem, as they finish. A prompt longer than the context gives empty samples with an error.
+
+    Raises:
+        DummyModelError: the weights are random.
+        SamplesError: a sample failed, or the count is not what was asked for; the others were yielded before.
+        CodellmError: the backend failed.
+    """
+    from codellm.generation import complete
+
+    refuse_dummy(model.info.dummy, "pass@k")
+    tasks: dict[Sequence, Problem] = {}
+    unfit: list[Sample] = []
+    for problem in problems:
+        _prepare(model, problem, params, n_samples, tasks, unfit)
+    asked, got, failed = len(tasks) + len(unfit), 0, []
+    for sample in unfit:
+        got += 1
+        yield sample
+    with contextlib.closing(complete(model, list(tasks))) as events:
+        for event in events:
+            if event.result is None:
+                continue
+            problem = tasks[event.sequence]
+            if event.result.error is not None:
+                failed.append(f"{problem.task_id}: {event.result.error}")
+                continue
+            got += 1
+            yield _sample(model, problem, event.sequence.index, event.result)
+    if failed:
+        raise SamplesError(f"{len(failed)} of {asked} samples failed, the others are kept; first {failed[0]}")
+    if got != asked:
+        raise SamplesError(f"{asked} samples were asked for and {got} came back; report it to the backend's author")
+
+
+def _prepare(
+    model: Model,
+    problem: Problem,
+    params: SamplingParams,
+    n_samples: int,
+    tasks: dict[Sequence, Problem],
+    unfit: list[Sample],
+) -> None:
+    from codellm.generation import new_sequence
+
+    prompt = model_prompt(problem.prompt)
+    for index in range(n_samples):
+        try:
+            tasks[new_sequence(model, prompt, params, index=index)] = problem
+        except ContextLengthError as error:  # a model that cannot read the problem has not solved it
+            unfit.append(
+                Sample(task_id=problem.task_id, completion="", index=index, finish_reason="error", error=str(error))
+            )
+
+
+def _sample(model: Model, problem: Problem, index: int, result: Result) -> Sample:
+    raw = model.tokenizer.decode(result.token_ids)
+    return Sample(
+        task_id=problem.task_id,
+        completion=completion_of(problem.prompt, raw),
+        index=index,
+        raw=raw,
+        tokens=len(result.token_ids),
+        finish_reason=result.finish_reason,
+    )
+
+
+def judge_samples(
+    samples: Iterable[Sample], problems: Mapping[str, Problem], *, sandbox: Sandbox, limits: Limits, workers: int
+) -> Generator[tuple[Sample, Verdict], None, None]:
+    """Judge `samples`, which may still be generating, `workers` at a time; as they come.
+
+    Raises:
+        SandboxError: the sandbox did not start.
+    """
+    jobs = ((sample, problems[sample.task_id], sample.completion) for sample in samples)
+    return judge_all(jobs, sandbox=sandbox, limits=limits, workers=workers)
+
+
+@attrs.frozen(kw_only=True)
+class Score:
+    """What the verdicts add up to: `pass_at` for each k that the samples allow, verdicts by their outcome."""
+
+    problems: int
+    samples: int
+    pass_at: dict[int, float]
+    outcomes: dict[str, int]
+
+
+def score(verdicts: Iterable[tuple[Sample, Verdict]]) -> Score:
+    """Add verdicts up: the mean over problems of the unbiased pass@k, for k = 1, 10 and 100 where samples allow."""
+    drawn: Counter[str] = Counter()
+    passed: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
+    for sample, verdict in verdicts:
+        drawn[sample.task_id] += 1
+        passed[sample.task_id] += verdict.passed
+        outcomes[verdict.outcome] += 1
+    counts = [(drawn[task], passed[task]) for task in drawn]
+    ks = reported_ks(min(drawn.values(), default=0))
+    return Score(
+        problems=len(drawn),
+        samples=drawn.total(),
+        pass_at={k: mean_pass_at_k(counts, k) for k in ks},
+        outcomes=dict(outcomes),
+    )
