@@ -1,0 +1,1 @@
+"""Commands of `codellm`, named by entry points of the group `codellm.commands`."""

