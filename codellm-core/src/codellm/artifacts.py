@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -255,7 +255,8 @@ def _temporary(final: Path) -> Iterator[Path]:
         final.parent.mkdir(parents=True, exist_ok=True)
         for stale in final.parent.glob(f".{final.name}-*"):
             shutil.rmtree(stale, ignore_errors=True)
-        directory = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+        directory = final.with_name(f".{final.name}-{secrets.token_hex(4)}")
+        directory.mkdir()
         yield directory
     except OSError as error:
         if isinstance(error, ArtifactError):
