@@ -245,17 +245,30 @@ class NativeContext:
         self.decoded_tokens += rows
         return self._logits()
 
+    def prefill(self, place: int, ids: npt.NDArray[np.int32], start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Compute `ids[start:stop]` (at most a chunk) at `place` → logits [V] after the last, until the next `decode`.
+
+        Rows whose logits nobody asks for cost no output matrix: they are computed only where `stop` ends `ids`.
+        """
+        rows = stop - start
+        self.tokens[:rows] = ids[start:stop]
+        self.positions[:rows] = np.arange(start, stop)
+        self.places[:rows] = place
+        self.wanted[:rows] = 0
+        self.wanted[rows - 1] = stop == len(ids)
+        logits: npt.NDArray[np.float32] = self.decode(rows)[0]
+        return logits
+
     def _logits(self) -> npt.NDArray[np.float32]:
         """A view of llama.cpp's output rows, mapped anew only when they have moved: mapping costs more than a look."""
         pointer = self._lib.llama_get_logits(self.handle)
         address = ctypes.cast(pointer, ctypes.c_void_p).value or 0
         if self._rows is None or address != self._address:
-            rows = max(self.shape.outputs, self.shape.places) if address else 0
             self._address = address
             self._rows = (
-                np.ctypeslib.as_array(pointer, shape=(rows, self._vocab_size))
+                np.ctypeslib.as_array(pointer, shape=(self.shape.outputs, self._vocab_size))
                 if address
-                else np.zeros((0, self._vocab_size), np.float32)
+                else np.zeros((1, self._vocab_size), np.float32)  # nothing was asked for yet
             )
         return self._rows
 

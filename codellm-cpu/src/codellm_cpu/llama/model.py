@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 class LlamaCppModel(Model):
     """Runs many sequences on one context. Nothing is kept between two calls: a repeated prompt is computed again.
 
+    With one thread, a batch computes bit for bit what singles compute where the matrix kernels treat each row alike
+    whatever the number of rows. Measured on x86 with AVX-512: so for q8_0 at any batch size and for k-quants with
+    `-o repack=off` below 8 rows. From 8 rows on ggml multiplies k-quants in tiles (logits of spread 1.5 move by up to
+    0.08), and f32, f16, bf16 and q4_0 differ in the last bits. A prefix that two different prompts share is cut where
+    they part, which moves rounding too.
+
     `stack` owns the native handles and is closed with the model.
     """
 
@@ -59,8 +65,9 @@ class LlamaCppModel(Model):
 
     def score(self, batch: Seq[Seq[int]]) -> list[npt.NDArray[np.float32]]:
         self._check_open()
+        arrays = [self._ids(ids) for ids in batch]
         with self.claim():
-            return score(self._context, [self._ids(ids) for ids in batch])
+            return [score(self._context, array) for array in arrays]
 
     def logits(self, ids: Seq[int]) -> npt.NDArray[np.float32]:
         self._check_open()
@@ -74,14 +81,8 @@ class LlamaCppModel(Model):
         context = self._context
         context.clear()
         for start in range(0, len(ids), context.shape.chunk):
-            rows = min(context.shape.chunk, len(ids) - start)
-            context.tokens[:rows] = ids[start : start + rows]
-            context.positions[:rows] = np.arange(start, start + rows)
-            context.places[:rows] = 0
-            context.wanted[:rows] = 0
-            context.wanted[rows - 1] = start + rows == len(ids)
-            last = context.decode(rows)
-        logits: npt.NDArray[np.float32] = last[0].copy()
+            last = context.prefill(0, ids, start, min(start + context.shape.chunk, len(ids)))
+        logits: npt.NDArray[np.float32] = last.copy()
         context.clear()
         return logits
 

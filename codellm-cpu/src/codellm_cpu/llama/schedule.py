@@ -38,6 +38,8 @@ class Place:
         """Tokens computed: of the prompt first, then of the output."""
         self.next = -1
         """The sampled token to compute next; -1 while the prompt is not done."""
+        self.logits: npt.NDArray[np.float32] | None = None
+        """Logits [V] after the prompt, kept for the other samples of it; None while the prompt is not done."""
         self.leader: Place | None = None
         """Who is computing the prefix that this place waits for."""
 
@@ -46,11 +48,17 @@ class Place:
         """Tokens of the prompt whose cells are there, or will be once its sequence has computed them."""
         return len(self.prompt) if self.sequence is not None else min(self.done, len(self.prompt))
 
+    def holds(self, prompt: npt.NDArray[np.int32]) -> bool:
+        """Whether exactly `prompt` was computed here, with its logits."""
+        return self.logits is not None and np.array_equal(self.prompt, prompt)
+
 
 class Scheduler:
-    """Steps of one `run`: release finished places, fill free ones, compute one batch, sample.
+    """Steps of one `run`: release finished places, fill free ones, compute, sample.
 
-    A batch holds one token of every sequence that generates, then as much of the waiting prompts as there is room for.
+    A step computes one token of every sequence that generates in one batch, then waiting prompts up to a chunk. Each
+    prompt is computed in batches of its own, cut at the same positions as it is alone: then its numbers are those it
+    has alone, and nothing is lost, for llama.cpp reads the weights anew for rows of prompts beside rows of output.
     """
 
     def __init__(self, context: NativeContext, sequences: Iterable[Sequence | None], vocab_size: int) -> None:
@@ -145,38 +153,45 @@ class Scheduler:
         free = [place for place in self._places if place.sequence is None]
         # the cells of a free place can be kept where they are; else take the first
         place = max(free, key=lambda place: self._shared(place, prompt))
-        shared = min(self._shared(place, prompt), place.done, len(prompt) - 1)
-        self._context.trim(place.id, shared)
+        if place.holds(prompt):
+            kept = len(prompt)
+        else:
+            kept, place.logits = min(self._shared(place, prompt), len(prompt) - 1), None
+        self._context.trim(place.id, kept)
         place.sequence, place.sampler = sequence, Sampler(sequence)
-        place.prompt, place.done, place.next, place.leader = prompt, shared, -1, None
+        place.prompt, place.done, place.next = prompt, kept, -1
         self._find_prefix(place)
 
     def _find_prefix(self, place: Place) -> None:
         """Take over the longest prefix of the prompt that another place holds, or wait for one that computes it.
 
-        The last token of a prompt is always computed, for its logits; only who waits for an equal prompt shares those.
+        Of an equal prompt that is done the logits are taken too; else the last token is computed, for its logits.
         """
         place.leader = None
         best, shared = place, place.done
         for other in self._places:
-            # of two that compute the same prompt, the earlier seated leads: never wait for one that waits itself
+            # never wait for one that waits itself: of those that share a prompt, the first computes it
             if other is not place and other.leader is None:
-                common = self._shared(other, place.prompt)
+                whole = len(place.prompt) if other.holds(place.prompt) or other.next < 0 else len(place.prompt) - 1
+                common = min(self._shared(other, place.prompt), whole)
                 if common > shared:
                     best, shared = other, common
         if best is place:
             return
-        if best.sequence is not None and best.done < min(shared, len(place.prompt) - 1):
+        if best.holds(place.prompt):
+            self._copy(best, place, len(place.prompt))
+            place.logits = best.logits
+        elif best.sequence is not None and best.done < shared:
             place.leader = best
-            return
-        self._copy(best, place, min(shared, len(place.prompt) - 1))
+        else:
+            self._copy(best, place, min(shared, len(place.prompt) - 1))
 
     def _shared(self, place: Place, prompt: npt.NDArray[np.int32]) -> int:
         """Tokens of `prompt` that `place` holds or will hold; 0 where too few to be worth it."""
         length = min(place.reach, len(prompt))
         differ = place.prompt[:length] != prompt[:length]
         common = int(differ.argmax()) if differ.any() else length
-        return common if common >= min(_WORTH_SHARING, len(prompt) - 1) else 0
+        return common if common >= min(_WORTH_SHARING, len(prompt)) else 0
 
     def _copy(self, source: Place, target: Place, length: int) -> None:
         if length > target.done:
@@ -184,64 +199,51 @@ class Scheduler:
             target.done = length
 
     def _step(self, running: list[Place]) -> list[Token]:
-        takes = self._share_out(running)
-        rows, ends = self._fill(takes)
-        logits = self._context.decode(rows)
         tokens: list[Token] = []
-        for row, place in enumerate(ends):
-            self._sample(place, logits[row], tokens)
-            for follower in running:
-                if follower.leader is place:
-                    follower.leader = None
-                    if np.array_equal(follower.prompt, place.prompt):
-                        self._copy(place, follower, len(place.prompt))
-                        self._sample(follower, logits[row], tokens)
-                    else:
-                        self._find_prefix(follower)
+        self._decode([place for place in running if place.next >= 0], tokens)
+        room = self._context.shape.chunk
+        for place in running:
+            if place.logits is None and place.leader is None and room > 0:
+                room -= self._prefill(place)
+        for place in running:
+            if place.next < 0 and place.logits is not None:
+                self._sample(place, place.logits, tokens)
         return tokens
 
-    def _share_out(self, running: list[Place]) -> list[tuple[Place, int]]:
-        """How many rows of the batch each place gets: one to each that generates, the rest to prompts."""
-        room = self._context.shape.chunk - sum(place.next >= 0 for place in running)
-        takes = []
-        for place in running:
-            if place.next >= 0:
-                takes.append((place, 1))
-            elif place.leader is None and room:
-                take = min(room, len(place.prompt) - place.done)
-                takes.append((place, take))
-                room -= take
-        return takes
-
-    def _fill(self, takes: list[tuple[Place, int]]) -> tuple[int, list[Place]]:
-        """Write the batch; the number of its rows, and the places whose logits it computes, in order."""
+    def _decode(self, places: list[Place], tokens: list[Token]) -> None:
+        """One token of each place that generates → its next."""
+        if not places:
+            return
         context = self._context
-        row = 0
-        ends: list[Place] = []
-        for place, take in takes:
-            stop = row + take
-            ends_prompt = place.next < 0 and place.done + take == len(place.prompt)
-            context.wanted[row:stop] = 0
-            if place.next >= 0:
-                context.tokens[row] = place.next
-                context.positions[row] = place.done
-            else:
-                context.tokens[row:stop] = place.prompt[place.done : place.done + take]
-                context.positions[row:stop] = np.arange(place.done, place.done + take)
-            context.places[row:stop] = place.id
-            if place.next >= 0 or ends_prompt:
-                context.wanted[stop - 1] = 1
-                ends.append(place)
-            place.done += take
-            row = stop
-        return row, ends
+        for row, place in enumerate(places):
+            context.tokens[row] = place.next
+            context.positions[row] = place.done
+            context.places[row] = place.id
+            context.wanted[row] = 1
+        logits = context.decode(len(places))  # [places, V]
+        for row, place in enumerate(places):
+            place.done += 1
+            self._sample(place, logits[row], tokens)
+
+    def _prefill(self, place: Place) -> int:
+        """The next chunk of a prompt → the number of its tokens. At the prompt's end, serve those who wait for it."""
+        chunk, start = self._context.shape.chunk, place.done
+        stop = min(start - start % chunk + chunk, len(place.prompt))
+        logits = self._context.prefill(place.id, place.prompt, start, stop)
+        place.done = stop
+        if stop == len(place.prompt):
+            place.logits = logits.copy()
+            for follower in self._places:
+                if follower.leader is place:
+                    self._find_prefix(follower)
+        return stop - start
 
     def _sample(self, place: Place, logits: npt.NDArray[np.float32], tokens: list[Token]) -> None:
         assert place.sampler is not None
         assert place.sequence is not None
         try:
             token = place.sampler(logits)
-        except BackendError as error:  # not finite logits
+        except BackendError as error:  # logits that are not finite
             place.sequence.error = error
             return
         place.next = token.id

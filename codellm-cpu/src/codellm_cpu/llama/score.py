@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Seq
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,41 +12,23 @@ if TYPE_CHECKING:
     from codellm_cpu.llama.library import NativeContext
 
 
-def score(context: NativeContext, batch: Seq[npt.NDArray[np.int32]]) -> list[npt.NDArray[np.float32]]:
-    """Natural-log probability of each next token: ids [T] → float32 [T-1] for each entry, none longer than the context.
+def score(context: NativeContext, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    """Natural-log probability of each next token: ids [T], not longer than the context → float32 [T-1].
 
-    Entry i of a result is log p(ids[i + 1] | ids[: i + 1]). The last id of an entry is only ever a target, so it is not
-    computed. As many entries as the context has places are computed together.
+    Entry i is log p(ids[i + 1] | ids[: i + 1]). The last id is only ever a target, so it is not computed. Chunks are
+    cut at the same positions whatever else is scored, so that the numbers do not depend on the neighbours.
     """
-    results = [np.zeros(max(0, len(ids) - 1), np.float32) for ids in batch]
-    entries = [entry for entry, ids in enumerate(batch) if len(ids) > 1]
-    places = context.shape.places
-    for start in range(0, len(entries), places):
-        group = entries[start : start + places]
-        scores = _score_group(context, [batch[entry] for entry in group])
-        ends = np.cumsum([len(results[entry]) for entry in group])
-        for entry, part in zip(group, np.split(scores, ends[:-1]), strict=True):
-            results[entry] = part
-    return results
-
-
-def _score_group(context: NativeContext, group: list[npt.NDArray[np.int32]]) -> npt.NDArray[np.float32]:
-    """Entries [T0], [T1], … of at least two ids, each at a place of its own → float32 [T0-1 + T1-1 + …]."""
-    lengths = [len(ids) - 1 for ids in group]
-    tokens = np.concatenate([ids[:-1] for ids in group])
-    targets = np.concatenate([ids[1:] for ids in group])
-    positions = np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
-    places = np.repeat(np.arange(len(group), dtype=np.int32), lengths)
-    scores = np.empty(len(tokens), np.float32)
+    scores = np.zeros(max(0, len(ids) - 1), np.float32)
     context.clear()
-    for start in range(0, len(tokens), context.shape.outputs):
-        stop = min(start + context.shape.outputs, len(tokens))
+    for start in range(0, len(scores), context.shape.outputs):
+        stop = min(start + context.shape.outputs, len(scores))
         rows = stop - start
-        context.tokens[:rows] = tokens[start:stop]
-        context.positions[:rows] = positions[start:stop]
-        context.places[:rows] = places[start:stop]
+        context.tokens[:rows] = ids[start:stop]
+        context.positions[:rows] = np.arange(start, stop)
+        context.places[:rows] = 0
         context.wanted[:rows] = 1
-        scores[start:stop] = _pick(context.decode(rows)[:rows], targets[start:stop])
+        scores[start:stop] = _pick(context.decode(rows)[:rows], ids[start + 1 : stop + 1])
+    context.clear()
     return scores
 
 
