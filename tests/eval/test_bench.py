@@ -160,7 +160,11 @@ def place(tmp_path):
 
 
 def environment(place):
-    return {**os.environ, "PYTHONPATH": str(place / "site"), "CODELLM_CACHE": str(place / "cache")}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(place / "site"), os.environ.get("PYTHONPATH", "")]),
+        "CODELLM_CACHE": str(place / "cache"),
+    }
 
 
 def bench(place, *arguments, model="model", code=0):
@@ -420,6 +424,24 @@ def test_what_cannot_be_run_is_refused_before_anything_is(place, arguments, says
     assert done.returncode in {1, 2}
     assert says in done.stderr
     assert not (place / "results").exists()
+
+
+def test_llama_cpp_rows_of_every_scheme(place):
+    """The real backend, on a model with no file: six rows, each measured, none with a figure of quality."""
+    pytest.importorskip("llama_cpp")
+    schemes = ("f16", "bf16", "q8_0", "q4_0", "q4_k_m", "q4_k_s")
+    named = (part for scheme in schemes for part in ("--row", f"llama-cpp:{scheme}:threads=1"))
+    found = rows(place, "--repeats", "1", *named, model="dummy:tiny")
+    assert [row["scheme"] for row in found] == list(schemes)
+    for row in found:
+        assert row["error"] is None
+        assert row["dummy"]
+        assert min(row["limit_share"], row["pp_tokens_per_second"], row["peak_host_bytes"]) > 0
+        assert row["bits_per_byte"] is None
+        assert row["pass_at_1"] is None
+    weights = {row["scheme"]: row["weight_bytes"] for row in found}
+    assert weights["f16"] > weights["q8_0"] > weights["q4_0"]
+    assert len({row["bandwidth_bytes_per_second"] for row in found}) == 1  # one limit for all rows
 
 
 def test_help_is_quick(place):

@@ -195,6 +195,12 @@ def test_limits_above_one_are_explained():
     assert not any("cache" in note for note in notes([record()], Plan(), None))
 
 
+def test_a_disturbed_measurement_says_so():
+    wild = record(decode=Repeats((10.0, 5.0, 11.0)))
+    assert any("something else used the machine" in note for note in notes([wild], Plan(), None))
+    assert not any("something else" in note for note in notes([record()], Plan(), None))
+
+
 def test_a_reason_shared_by_all_rows_is_told_once():
     rows = [record(f"a:s{n}").with_gap("pass_at_1", Gap("x", "the reason")) for n in range(3)]
     rows = [one.with_gap("bits_per_byte", Gap("x", "the reason")) for one in rows]

@@ -10,6 +10,9 @@ from codellm_eval.bench.record import Record
 
 COLUMNS = {"bandwidth": "limit", "bits_per_byte": "bits/byte", "pass_at_1": "pass@1"}
 
+NOISE = 0.25
+"""The spread from which a figure is not worth comparing: schemes often differ by less."""
+
 
 def notes(records: Sequence[Record], plan: Plan, quality: QualityPlan | None) -> list[str]:
     """The notes, what went wrong first."""
@@ -17,6 +20,7 @@ def notes(records: Sequence[Record], plan: Plan, quality: QualityPlan | None) ->
         *_failures(records),
         *_gaps(records),
         *_cached(records),
+        *_disturbed(records),
         *_fitted(records, plan),
         *_protocol(records, plan, quality),
     ]
@@ -46,6 +50,19 @@ def _cached(records: Sequence[Record]) -> Iterator[str]:
     over = [str(record.row) for record in records if (record.limit_share or 0) > 1]
     if over:
         yield f"limit above 100 % ({', '.join(over)}): the weights are read from a cache, faster than memory"
+
+
+def _disturbed(records: Sequence[Record]) -> Iterator[str]:
+    noisy = [
+        str(record.row)
+        for record in records
+        if any(each.spread > NOISE for each in (record.prefill, record.decode, record.ttft, record.tpot) if each)
+    ]
+    if noisy:
+        yield (
+            f"repeats differ by more than {100 * NOISE:.0f} % ({', '.join(noisy)}): something else used the machine; "
+            "measure again when it is idle"
+        )
 
 
 def _fitted(records: Sequence[Record], plan: Plan) -> Iterator[str]:
