@@ -55,24 +55,41 @@ class Sampler:
 
     def _draw(self, scores: npt.NDArray[np.float64]) -> int:
         params = self._sequence.params
-        order = np.argsort(-scores, kind="stable")
-        if params.top_k:
-            order = order[: params.top_k]
-        weights = np.exp(scores[order] - scores[order[0]])
-        weights /= weights.sum()
-        if params.top_p < 1.0:
-            # the smallest set whose probability reaches top_p: keep while what came before has not reached it
-            keep = int(np.searchsorted(np.cumsum(weights), params.top_p)) + 1
-            order, weights = order[:keep], weights[:keep]
+        weights = np.exp(scores - scores.max())
+        total = weights.sum()
+        kept: npt.NDArray[np.intp] | None = None  # all, in the order of their ids: no need to sort them
+        if params.top_k or params.top_p < 1.0:
+            kept = _likeliest(weights, params.top_k, params.top_p * total)
+            weights = weights[kept]
+            if params.top_k:
+                total = weights.sum()
+            if params.top_p < 1.0:
+                # the smallest set whose probability reaches top_p: keep while what came before has not reached it
+                weights = weights[: int(np.searchsorted(np.cumsum(weights), params.top_p * total)) + 1]
         if params.min_p > 0.0:
-            kept = weights >= params.min_p * weights[0]
-            order, weights = order[kept], weights[kept]
+            weights = np.where(weights >= params.min_p, weights, 0.0)  # the likeliest weighs 1
         edges = np.cumsum(weights)
-        place = int(np.searchsorted(edges, self._rng.random() * edges[-1], side="right"))
-        return int(order[min(place, len(order) - 1)])
+        drawn = min(self._rng.random() * edges[-1], np.nextafter(edges[-1], 0.0))  # never the end itself, by rounding
+        place = int(np.searchsorted(edges, drawn, side="right"))
+        return place if kept is None else int(kept[place])
+
+
+def _likeliest(weights: npt.NDArray[np.float64], count: int, mass: float) -> npt.NDArray[np.intp]:
+    """The ids of the greatest `weights` [V], greatest first: `count` of them, or where it is 0 enough to reach `mass`.
+
+    Sorting a whole vocabulary takes milliseconds, as long as a small model's step; the likeliest few mostly suffice.
+    """
+    size = count or 256
+    while size < len(weights):
+        among = np.argpartition(weights, len(weights) - size)[-size:]
+        if count or weights[among].sum() >= mass:
+            among.sort()  # of equals, the lowest id comes first
+            return among[np.argsort(-weights[among], kind="stable")]
+        size *= 8
+    return np.argsort(-weights, kind="stable")
 
 
 def log_probability(logits: npt.NDArray[np.float32], id: int) -> float:
     """Natural-log softmax of `logits` [V] at `id`."""
     top = logits.max()
-    return float(logits[id] - top - np.log(np.exp(logits - top).sum(dtype=np.float64)))
+    return float(logits[id] - top - np.log(np.exp(logits - top).sum()))  # numpy sums pairwise: float32 is enough
