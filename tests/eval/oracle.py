@@ -1,7 +1,7 @@
 """A complete backend that knows HumanEval's answers: what a perfect model writes, and what a faulty one does.
 
-Its tokens are bytes. Samples with an odd index are wrong; `-o wrong=N` makes every Nth problem wrong; `-o delay=S` waits
-S seconds before each sequence; `-o fault=late` fails on the third sequence; `-o context=N` is its context.
+Its tokens are bytes. Samples with an odd index are wrong; `-o wrong=N` makes every Nth problem wrong; `-o delay=S`
+waits S seconds before each sequence; `-o fault=late` fails on the third sequence; `-o context=N` is its context.
 Also a plugin as it stands.
 """
 

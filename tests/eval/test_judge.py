@@ -91,22 +91,30 @@ def test_nothing_of_a_hostile_program_is_left(hostile):
     assert not Path("core").exists()
 
 
+FORGED = """
+    import os
+    for fd in range(3, 20):
+        try: os.write(fd, b'R' + b'x' * 16)
+        except OSError: pass
+"""
+LOOK = """
+import glob, os
+def look():
+    seen = [p for p in ('/home', '/root/.ssh', '/etc/passwd', '/var', '/opt') if os.path.exists(p)]
+    readable = [p for p in glob.glob('/proc/*/environ') if os.access(p, os.R_OK)]
+    leaked = any(b'secret' in open(p, 'rb').read() for p in readable)
+    return seen, leaked, os.getuid() != 0, len(glob.glob('/proc/[0-9]*'))
+"""
+
+
 def test_a_pass_cannot_be_printed(sandbox):
-    forged = "    import os\n    for fd in range(3, 20):\n        try: os.write(fd, b'R' + b'x' * 16)\n        except OSError: pass\n"
-    assert not add(forged, sandbox).passed
+    assert not add(FORGED, sandbox).passed
 
 
 def test_nothing_of_the_machine_can_be_seen(sandbox, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "secret")
-    program = (
-        "import os, glob\n"
-        "def look():\n"
-        "    seen = [p for p in ('/home', '/work', '/root/.ssh', '/etc/passwd', '/var') if os.path.exists(p)]\n"
-        "    environments = b''.join(open(p, 'rb').read() for p in glob.glob('/proc/*/environ') if os.access(p, os.R_OK))\n"
-        "    return seen, b'secret' in environments, len(glob.glob('/proc/[0-9]*')), os.getuid() != 0\n"
-    )
-    test = "def check(f):\n    seen, leaked, processes, other = f()\n    assert (seen, leaked, other) == ([], False, True), f()\n    assert processes <= 3, processes\n"
-    verdict = run_program(program, test, "look", sandbox, LIMITS)
+    test = "def check(f):\n    *found, processes = f()\n    assert found == [[], False, True] and processes <= 3, f()\n"
+    verdict = run_program(LOOK, test, "look", sandbox, LIMITS)
     assert verdict.passed, verdict.message
 
 

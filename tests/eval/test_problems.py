@@ -51,8 +51,9 @@ def test_canonical_solutions_survive_the_cut():
 @pytest.mark.parametrize(
     "after",
     [
-        "\nclass A:", "\ndef f():", "\nasync def f():", "\n# note", "\n@cached", "\nprint(1)", "\nif __name__", "\nassert f()",
-        "\nimport os", "\nfrom os import path", "\nfor i in x:", '\n"""text"""', "\n```", "<file_sep>", "\nclass B:\ndef g():",
+        "\nclass A:", "\ndef f():", "\nasync def f():", "\n# note", "\n@cached", "\nprint(1)", "\nif __name__",
+        "\nassert f()", "\nimport os", "\nfrom os import path", "\nfor i in x:", '\n"""text"""', "\n```", "<file_sep>",
+        "\nclass B:\ndef g():",
     ],
 )  # fmt: skip
 def test_cuts_what_follows_the_function(after):
