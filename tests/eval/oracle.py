@@ -37,7 +37,7 @@ class Bytes(Tokenizer):
 class Oracle(Model):
     """Scores every byte alike, so that its perplexity is 257 and its bits per byte are log2(257)."""
 
-    def __init__(self, *, wrong=0, delay=0.0, fault="", context=4096, dummy=False):
+    def __init__(self, *, wrong=0, delay=0.0, fault="", context=4096, dummy=False, path=""):
         super().__init__()
         self.wrong, self.delay, self.fault, self.taken = wrong, delay, fault, 0
         self.tokenizer = Bytes()
@@ -47,7 +47,7 @@ class Oracle(Model):
         }
         self.info = ModelInfo(
             backend="oracle", architecture="Oracle", parameters=0, weight_bytes=0, context_length=context,
-            dtype="float32", scheme="f32", device="cpu", path="", batch_size=3, dummy=dummy,
+            dtype="float32", scheme="f32", device="cpu", path=path, batch_size=3, dummy=dummy,
         )  # fmt: skip
 
     def answer(self, sequence):
@@ -100,6 +100,7 @@ class OracleBackend(Backend):
             delay=float(options.get("delay", 0)),
             fault=options.get("fault", ""),
             context=int(options.get("context", 4096)),
+            path=str(source.path),
         )
 
 
