@@ -23,10 +23,10 @@ ROWS = (
 
 def test_a_table_for_the_terminal():
     assert render(COLUMNS, ROWS) == (
-        "Row                          pass@1    Tokens per second    Peak memory [GiB]\n"
-        "--------------  -------------------  -------------------  -------------------\n"
-        "llama-cpp:q8_0                25.0%                 12.3                 3.00\n"
-        "a|b             not judged: apt-get                    -                    -\n"
+        "Row                          pass@1  Tokens per second  Peak memory [GiB]\n"
+        "--------------  -------------------  -----------------  -----------------\n"
+        "llama-cpp:q8_0                25.0%               12.3               3.00\n"
+        "a|b             not judged: apt-get                  -                  -\n"
         "                 install bubblewrap\n"
     )
 
@@ -57,7 +57,7 @@ def test_json_and_jsonl_agree_and_hold_no_nan():
 
 def test_a_narrow_table_stays_and_a_wide_one_wraps_between_words():
     narrow = render([Column("a", "A"), number("b", "B")], [{"a": "x", "b": 1}])
-    assert narrow == "A       B\n---  ----\nx    1.00\n"
+    assert narrow == "A     B\n-  ----\nx  1.00\n"
     wide = [Column("a", "One"), Column("b", "Two"), Column("c", "A title of several words", align="right")]
     text = "a reason that is told in a good many words, more than fit beside the rest of the row"
     table = render(wide, [{"a": "llama-cpp:q4_k_m:threads=2", "b": text, "c": 1}])

@@ -85,7 +85,7 @@ def render(
         case "table":
             return _terminal(columns, values, width)
         case "md":
-            return _tabulate(columns, _shown(columns, values, markdown=True), "github", None)
+            return _markdown(columns, _shown(columns, values, markdown=True))
         case "csv":
             return _csv(columns, values)
         case "json":
@@ -114,13 +114,13 @@ def _cell(column: Column, value: object, markdown: bool) -> str:
 def _terminal(columns: Sequence[Column], rows: Sequence[Row], width: int) -> str:
     cells = _shown(columns, rows)
     floors, widths = _column_widths(columns, cells)
-    table = _tabulate(columns, cells, "simple", None)
+    table = _framed(columns, cells, None)
     while _width(table) > width:
         place = max(range(len(columns)), key=lambda column: widths[column] - floors[column])
         if widths[place] <= floors[place]:
             break  # nothing is left to wrap: a wide table reads better than broken words
         widths[place] = max(floors[place], widths[place] - max(1, (_width(table) - width) // len(columns)))
-        table = _tabulate(columns, cells, "simple", widths)
+        table = _framed(columns, cells, widths)
     return table
 
 
@@ -138,20 +138,35 @@ def _width(table: str) -> int:
     return max(map(len, table.splitlines()), default=0)
 
 
-def _tabulate(columns: Sequence[Column], cells: list[list[str]], style: str, widths: Sequence[int] | None) -> str:
+def _framed(columns: Sequence[Column], cells: list[list[str]], widths: Sequence[int] | None) -> str:
+    """The terminal table. Its titles are tabulate's first row: as headers they would be padded by two characters."""
     import tabulate
 
-    wrapped = widths if cells else None  # tabulate wraps the titles of a table without rows wrongly
+    table = tabulate.tabulate(
+        [[column.title for column in columns], tabulate.SEPARATING_LINE, *cells],
+        tablefmt="simple",
+        colalign=[column.align for column in columns],
+        disable_numparse=True,
+        maxcolwidths=widths,
+    )
+    return _stripped(table.splitlines()[1:-1])  # without the rules above and below
+
+
+def _markdown(columns: Sequence[Column], cells: list[list[str]]) -> str:
+    import tabulate
+
     table = tabulate.tabulate(
         cells,
         headers=[column.title for column in columns],
-        tablefmt=style,
+        tablefmt="github",
         colalign=[column.align for column in columns] if cells else None,
         disable_numparse=True,
-        maxcolwidths=wrapped,
-        maxheadercolwidths=wrapped,
     )
-    return "\n".join(line.rstrip() for line in table.splitlines()) + "\n"
+    return _stripped(table.splitlines())
+
+
+def _stripped(lines: Sequence[str]) -> str:
+    return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
 def _csv(columns: Sequence[Column], rows: Sequence[Row]) -> str:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from codellm.cli.output import progress
+from codellm.cli.output import note, progress
 from codellm.errors import InputError
 from codellm.spec import LoadSpec
 from codellm_eval.documents import HELDOUT, file_document, heldout_documents
@@ -22,6 +22,8 @@ COLUMNS = (
     number("perplexity", "Perplexity", 3),
     number("bits_per_byte", "Bits per byte", 4),
 )
+TERMINAL = ("model", "backend", "scheme", "protocol", "tokens", "perplexity", "bits_per_byte")
+"""What fits into a terminal; a note tells the rest."""
 
 
 def run_perplexity(
@@ -62,7 +64,9 @@ def run_perplexity(
                 {"model": spec.model, "backend": info.backend, "scheme": info.scheme, "text": text, **_cells(found)}
             )
         manifest = collect(models=[record(spec.model, model.info)]) if output is not None else None
-    table = render(COLUMNS, rows, format_)
+    if format_ == "table":
+        note("text {text}, {bytes} bytes; window {window} tokens, stride {stride}".format(**rows[0]))
+    table = render([column for column in COLUMNS if format_ != "table" or column.key in TERMINAL], rows, format_)
     if output is not None and manifest is not None:
         _write(output, table)
         _write(output.with_name(f"{output.name}.manifest.json"), manifest.to_json())
