@@ -49,3 +49,8 @@ def test_code_runs_only_with_permission():
     assert not code_allowed(False, {"HF_ALLOW_CODE_EVAL": "0"})
     with pytest.raises(CodeExecutionError, match="--allow-code-execution or HF_ALLOW_CODE_EVAL=1"):
         require_permission(False, {})
+
+
+def test_a_judge_that_is_wrong_is_no_missing_sandbox():
+    # the other tests of the judge are skipped where bubblewrap cannot run; a wrong verdict must not skip them
+    assert "judged" not in sandbox_status().reason
