@@ -175,6 +175,28 @@ def notices(held: list[Package], wheels: Path) -> str:
     return "\n".join(parts)
 
 
+def copyright_line(licences: Iterable[str]) -> str:
+    """The first line of some licence texts that names a holder, empty where none does."""
+    lines = (line.strip(" #*\t") for text in licences for line in text.splitlines())
+    return next((line for line in lines if re.match(r"(Copyright|\(c\)|©).*\d{4}", line, re.IGNORECASE)), "")
+
+
+def attribution(trained: list[Package], wheels: Path) -> str:
+    """The packages that the model learned from, as a Markdown table."""
+    parts = [
+        "# What codellm-demo was trained on\n",
+        "Python files of these packages, as published on PyPI, each under its own licence. The files are not in the",
+        "model, but a language model can repeat what it read: this is where to look.\n",
+        "| package | version | licence | copyright, as its licence file begins |",
+        "| --- | --- | --- | --- |",
+    ]
+    for package in trained:
+        with zipfile.ZipFile(wheel_of(package, wheels)) as archive:
+            holder = copyright_line(licence_texts(archive).values()).replace("|", "\\|")
+        parts.append(f"| {package.name} | {package.version} | {package.licence} | {holder} |")
+    return "\n".join(parts) + "\n"
+
+
 def build(wheels: Path, corpus: Path, workers: int) -> None:
     """Write both corpora, the held-out attribution and a report of what was dropped and why."""
     corpus.mkdir(parents=True, exist_ok=True)
@@ -203,6 +225,7 @@ def build(wheels: Path, corpus: Path, workers: int) -> None:
             row = {"package": doc.package, "version": package.version, "licence": package.licence}
             file.write(json.dumps({**row, "path": doc.path, "text": doc.text}, ensure_ascii=False) + "\n")
     (corpus / "HELDOUT.md").write_text(notices(held_packages, wheels), "utf-8")
+    (corpus / "ATTRIBUTION.md").write_text(attribution([package for package, _ in jobs], wheels), "utf-8")
     report = {
         "train": {
             "packages": len(jobs),
