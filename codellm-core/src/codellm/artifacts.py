@@ -275,9 +275,13 @@ def _lock(source: ModelSource, scheme: Scheme) -> Iterator[None]:
     import filelock
 
     path = _directory(source, scheme)
+    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(path.with_name(f".{path.name}.lock")):
-            yield
-    except PermissionError as error:
+        lock.acquire()
+    except OSError as error:
         raise ArtifactError(f"{path.parent}: cannot be written ({error.strerror}); set CODELLM_CACHE") from error
+    try:
+        yield
+    finally:
+        lock.release()

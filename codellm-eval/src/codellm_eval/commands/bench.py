@@ -33,15 +33,9 @@ FORMATS = (
     help="What to measure; repeatable.  [default: every available backend with each of its usual schemes]",
 )
 @click.option("--repeats", type=int, default=5, show_default=True, metavar="N", help="Speed runs that count.")
-@click.option(
-    "--prompt-tokens", type=int, default=512, show_default=True, metavar="N", help="Prompt of the pp figure."
-)
-@click.option(
-    "--new-tokens", type=int, default=128, show_default=True, metavar="N", help="Output of the tg figure."
-)
-@click.option(
-    "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the random prompts."
-)
+@click.option("--prompt-tokens", type=int, default=512, show_default=True, metavar="N", help="Prompt of the pp figure.")
+@click.option("--new-tokens", type=int, default=128, show_default=True, metavar="N", help="Output of the tg figure.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the random prompts.")
 @click.option("--threads", type=int, metavar="N", help="CPU threads.  [default: the backend's]")
 @click.option("--device", metavar="NAME", help="Device to run on.  [default: the backend's]")
 @click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="Option of the backends; repeatable.")
