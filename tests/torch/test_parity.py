@@ -90,8 +90,14 @@ def vocabulary_size():
     return tokenizers.Tokenizer.from_file(str(DEMO / "tokenizer.json")).get_vocab_size() + 5  # padded
 
 
-def reference(weights, config, ids):
-    """transformers' logits [T, V] in float32."""
+def table_gelu(x):
+    """GELU as llama.cpp looks it up: argument and value rounded to half precision within ±10 (ggml-cpu/vec.h)."""
+    rounded = torch.nn.functional.gelu(x.half().float(), approximate="tanh").half().float()
+    return torch.where(x <= -10, torch.zeros_like(x), torch.where(x >= 10, x, rounded))
+
+
+def reference(weights, config, ids, *, activation=None):
+    """transformers' logits [T, V] in float32; `activation` replaces that of the feed-forward layers."""
     model_config = transformers.Starcoder2Config(**config, attn_implementation="eager")
     model = transformers.Starcoder2ForCausalLM(model_config).eval()
     state = {name: torch.from_numpy(array) for name, array in weights.items()}
@@ -99,6 +105,9 @@ def reference(weights, config, ids):
     assert not left.unexpected_keys
     assert set(left.missing_keys) <= {"lm_head.weight"}
     model.tie_weights()
+    if activation is not None:
+        for layer in model.model.layers:
+            layer.mlp.act.forward = activation
     with torch.no_grad():
         return model(torch.tensor([ids])).logits[0].numpy()
 
@@ -206,8 +215,9 @@ def test_past_the_sliding_window_llama_cpp_attends_to_more_than_transformers(tmp
     assert difference[16:].max() > 5e-3
 
 
-@pytest.mark.skipif(not (DEMO / "model.safetensors").is_file(), reason="the bundled model is not there")
 def test_logits_of_the_bundled_model_equal_those_of_transformers(tmp_path):
+    """Within 1e-3 of their norm (2.2e-4 measured). Single logits, of standard deviation 4.2, differ by up to 6.7e-3:
+    llama.cpp rounds every GELU to half precision, which moves transformers' own logits by as much (7.1e-3)."""
     config = json.loads((DEMO / "config.json").read_text())
     tensors = SafetensorsFiles([DEMO / "model.safetensors"])
     weights = {
@@ -218,6 +228,9 @@ def test_logits_of_the_bundled_model_equal_those_of_transformers(tmp_path):
     path = tmp_path / "demo.gguf"
     convert(attrs.evolve(source_of({}, config), tensors=tensors), "f32", path)
 
-    ours, theirs = Llama(path).logits(ids), reference(weights, config, ids)
+    ours = Llama(path).logits(ids)
+    plain, rounded = reference(weights, config, ids), reference(weights, config, ids, activation=table_gelu)
 
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3)
+    assert np.linalg.norm(ours - plain) < 1e-3 * np.linalg.norm(plain)
+    assert np.linalg.norm(ours - rounded) < np.linalg.norm(ours - plain)
+    assert (ours.argmax(axis=1) == plain.argmax(axis=1)).all()
