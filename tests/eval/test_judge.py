@@ -15,7 +15,7 @@ from codellm_eval.sandbox import sandbox_status
 
 HOSTILE = sorted((Path(__file__).parent / "hostile").glob("*.py"))
 STATUS = sandbox_status()
-LIMITS = Limits(cpu_seconds=2, wall_seconds=8)
+LIMITS = Limits(cpu_seconds=3, wall_seconds=12)
 ADD = Problem(
     "Test/add",
     "def add(a, b):\n",

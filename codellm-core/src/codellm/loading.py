@@ -35,6 +35,15 @@ def open_spec(spec: LoadSpec, progress: artifacts.Progress = artifacts.quiet) ->
     Raises:
         CodellmError: see `load`.
     """
+    return _load(*prepare(spec, progress))
+
+
+def prepare(spec: LoadSpec, progress: artifacts.Progress = artifacts.quiet) -> tuple[LoadSpec, ModelSource]:
+    """Everything before the load itself: `spec` with backend and scheme chosen, and its files fetched or made.
+
+    Raises:
+        CodellmError: see `load`.
+    """
     reference = find(spec.model, spec.revision)
     spec = attrs.evolve(
         spec,
@@ -49,7 +58,7 @@ def open_spec(spec: LoadSpec, progress: artifacts.Progress = artifacts.quiet) ->
     if scheme is not None and scheme.applies == "file" and source.scheme != scheme.name:
         source = artifacts.ensure(source, scheme, threads=spec.threads, progress=progress)
     name = scheme.name if scheme is not None else source.scheme
-    return _load(attrs.evolve(spec, backend=backend.name, scheme=name), source)
+    return attrs.evolve(spec, backend=backend.name, scheme=name), source
 
 
 def open_source(source: ModelSource, **fields: Any) -> Model:

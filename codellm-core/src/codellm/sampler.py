@@ -40,7 +40,7 @@ class Sampler:
         if not np.isfinite(top):
             raise BackendError(f"the model computed {top} as a logit: its weights or its file are broken")
         if params.temperature > 0:
-            id = self._draw(scores.astype(np.float64) / params.temperature)
+            id = self._draw(scores)
         return Token(id, self._sequence, log_probability(logits, id))
 
     def _penalized(self, logits: npt.NDArray[np.float32], penalty: float) -> npt.NDArray[np.float32]:
@@ -53,28 +53,31 @@ class Sampler:
         scores[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
         return scores
 
-    def _draw(self, scores: npt.NDArray[np.float64]) -> int:
+    def _draw(self, scores: npt.NDArray[np.float32]) -> int:
         params = self._sequence.params
-        weights = np.exp(scores - scores.max())
-        total = weights.sum()
+        # float32 has a fast exponential and is as exact as the logits; sums of a whole vocabulary need float64
+        weights = np.exp((scores - scores.max()) / np.float32(max(params.temperature, 1e-30)))
+        total = weights.sum(dtype=np.float64)
         kept: npt.NDArray[np.intp] | None = None  # all, in the order of their ids: no need to sort them
         if params.top_k or params.top_p < 1.0:
             kept = _likeliest(weights, params.top_k, params.top_p * total)
             weights = weights[kept]
             if params.top_k:
-                total = weights.sum()
+                total = weights.sum(dtype=np.float64)
             if params.top_p < 1.0:
                 # the smallest set whose probability reaches top_p: keep while what came before has not reached it
-                weights = weights[: int(np.searchsorted(np.cumsum(weights), params.top_p * total)) + 1]
+                weights = weights[
+                    : int(np.searchsorted(np.cumsum(weights, dtype=np.float64), params.top_p * total)) + 1
+                ]
         if params.min_p > 0.0:
-            weights = np.where(weights >= params.min_p, weights, 0.0)  # the likeliest weighs 1
-        edges = np.cumsum(weights)
+            weights = np.where(weights >= params.min_p, weights, np.float32(0))  # the likeliest weighs 1
+        edges = np.cumsum(weights, dtype=np.float64)
         drawn = min(self._rng.random() * edges[-1], np.nextafter(edges[-1], 0.0))  # never the end itself, by rounding
         place = int(np.searchsorted(edges, drawn, side="right"))
         return place if kept is None else int(kept[place])
 
 
-def _likeliest(weights: npt.NDArray[np.float64], count: int, mass: float) -> npt.NDArray[np.intp]:
+def _likeliest(weights: npt.NDArray[np.float32], count: int, mass: float) -> npt.NDArray[np.intp]:
     """The ids of the greatest `weights` [V], greatest first: `count` of them, or where it is 0 enough to reach `mass`.
 
     Sorting a whole vocabulary takes milliseconds, as long as a small model's step; the likeliest few mostly suffice.
@@ -82,7 +85,7 @@ def _likeliest(weights: npt.NDArray[np.float64], count: int, mass: float) -> npt
     size = count or 256
     while size < len(weights):
         among = np.argpartition(weights, len(weights) - size)[-size:]
-        if count or weights[among].sum() >= mass:
+        if count or weights[among].sum(dtype=np.float64) >= mass:
             among.sort()  # of equals, the lowest id comes first
             return among[np.argsort(-weights[among], kind="stable")]
         size *= 8

@@ -14,7 +14,7 @@ import click
 if TYPE_CHECKING:
     from codellm.artifacts import Progress
 
-FORMATS = ("table", "csv", "json", "jsonl")
+FORMATS = ("table", "md", "csv", "json", "jsonl")
 
 format_option = click.option(
     "--format",
@@ -45,8 +45,18 @@ def show(rows: Sequence[Mapping[str, Any]], format_: str) -> None:
             writer.writeheader()
             writer.writerows(rows)
         click.echo(text.getvalue(), nl=False)
+    elif format_ == "md":
+        _markdown(rows)
     else:
         _table(rows)
+
+
+def _markdown(rows: Sequence[Mapping[str, Any]]) -> None:
+    for place, row in enumerate(rows):
+        if place == 0:
+            click.echo(f"| {' | '.join(row)} |\n|{' --- |' * len(row)}")
+        cells = ("" if value is None else str(value).replace("|", "\\|") for value in row.values())
+        click.echo(f"| {' | '.join(cells)} |")
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> None:

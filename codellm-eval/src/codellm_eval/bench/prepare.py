@@ -16,26 +16,15 @@ def prepare(job: Job, report: Report) -> None:
     Raises:
         CodellmError: it cannot be had, and why.
     """
-    from codellm import artifacts
-    from codellm.registry import registry
-    from codellm.sources import find
+    from codellm import loading
+
+    last = ""
+
+    def progress(what: str, _done: int, _total: int) -> None:
+        nonlocal last
+        if what != last:
+            last = what
+            report.phase(what)
 
     report.phase("fetch")
-    spec = job.spec()
-    reference = find(spec.model)
-    backend = registry().choose(spec, reference.format)
-    source = reference.fetch()
-    name = spec.scheme or reference.scheme
-    if name is None and reference.format not in backend.formats:
-        name = backend.default_scheme
-    scheme = next((scheme for scheme in backend.schemes() if scheme.name == name), None)
-    if scheme is not None and scheme.applies == "file" and source.scheme != scheme.name:
-        last = ""
-
-        def progress(what: str, _done: int, _total: int) -> None:
-            nonlocal last
-            if what != last:
-                last = what
-                report.phase(what)
-
-        artifacts.ensure(source, scheme, threads=spec.threads, progress=progress)
+    loading.prepare(job.spec(), progress)

@@ -1,0 +1,63 @@
+"""The main job on the bundled model, with few tokens and tasks: what `nox -s demo` runs in full."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from support.plugin_folder import codellm
+
+QUICK = (
+    "--repeats", "1", "--prompt-tokens", "32", "--new-tokens", "8", "--limit", "3", "--max-tokens", "48",
+    "--quality-bytes", "4096",
+)  # fmt: skip
+SCHEMES = ["f16", "bf16", "q8_0", "q4_0", "q4_k_m", "q4_k_s"]
+
+
+def bench(folder, *more, **env):
+    done = codellm("bench", "--allow-code-execution", *QUICK, "--output", str(folder), *more, **env)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_every_column_of_every_row_is_filled(tmp_path):
+    done = bench(tmp_path / "results", "--format", "jsonl")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["scheme"] for row in rows] == SCHEMES
+    for row in rows:
+        assert row["error"] is None
+        empty = {key for key, value in row.items() if value is None and not key.endswith(("_reason", "error"))}
+        assert not {key for key in empty if "device" not in key}, row["scheme"]
+        assert 0.3 < row["bits_per_byte"] < 1.5
+    assert {path.name for path in (tmp_path / "results").iterdir()} >= {"table.md", "rows.jsonl", "manifest.json"}
+    manifest = json.loads((tmp_path / "results" / "manifest.json").read_text())
+    assert manifest["packages"]["codellm-core"]
+    assert all(model["sha256"] for model in manifest["models"])
+
+
+def test_without_bubblewrap_only_pass_at_1_is_missing(tmp_path):
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in os.environ["PATH"].split(os.pathsep):
+        for program in Path(name).glob("*") if Path(name).is_dir() else ():
+            if program.name != "bwrap" and not (tools / program.name).exists():
+                (tools / program.name).symlink_to(program)
+    assert shutil.which("bwrap", path=str(tools)) is None
+    done = bench(tmp_path / "results", "--row", "llama-cpp:q8_0", "--format", "json", PATH=str(tools))
+    [row] = json.loads(done.stdout)
+    assert row["error"] is None
+    assert row["pass_at_1"] is None
+    assert "bubblewrap" in row["pass_at_1_reason"]
+    assert row["bits_per_byte"] is not None
+    shown = bench(tmp_path / "again", "--row", "llama-cpp:q8_0", PATH=str(tools)).stdout
+    assert "install bubblewrap" in shown
+
+
+@pytest.mark.parametrize("format_", ["table", "md", "csv"])
+def test_each_format_names_the_protocol_and_the_row(tmp_path, format_):
+    shown = bench(tmp_path / "results", "--row", "llama-cpp:q4_0", "--format", format_).stdout
+    assert "llama-cpp:q4_0" in shown
+    assert "pp32" in shown or "pp" in shown
