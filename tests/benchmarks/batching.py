@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--prompt-tokens", type=int, default=32)
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repack", choices=("on", "off"), default="on")
     parser.add_argument("--output", type=Path, default=Path("batching.json"))
     options = parser.parse_args()
 
@@ -30,7 +31,12 @@ def main() -> None:
     prompt = list(range(100, 100 + options.prompt_tokens))
     params = codellm.SamplingParams(max_tokens=options.new_tokens, ignore_eos=True, temperature=1.0, seed=1)
     with codellm.load(
-        options.model, scheme=options.scheme, threads=options.threads, batch_size=most, context_length=256
+        options.model,
+        scheme=options.scheme,
+        threads=options.threads,
+        batch_size=most,
+        context_length=256,
+        options={"repack": options.repack},
     ) as model:
 
         def throughput(count: int) -> float:
@@ -50,6 +56,7 @@ def main() -> None:
         model=options.model,
         scheme=options.scheme,
         threads=options.threads,
+        repack=options.repack,
         tokens_per_second={name: common.summary(each) for name, each in values.items()},
         ratio_to_one=common.ratios(values, "1") if "1" in values else {},
     )

@@ -1,10 +1,10 @@
 """Single-sequence decode: codellm beside llama-bench and llama-cpp-python's `Llama`, on one file, with as many threads.
 
-    python tests/benchmarks/decode.py --llama-bench PATH --output docs/results/decode.json
+    python tests/benchmarks/decode.py --output docs/results/decode.json
 
 All three take turns in every round and stay loaded but for llama-bench, which loads anew and does not count it. The
-figure is tokens per second; a ratio is paired within its round. llama-bench is built from the sources in
-llama-cpp-python's source distribution, with the same flags as the installed library.
+figure is tokens per second; a ratio is paired within its round. llama-bench is taken from the PATH: build it from the
+sources in llama-cpp-python's source distribution, with the installed library's flags.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import codellm
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--llama-bench", required=True, type=Path)
+    parser.add_argument("--llama-bench", default="llama-bench")
     parser.add_argument("--model", default="dummy:starcoder2-3b")
     parser.add_argument("--scheme", default="q4_k_m")
     parser.add_argument("--threads", type=int, default=2)
@@ -40,7 +40,7 @@ def main() -> None:
             return 1 / timing.tpot
 
         def bench() -> float:
-            command = [str(options.llama_bench), "-m", path, "-p", "0", "-n", str(options.new_tokens)]
+            command = [options.llama_bench, "-m", path, "-p", "0", "-n", str(options.new_tokens)]
             command += ["-t", str(options.threads), "-r", "1", "-o", "json"]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             return float(json.loads(done.stdout)[0]["avg_ts"])

@@ -16,23 +16,21 @@ from pathlib import Path
 import common
 
 RUN = """
-import json, sys, time
+import json, sys
 import codellm
 model, scheme, repack, context, threads = sys.argv[1:]
-start = time.perf_counter()
 spec = {"context_length": int(context), "threads": int(threads), "options": {"repack": repack}}
 with codellm.load(model, scheme=scheme, **spec) as loaded:
-    ready = time.perf_counter() - start
     prompt = [100 + place % 1000 for place in range(int(context) - 9)]
     result = loaded.generate(prompt, codellm.SamplingParams(max_tokens=8, ignore_eos=True))
     memory = loaded.memory()
-    print(json.dumps({"repack": repack, "load_s": ready, "prefill_tokens_per_s": len(prompt) / result.timing.ttft,
-                      "decode_tokens_per_s": 1 / result.timing.tpot, "peak_bytes": memory.host_peak,
+    assert len(result.token_ids) == 8
+    print(json.dumps({"repack": repack, "peak_bytes": memory.host_peak,
                       "file_bytes": __import__("os").path.getsize(loaded.info.path)}))
 """
 
 MAKE = """
-import json, resource, sys, time
+import json, resource, sys
 from pathlib import Path
 import tempfile
 from codellm.artifacts import QuantizeRequest
@@ -40,11 +38,10 @@ from codellm.plugins import hook
 from codellm.registry import registry
 from codellm.sources import find
 source = find(sys.argv[1]).fetch()
-start = time.perf_counter()
 with tempfile.TemporaryDirectory() as folder:
     request = QuantizeRequest(source=source, scheme=registry().scheme("bf16"), destination=Path(folder) / "model.gguf")
     made = hook().codellm_quantize(request=request)
-    print(json.dumps({"convert_s": time.perf_counter() - start, "file_bytes": made.path.stat().st_size,
+    print(json.dumps({"file_bytes": made.path.stat().st_size,
                       "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 """
 

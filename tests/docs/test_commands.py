@@ -24,7 +24,7 @@ NOT_RUN = {
     "pip install --force-reinstall": "compiles llama.cpp again, without the cache: minutes",
     "codellm generate -m bigcode/": "downloads published weights; test_sources.py loads a hub model from a cache",
     "python tests/benchmarks/": "takes minutes; its record is in docs/results",
-    "codellm bench -m dummy:starcoder2": "takes minutes; its record is in docs/results",
+    "cmake ": "compiles llama-bench, which only the benchmark of decoding needs",
 }
 """Beginnings of commands that no test runs, and why."""
 
