@@ -43,7 +43,7 @@ def test_a_directory_is_the_same_model_with_the_same_digest(copy):
     [
         ("config.json", None, "holds no config.json"),
         ("config.json", b"{", "config.json: not valid JSON"),
-        ("config.json", b"[1]", "holds a JSON list"),
+        ("config.json", b"[1]", "not a JSON object but a list"),
         ("config.json", b"[" * 100_000, "config.json: not valid JSON"),
         ("tokenizer.json", None, "tokenizer.json: missing"),
         ("model.safetensors", None, "holds no .safetensors file"),

@@ -88,7 +88,7 @@ def read_json(path: Path) -> Mapping[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(value, dict):
-        raise ModelFileError(f"{path}: holds a JSON {type(value).__name__}, not an object")
+        raise ModelFileError(f"{path}: not a JSON object but a {type(value).__name__}")
     return value
 
 

@@ -8,7 +8,6 @@ each does.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import gguf
 
 from codellm.errors import ModelFileError
 from codellm.fim import find_fim
+from codellm.sources.local import read_json
 
 # The pieces that end a generation or mark a place in a repository, by the strings that StarCoder2 gives them.
 PLACES = {"fim_pad": "<fim_pad>", "fim_rep": "<repo_name>", "fim_sep": "<file_sep>"}
@@ -87,23 +87,6 @@ def read_vocabulary(
         special=special_ids(controls, tokenizer_config, config, path),
         add_bos=bool(tokenizer_config.get("add_bos_token", False)),
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        ModelFileError: it is missing, or no JSON object.
-    """
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(data, dict):
-        raise ModelFileError(f"{path}: not a JSON object")
-    return data
 
 
 def pre_tokenizer_name(part: Any, path: Path) -> str:

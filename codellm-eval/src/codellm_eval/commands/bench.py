@@ -7,13 +7,7 @@ from typing import Any
 
 import click
 
-FORMATS = (
-    "table",
-    "md",
-    "csv",
-    "json",
-    "jsonl",
-)  # those of codellm_eval.tables, which --help need not import
+from codellm.cli.output import format_option
 
 
 @click.command()
@@ -84,14 +78,7 @@ FORMATS = (
     metavar="DIR",
     help="Folder for the results.  [default: results/TIME-MODEL]",
 )
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(FORMATS),
-    default="table",
-    show_default=True,
-    help="Of the output.",
-)
+@format_option
 @click.pass_context
 def bench(ctx: click.Context, /, **arguments: Any) -> None:
     """Measure speed, memory and quality of a model, over backends and schemes.

@@ -8,17 +8,8 @@ from typing import Any
 import click
 
 from codellm.cli.options import load_options, load_spec
+from codellm.cli.output import format_option
 
-FORMATS = ("table", "md", "csv", "json", "jsonl")  # those of codellm_eval.tables, which --help need not import
-
-_format = click.option(
-    "--format",
-    "format_",
-    type=click.Choice(FORMATS),
-    default="table",
-    show_default=True,
-    help="How to print the result.",
-)
 _allow = click.option(
     "--allow-code-execution",
     "allow",
@@ -52,7 +43,7 @@ def eval_() -> None:
 @_workers
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Where samples, verdicts and manifest go.  [default: humaneval-MODEL-TIME]")  # fmt: skip
-@_format
+@format_option
 def humaneval(**arguments: Any) -> None:
     """Solve HumanEval, and judge in a sandbox: pass@k.
 
@@ -76,7 +67,7 @@ def humaneval(**arguments: Any) -> None:
 @_limit
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Write the table here too, and FILE.manifest.json.")  # fmt: skip
-@_format
+@format_option
 def perplexity(**arguments: Any) -> None:
     """Measure perplexity and bits per byte.
 
@@ -97,7 +88,7 @@ def perplexity(**arguments: Any) -> None:
 @_workers
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Where the verdicts go.  [default: FILE_results.jsonl]")  # fmt: skip
-@_format
+@format_option
 def judge(**arguments: Any) -> None:
     """Judge samples that exist: pass@k.
 
@@ -109,7 +100,7 @@ def judge(**arguments: Any) -> None:
 
 
 @eval_.command()
-@_format
+@format_option
 def sandbox(format_: str) -> None:
     """Tell whether code can be judged here.
 
