@@ -223,7 +223,7 @@ def _slug(name: str) -> str:
 
 
 def _directory(source: ModelSource, scheme: Scheme) -> Path:
-    key = hashlib.sha256(f"{source.digest}\0{scheme.name}\0{__version__}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{source.digest}\0{scheme.name}\0{__version__}".encode()).hexdigest()[:12]
     return _root() / f"{_slug(source.name)}-{scheme.name}-{key}"
 
 

@@ -21,16 +21,16 @@ def models(ctx: click.Context, format_: str) -> None:
     from codellm.sources.reference import BUNDLED
 
     rows: list[dict[str, Any]] = [
-        {"model": name, "scheme": "", "kind": "bundled", "size": "", "name": ""} for name in BUNDLED
+        {"name": name, "kind": "bundled", "model": name, "scheme": "", "size": ""} for name in BUNDLED
     ]
     for kept in kept_artifacts():
         rows.append(
             {
+                "name": kept.directory.name,
+                "kind": "artifact",
                 "model": kept.manifest["source"],
                 "scheme": kept.manifest["scheme"],
-                "kind": "artifact",
                 "size": size(kept.size),
-                "name": kept.directory.name,
             }
         )
     show(rows, format_)

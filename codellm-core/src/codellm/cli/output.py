@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -67,9 +67,11 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         return
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for key in rows[0]:
+    for place, key in enumerate(rows[0]):
         numbers = all(isinstance(row[key], int | float) for row in rows)
-        table.add_column(key.replace("_", " "), justify="right" if numbers else "left", overflow="fold")
+        # the first column is the name, which people copy: never broken
+        justify: Literal["left", "right"] = "right" if numbers else "left"
+        table.add_column(key.replace("_", " "), justify=justify, overflow="fold", no_wrap=place == 0)
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
     rich.console.Console(highlight=False, markup=False).print(table)
