@@ -107,6 +107,23 @@ def test_offline_the_hub_says_what_to_do(tmp_path, monkeypatch):
         find("bigcode/starcoder2-3b").fetch()
 
 
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_scheme_of_the_hub_needs_the_hub_or_the_cache(tmp_path, monkeypatch, offline):
+    """Without the offline switch the hub is tried, at an address where nobody listens."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(DownloadError, match="hf download ours/demo"):
+        find("ours/demo:q8_0")
+    snapshot = tmp_path / "hub" / "models--ours--demo" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "demo-Q8_0.gguf").write_bytes(b"GGUF")
+    found = find("ours/demo:q8_0")
+    assert (found.format, found.scheme) == ("gguf", "q8_0")
+
+
 def test_a_cached_hub_model_loads_offline(tmp_path, monkeypatch, copy):
     """The hub's cache layout: models--ORG--NAME/{refs/main, snapshots/REVISION/files}."""
     from huggingface_hub import constants

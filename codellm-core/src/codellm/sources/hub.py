@@ -80,15 +80,33 @@ def _fetch_gguf(id: str, file: str, scheme: str, revision: str | None) -> ModelS
 
 
 def _listing(id: str, revision: str | None) -> Iterable[str]:
-    """Names of the repository's files; offline, those that the cache holds."""
-    from huggingface_hub import HfApi, constants, scan_cache_dir
+    """Names of the repository's files; where the hub cannot be reached, those that the cache holds.
 
-    if constants.HF_HUB_OFFLINE:
-        repos = [repo for repo in scan_cache_dir().repos if repo.repo_id == id]
-        return {file.file_name for repo in repos for snapshot in repo.revisions for file in snapshot.files}
-    with _Explained(id, revision):
-        info: ModelInfo = HfApi().model_info(id, revision=revision)
+    Raises:
+        DownloadError: it cannot be reached, and the cache holds nothing of it.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        with _Explained(id, revision):
+            info: ModelInfo = HfApi().model_info(id, revision=revision)
+    except DownloadError:
+        cached = _cached(id)
+        if not cached:
+            raise
+        return cached
     return [sibling.rfilename for sibling in info.siblings or ()]
+
+
+def _cached(id: str) -> set[str]:
+    """Names of the files that the cache holds of a repository."""
+    from huggingface_hub import constants, errors, scan_cache_dir
+
+    try:
+        repos = [repo for repo in scan_cache_dir(constants.HF_HUB_CACHE).repos if repo.repo_id == id]
+    except errors.CacheNotFound:
+        return set()
+    return {file.file_name for repo in repos for snapshot in repo.revisions for file in snapshot.files}
 
 
 class _Explained:
@@ -119,4 +137,7 @@ class _Explained:
             raise ModelNotFoundError(
                 f"{at}: the hub has no such model or file; check the name, and set HF_TOKEN if it is private"
             ) from error
-        raise DownloadError(f"{at}: the download failed ({type(error).__name__}: {error})") from error
+        raise DownloadError(
+            f"{at}: the hub cannot be reached or gave up ({type(error).__name__}: {error}); try again when connected, "
+            f"or fetch it elsewhere with `hf download {self._id}` and name the directory"
+        ) from error
