@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import math
-import os
 import re
 import shutil
 import signal
@@ -18,6 +17,7 @@ from codellm.artifacts import Artifact
 from codellm.errors import ArtifactError, InvalidValueError, ModelFileError
 from codellm_cpu.files import amount, writing
 from codellm_cpu.llama.header import Header, TensorEntry, read_header
+from codellm_cpu.llama.machine import default_threads
 from codellm_cpu.schemes import CONVERSIONS, SCHEMES
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def run_quantizer(path: Path, header: Header, scheme: str, destination: Path, re
         ModelFileError: llama.cpp refuses the file, or crashes on it.
         ArtifactError: a write failed.
     """
-    threads = request.threads or len(os.sched_getaffinity(0))
+    threads = request.threads or default_threads()
     command = [sys.executable, "-P", "-m", "codellm_cpu.quantize_child"]
     arguments = [str(path.resolve()), str(destination.resolve()), str(FILE_TYPES[scheme][0]), str(threads)]
     child = subprocess.Popen(

@@ -86,11 +86,9 @@ def _load(entry: importlib.metadata.EntryPoint) -> click.Command:
 
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="codellm")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.pass_context
-def root(ctx: click.Context, debug: bool) -> None:
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+def root() -> None:
     """Run code language models fast on this machine, and see what each speed-up costs in quality."""
-    ctx.obj = {"debug": debug}
 
 
 def main(args: list[str] | None = None) -> int:
