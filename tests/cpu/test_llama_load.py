@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from codellm import machine
 from codellm.errors import InvalidValueError, ModelFileError, UnknownNameError
 from codellm.spec import LoadSpec
-from codellm_cpu.llama import machine
 from codellm_cpu.llama.backend import LlamaCppBackend
 from codellm_cpu.llama.header import read_header
 from support.tiny_gguf import CONTEXT, HIDDEN, source_of, vocabulary, write_gguf
@@ -143,8 +143,3 @@ def test_without_llama_cpp_the_remedy_is_told(monkeypatch):
     availability = LlamaCppBackend().availability()
     assert not availability.ok
     assert "pip install" in availability.remedy
-
-
-def test_bandwidth_and_threads_are_plausible():
-    assert machine.default_threads() >= 1
-    assert 1e8 < machine.read_bandwidth(1, 32 << 20, 1) < 1e13

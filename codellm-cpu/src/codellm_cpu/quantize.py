@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from codellm.artifacts import Artifact
 from codellm.errors import ArtifactError, InvalidValueError, ModelFileError
+from codellm.machine import default_threads
 from codellm_cpu.files import amount, writing
 from codellm_cpu.llama.header import Header, TensorEntry, read_header
-from codellm_cpu.llama.machine import default_threads
 from codellm_cpu.schemes import CONVERSIONS, SCHEMES
 
 if TYPE_CHECKING:

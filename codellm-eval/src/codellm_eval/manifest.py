@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import os
 import platform
 import re
 import shlex
@@ -77,17 +76,17 @@ def collect(
     Raises:
         OSError: the machine's /proc cannot be read.
     """
-    import psutil
+    from codellm import machine
 
     return Manifest(
         date=dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat(),
         command=shlex.join(command if command is not None else [Path(sys.argv[0]).name, *sys.argv[1:]]),
         python=f"{platform.python_implementation()} {platform.python_version()}",
         platform=platform.platform(),
-        cpu=cpu_model(),
-        cores=psutil.cpu_count(logical=False) or 0,
-        threads=usable_threads(),
-        memory_bytes=psutil.virtual_memory().total,
+        cpu=machine.cpu_name(),
+        cores=machine.physical_cores() or 0,
+        threads=machine.usable_threads(),
+        memory_bytes=machine.total_memory(),
         packages=installed_versions(),
         seeds=tuple(seeds),
         models=tuple(models),
@@ -113,21 +112,6 @@ def installed_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def cpu_model() -> str:
-    """The processor's name, from /proc/cpuinfo where the platform module knows none."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def usable_threads() -> int:
-    """How many threads this process may run at once: a container may allow fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def digest(path: Path) -> str | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from codellm import machine
 from codellm.errors import InvalidValueError, ModelFileError
 from codellm.model import ModelInfo
-from codellm_cpu.llama import machine
 from codellm_cpu.llama.header import Header, read_header
 from codellm_cpu.llama.library import ContextShape, open_context, open_native
 from codellm_cpu.llama.model import LlamaCppModel

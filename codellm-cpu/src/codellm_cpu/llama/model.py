@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from codellm import machine
 from codellm.errors import ContextLengthError, InvalidValueError, ModelClosedError
 from codellm.model import Memory, Model, ModelInfo
-from codellm_cpu.llama import machine
 from codellm_cpu.llama.schedule import Scheduler
 from codellm_cpu.llama.score import score
 from codellm_cpu.llama.tokenizer import LlamaTokenizer

@@ -108,10 +108,10 @@ class HumanEval:
         Raises:
             CodellmError: the model cannot generate, or the sandbox broke.
         """
+        from codellm.machine import usable_threads
         from codellm_eval import humaneval
         from codellm_eval.bubblewrap import Limits
         from codellm_eval.errors import SamplesError
-        from codellm_eval.manifest import usable_threads
 
         drawn = self._generate(spec, report)
         verdicts = []

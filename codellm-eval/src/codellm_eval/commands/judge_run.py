@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from codellm.cli.output import note, progress
+from codellm.machine import usable_threads
 from codellm_eval.bubblewrap import Limits, Sandbox
 from codellm_eval.humaneval import Score, judge_samples, score
 from codellm_eval.judge import Verdict
-from codellm_eval.manifest import usable_threads
 from codellm_eval.problems import Problem, load_problems
 from codellm_eval.samples import JsonlWriter, Sample, judged_line, read_samples
 from codellm_eval.sandbox import require_permission, sandbox_status

@@ -1,9 +1,10 @@
-"""What this machine gives a model: threads, memory and the bandwidth of a read."""
+"""What this machine gives a model: processor, threads, memory and the bandwidth of a read."""
 
 from __future__ import annotations
 
 import functools
 import os
+import platform
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,51 @@ import numpy as np
 import psutil
 
 _CGROUP = Path("/sys/fs/cgroup")
+_CPU_INFO = Path("/proc/cpuinfo")
+
+_FEATURES = (
+    *("pni", "ssse3", "avx", "avx2", "fma", "f16c", "avx_vnni"),
+    *("avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_int8", "amx_bf16"),
+    *("asimd", "asimddp", "i8mm", "sve", "bf16"),
+)
+"""Instruction sets that inference uses, as Linux calls them (arch/x86/include/asm/cpufeatures.h,
+arch/arm64/kernel/cpuinfo.c)."""
+_NAMES = {"pni": "sse3", "asimd": "neon", "asimddp": "dotprod"}
+"""Those that everybody else calls otherwise."""
+
+
+def cpu_name() -> str:
+    """The processor's name, from /proc/cpuinfo where the platform module knows none."""
+    return _cpu_field("model name") or platform.processor() or platform.machine()
+
+
+def cpu_features() -> tuple[str, ...]:
+    """Instruction sets that inference uses and this processor has: `avx2`, `avx512_bf16`, `neon`, …
+
+    From /proc/cpuinfo; empty where there is none.
+    """
+    flags = (_cpu_field("flags") or _cpu_field("Features")).split()  # x86, Arm
+    return tuple(_NAMES.get(flag, flag) for flag in _FEATURES if flag in flags)
+
+
+def _cpu_field(name: str) -> str:
+    """A field of the first processor in /proc/cpuinfo, empty where there is none."""
+    for line in _read(_CPU_INFO).splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return ""
+
+
+def physical_cores() -> int | None:
+    """Cores of the whole machine without hyper-threads, None where the system does not tell."""
+    return psutil.cpu_count(logical=False)
+
+
+def usable_threads() -> int:
+    """Threads that may run at once, hyper-threads included: a container may allow fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def default_threads() -> int:
@@ -20,8 +66,8 @@ def default_threads() -> int:
 
     Hyper-threads are left out: two of one core share the units that a matrix product is bound by.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed, _quota() or allowed))
+    allowed = usable_threads()
+    return max(1, min(allowed, physical_cores() or allowed, _quota() or allowed))
 
 
 def _quota() -> int | None:
@@ -30,6 +76,11 @@ def _quota() -> int | None:
     if not quota.isdecimal() or not period.strip().isdecimal():
         return None
     return max(1, int(quota) // max(1, int(period)))
+
+
+def total_memory() -> int:
+    """Bytes of main memory of the whole machine."""
+    return int(psutil.virtual_memory().total)
 
 
 def available_memory() -> int:
@@ -41,17 +92,22 @@ def available_memory() -> int:
     return free
 
 
+def resident_memory() -> int:
+    """Bytes of this process in main memory now."""
+    return int(psutil.Process().memory_info().rss)
+
+
 def peak_memory() -> int:
     """The most bytes that were ever resident in this process (VmHWM on Linux, else what is resident now)."""
     for line in _read(Path("/proc/self/status")).splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
-    return int(psutil.Process().memory_info().rss)
+    return resident_memory()
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(errors="replace")
     except OSError:
         return ""
 
@@ -77,8 +133,3 @@ def _pass(jobs: list[Callable[[], object]], size: int) -> float:
     for worker in workers:
         worker.join()
     return size / (time.perf_counter() - start)
-
-
-def resident_memory() -> int:
-    """Bytes of this process in main memory now."""
-    return int(psutil.Process().memory_info().rss)
