@@ -275,7 +275,7 @@ def test_a_closed_model_says_so(load_tiny, tiny_gguf):
     model.close()
     for use in (
         lambda: next(steps),
-        lambda: model.run([]),
+        lambda: next(model.run([])),
         lambda: model.score([[5, 6]]),
         lambda: model.logits([5]),
         lambda: model.tokenizer.encode("x"),

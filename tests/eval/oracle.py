@@ -9,11 +9,7 @@ import time
 
 import numpy as np
 
-from codellm import hookimpl
-from codellm.backend import Availability, Backend
-from codellm.model import Memory, Model, ModelInfo
-from codellm.sequence import Token
-from codellm.tokenizer import Tokenizer
+from codellm import Backend, ByteTokenizer, Model, ModelInfo, Token, hookimpl
 from codellm_eval.completion import model_prompt
 from codellm_eval.problems import load_problems
 
@@ -21,33 +17,19 @@ WRONG = "\n    raise ValueError('wrong')\n\n\nprint('after')\n"
 AFTER = "\n\ndef another():\n    pass\n"
 
 
-class Bytes(Tokenizer):
-    vocab_size, bos, eos, add_bos = 257, None, 256, False
-
-    def encode(self, text, special=False):
-        return list(text.encode())
-
-    def token_bytes(self, id):
-        return bytes([id]) if id < 256 else b""
-
-    def special_id(self, token):
-        return None
-
-
 class Oracle(Model):
     """Scores every byte alike, so that its perplexity is 257 and its bits per byte are log2(257)."""
 
     def __init__(self, *, wrong=0, delay=0.0, fault="", context=4096, dummy=False, path=""):
-        super().__init__()
         self.wrong, self.delay, self.fault, self.taken = wrong, delay, fault, 0
-        self.tokenizer = Bytes()
+        self.tokenizer = ByteTokenizer()
         self.answers = {
             model_prompt(problem.prompt): (int(task.partition("/")[2]), "\n" + problem.canonical_solution)
             for task, problem in load_problems().items()
         }
         self.info = ModelInfo(
             backend="oracle", architecture="Oracle", parameters=0, weight_bytes=0, context_length=context,
-            dtype="float32", scheme="f32", device="cpu", path=path, batch_size=3, dummy=dummy,
+            path=path, batch_size=3, dummy=dummy,
         )  # fmt: skip
 
     def answer(self, sequence):
@@ -77,21 +59,9 @@ class Oracle(Model):
     def logits(self, ids):
         return np.zeros(257, np.float32)
 
-    def memory(self):
-        return Memory(host=0, host_peak=0)
-
-    def close(self):
-        pass
-
 
 class OracleBackend(Backend):
     name, formats, preference = "oracle", frozenset({"safetensors"}), 1
-
-    def availability(self):
-        return Availability(True)
-
-    def schemes(self):
-        return ()
 
     def load(self, spec, source):
         options = spec.options

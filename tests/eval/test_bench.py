@@ -23,38 +23,19 @@ import time
 
 import numpy as np
 
-from codellm import hookimpl
-from codellm.backend import Availability, Backend
+from codellm import Availability, Backend, ByteTokenizer, Memory, Model, ModelInfo, Scheme, Token, hookimpl
 from codellm.errors import InvalidValueError
-from codellm.model import Memory, Model, ModelInfo
-from codellm.scheme import Scheme
-from codellm.sequence import Token
-from codellm.tokenizer import Tokenizer
-
-
-class Bytes(Tokenizer):
-    vocab_size, bos, eos, add_bos = 257, None, 256, False
-
-    def encode(self, text, special=False):
-        return list(text.encode())
-
-    def token_bytes(self, id):
-        return bytes([id]) if id < 256 else b""
-
-    def special_id(self, token):
-        return None
 
 
 class Bigram(Model):
     def __init__(self, spec, dummy):
-        super().__init__()
         self.fault = spec.options.get("fault", "")
         self.seen = set()
-        self.tokenizer = Bytes()
+        self.tokenizer = ByteTokenizer()
         self.info = ModelInfo(
             backend="toy", architecture="Bigram", parameters=257, weight_bytes=1_000_000,
-            context_length=spec.context_length or 1024, dtype="float32", scheme=spec.scheme or "none", device="cpu",
-            path="", batch_size=spec.batch_size, threads=spec.threads, dummy=dummy,
+            context_length=spec.context_length or 1024, scheme=spec.scheme or "none", batch_size=spec.batch_size,
+            threads=spec.threads, dummy=dummy,
         )
 
     def run(self, sequences):
@@ -97,15 +78,8 @@ class Bigram(Model):
     def memory(self):
         return Memory(host=10_000_000, host_peak=20_000_000)
 
-    def close(self):
-        pass
-
-
 class Toy(Backend):
     name, formats, preference = "toy", frozenset({"safetensors"}), 1
-
-    def availability(self):
-        return Availability(True)
 
     def schemes(self):
         return (Scheme(name="int8", bits=8, applies="load"), Scheme(name="int4", bits=4, applies="load"))

@@ -8,11 +8,10 @@ from collections.abc import Sequence as Seq
 
 import numpy as np
 
-from codellm.backend import Availability, Backend
-from codellm.errors import ModelClosedError
-from codellm.model import Memory, Model, ModelInfo
+from codellm.backend import Backend
+from codellm.model import Model, ModelInfo
+from codellm.places import Places
 from codellm.sampler import Sampler
-from codellm.scheme import Scheme
 from codellm.sequence import Sequence, Token
 from codellm.tokenizer import Tokenizer
 
@@ -51,15 +50,13 @@ class ScriptModel(Model):
     def __init__(
         self, script: str = "hello", *, ids: list[int] | None = None, context: int = 64, places: int = 2
     ) -> None:
-        super().__init__()
         self.tokenizer = ByteTokenizer()
         self.script = [*(self.tokenizer.encode(script) if ids is None else ids), EOS]
         self.places = places
-        self.closed = False
         self.steps = 0
         self.info = ModelInfo(
             backend="script", architecture="script", parameters=0, weight_bytes=0, context_length=context,
-            dtype="float32", scheme="f32", device="cpu", path="", batch_size=places,
+            batch_size=places,
         )  # fmt: skip
 
     def next_logits(self, place: int) -> np.ndarray:
@@ -68,28 +65,18 @@ class ScriptModel(Model):
         return logits
 
     def run(self, sequences: Iterable[Sequence | None]) -> Iterator[list[Token]]:
-        if self.closed:
-            raise ModelClosedError("the model is closed")
         with self.claim():
-            queue, running, samplers = iter(sequences), [], {}
-            more = True
-            while more or running:
-                running = [sequence for sequence in running if not sequence.finished]
-                while more and len(running) < self.places:
-                    try:
-                        sequence = next(queue)
-                    except StopIteration:
-                        more = False
-                        break
-                    if sequence is None:
-                        break
-                    if sequence.prompt_ids[0] == 0:  # a NUL first: the fault of this sequence alone
-                        sequence.error = ValueError("this model cannot read NUL")
-                        continue
-                    running.append(sequence)
-                    samplers[sequence] = Sampler(sequence)
+            places, samplers = Places(sequences, self.places), {}
+            while running := places.refill():
                 self.steps += 1
-                yield [samplers[sequence](self.next_logits(len(sequence.token_ids))) for sequence in running]
+                yield [token for sequence in running for token in self.step(sequence, samplers)]
+
+    def step(self, sequence: Sequence, samplers: dict[Sequence, Sampler]) -> list[Token]:
+        if sequence.prompt_ids[0] == 0:  # a NUL first: the fault of this sequence alone
+            sequence.error = ValueError("this model cannot read NUL")
+            return []
+        sampler = samplers.setdefault(sequence, Sampler(sequence))
+        return [sampler(self.next_logits(len(sequence.token_ids)))]
 
     def score(self, batch: Seq[Seq[int]]) -> list[np.ndarray]:
         with self.claim():
@@ -98,22 +85,10 @@ class ScriptModel(Model):
     def logits(self, ids: Seq[int]) -> np.ndarray:
         return self.next_logits(0)
 
-    def memory(self) -> Memory:
-        return Memory(host=0, host_peak=0)
-
-    def close(self) -> None:
-        self.closed = True
-
 
 class ScriptBackend(Backend):
     name = "script"
     formats = frozenset({"safetensors"})
-
-    def availability(self) -> Availability:
-        return Availability(True)
-
-    def schemes(self) -> tuple[Scheme, ...]:
-        return ()
 
     def load(self, spec, source) -> ScriptModel:
         return ScriptModel()

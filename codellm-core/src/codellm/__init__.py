@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from codellm._version import __version__
 
 if TYPE_CHECKING:
+    from codellm.artifacts import Artifact, QuantizeRequest
     from codellm.backend import Availability, Backend
     from codellm.errors import CodellmError
     from codellm.hookspec import hookimpl
     from codellm.loading import load
     from codellm.model import Memory, Model, ModelInfo
+    from codellm.places import Places
     from codellm.result import Result, Timing
     from codellm.sampler import Sampler
     from codellm.sampling import SamplingParams
@@ -24,17 +26,21 @@ if TYPE_CHECKING:
     from codellm.sequence import Sequence, Token
     from codellm.sources import ModelSource
     from codellm.spec import LoadSpec
-    from codellm.tokenizer import Tokenizer
+    from codellm.tokenizer import ByteTokenizer, Tokenizer
 
 _HOMES = {
+    "Artifact": "artifacts",
     "Availability": "backend",
     "Backend": "backend",
+    "ByteTokenizer": "tokenizer",
     "CodellmError": "errors",
     "LoadSpec": "spec",
     "Memory": "model",
     "Model": "model",
     "ModelInfo": "model",
     "ModelSource": "sources",
+    "Places": "places",
+    "QuantizeRequest": "artifacts",
     "Result": "result",
     "Sampler": "sampler",
     "SamplingParams": "sampling",
@@ -48,14 +54,18 @@ _HOMES = {
 }
 
 __all__ = [
+    "Artifact",
     "Availability",
     "Backend",
+    "ByteTokenizer",
     "CodellmError",
     "LoadSpec",
     "Memory",
     "Model",
     "ModelInfo",
     "ModelSource",
+    "Places",
+    "QuantizeRequest",
     "Result",
     "Sampler",
     "SamplingParams",

@@ -29,19 +29,20 @@ class Backend(abc.ABC):
 
     name: ClassVar[str]
     formats: ClassVar[frozenset[str]]
-    """Formats that `load` takes: "safetensors", "gguf", …"""
+    """Formats that `load` takes: "safetensors", "gguf"; "folder" for a directory that is no such model; else the
+    suffix of a file, without its dot."""
     preference: ClassVar[int] = 0
     """Who is chosen when none is named: cuda-graph 40, transformers-cuda 30, llama-cpp 20, torch-cpu 10."""
     default_scheme: ClassVar[str | None] = None
     """The scheme a source of a foreign format gets when none is named; None: the source's own precision."""
 
-    @abc.abstractmethod
     def availability(self) -> Availability:
         """Whether it can run here. Imports nothing heavy: probe with `importlib.util.find_spec`."""
+        return Availability(True)
 
-    @abc.abstractmethod
     def schemes(self) -> tuple[Scheme, ...]:
-        """The schemes this backend can run."""
+        """The schemes this backend can run, besides a source's own precision."""
+        return ()
 
     @abc.abstractmethod
     def load(self, spec: LoadSpec, source: ModelSource) -> Model:

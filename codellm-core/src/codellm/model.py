@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from codellm.errors import ModelBusyError
+from codellm.errors import ModelBusyError, ModelClosedError
 from codellm.sampling import SamplingParams
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ class ModelInfo:
     parameters: int
     weight_bytes: int
     context_length: int
-    dtype: str
-    scheme: str
-    device: str
-    path: str
+    dtype: str = "float32"
+    scheme: str = "none"
+    device: str = "cpu"
+    path: str = ""
     batch_size: int = 1
     threads: int | None = None
     dummy: bool = False
@@ -57,15 +57,21 @@ class Memory:
 class Model(abc.ABC):
     """A loaded model. A context manager; `close` is idempotent.
 
-    A backend author writes `run`, `score`, `logits`, `memory` and `close`, sets `info` and `tokenizer`, and calls
-    `claim` around the work of `run` and `score`.
+    A backend author writes `run`, `score` and `logits`, sets `info` and `tokenizer`, and does the work of all three
+    inside `claim`; `close` and `memory` where there is more to free or to count than Python's own objects.
     """
 
     info: ModelInfo
     tokenizer: Tokenizer
+    _claimed: threading.Lock
+    _closed: bool
 
-    def __init__(self) -> None:
-        self._claimed = threading.Lock()
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """Made here, not in `__init__`, so that no author has to call that."""
+        model = super().__new__(cls)
+        model._claimed = threading.Lock()
+        model._closed = False
+        return model
 
     @abc.abstractmethod
     def run(self, sequences: Iterable[Sequence | None]) -> Iterator[list[Token]]:
@@ -95,17 +101,26 @@ class Model(abc.ABC):
     def logits(self, ids: Seq[int]) -> npt.NDArray[np.float32]:
         """Logits [V] after the last of `ids` (at least one): for checks, not for speed."""
 
-    @abc.abstractmethod
     def memory(self) -> Memory:
-        """Bytes of host and device memory in use, and at the peak."""
+        """Bytes of host and device memory in use, and at the peak; here those of the process in main memory."""
+        from codellm.machine import peak_memory, resident_memory
 
-    @abc.abstractmethod
+        return Memory(host=resident_memory(), host_peak=peak_memory())
+
     def close(self) -> None:
-        """Free everything. May be called twice."""
+        """Free everything. May be called twice; whoever overrides it calls this too, which shuts `claim`."""
+        self._closed = True
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
-        """Hold the model for one `run` or `score`; leaving the block, also by a dropped generator, frees it."""
+        """Hold the model for one `run`, `score` or `logits`; leaving the block, also by a dropped generator, frees it.
+
+        Raises:
+            ModelBusyError: it is held.
+            ModelClosedError: it is closed.
+        """
+        if self._closed:
+            raise ModelClosedError(f"the model {self.info.path or self.info.architecture} is closed; load it again")
         if not self._claimed.acquire(blocking=False):
             raise ModelBusyError(
                 f"{self.info.backend} already generates or scores with this model; finish or close that stream first"

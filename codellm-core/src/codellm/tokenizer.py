@@ -1,4 +1,4 @@
-"""Text to ids and back: the contract, and its implementation on a tokenizer.json."""
+"""Text to ids and back: the contract, its implementation on a tokenizer.json, and bytes as tokens."""
 
 from __future__ import annotations
 
@@ -98,6 +98,24 @@ class HFTokenizer(Tokenizer):
 
     def special_id(self, token: str) -> int | None:
         return self._special.get(token)
+
+
+class ByteTokenizer(Tokenizer):
+    """Every byte of UTF-8 is a token, and one more ends a text: for models that read bytes."""
+
+    vocab_size = 257
+    bos = None
+    eos = 256
+    add_bos = False
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        return list(text.encode("utf-8", "replace"))
+
+    def token_bytes(self, id: int) -> bytes:
+        return bytes([id]) if 0 <= id < 256 else b""
+
+    def special_id(self, token: str) -> int | None:
+        return None
 
 
 @functools.cache

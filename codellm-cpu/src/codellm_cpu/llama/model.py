@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codellm import machine
-from codellm.errors import ContextLengthError, InvalidValueError, ModelClosedError
-from codellm.model import Memory, Model, ModelInfo
+from codellm.errors import ContextLengthError, InvalidValueError
+from codellm.model import Model, ModelInfo
 from codellm_cpu.llama.schedule import Scheduler
 from codellm_cpu.llama.score import score
 from codellm_cpu.llama.tokenizer import LlamaTokenizer
@@ -38,12 +37,10 @@ class LlamaCppModel(Model):
     def __init__(
         self, info: ModelInfo, native: NativeModel, context: NativeContext, stack: contextlib.ExitStack
     ) -> None:
-        super().__init__()
         self.info = info
         self.tokenizer = LlamaTokenizer(native)
         self._context = context
         self._stack = stack
-        self._closed = False
 
     @property
     def decoded_tokens(self) -> int:
@@ -51,11 +48,6 @@ class LlamaCppModel(Model):
         return self._context.decoded_tokens
 
     def run(self, sequences: Iterable[Sequence | None]) -> Iterator[list[Token]]:
-        self._check_open()
-        return self._run(sequences)
-
-    def _run(self, sequences: Iterable[Sequence | None]) -> Iterator[list[Token]]:
-        self._check_open()
         with self.claim():
             self._context.clear()
             try:
@@ -64,13 +56,11 @@ class LlamaCppModel(Model):
                 self._context.clear()
 
     def score(self, batch: Seq[Seq[int]]) -> list[npt.NDArray[np.float32]]:
-        self._check_open()
         arrays = [self._ids(ids) for ids in batch]
         with self.claim():
             return [score(self._context, array) for array in arrays]
 
     def logits(self, ids: Seq[int]) -> npt.NDArray[np.float32]:
-        self._check_open()
         array = self._ids(ids)
         if not len(array):
             raise InvalidValueError("logits needs at least one token id")
@@ -98,14 +88,6 @@ class LlamaCppModel(Model):
             raise InvalidValueError(f"an id is outside the vocabulary of {self.tokenizer.vocab_size} tokens")
         return array.astype(np.int32)
 
-    def memory(self) -> Memory:
-        """Resident memory of the whole process, now and at its peak (on Linux since the process began)."""
-        return Memory(host=machine.resident_memory(), host_peak=machine.peak_memory())
-
     def close(self) -> None:
-        self._closed = True
+        super().close()
         self._stack.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ModelClosedError(f"the model {self.info.path} is closed; load it again")
