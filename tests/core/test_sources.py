@@ -8,6 +8,7 @@ import pytest
 from codellm.errors import DownloadError, ModelFileError, ModelNotFoundError, UnknownNameError
 from codellm.sources import find
 from codellm.sources.bundled import bundled_directory
+from support.plugin_folder import codellm, install_plugin
 
 DEMO = bundled_directory("codellm-demo")
 
@@ -147,3 +148,33 @@ def test_dummy_weights_say_so():
     assert source.path is None
     assert json.dumps(dict(source.config))
     assert source.digest == find("dummy:tiny").fetch().digest != find("dummy:starcoder2-3b").fetch().digest
+
+
+BABBLER = """
+from codellm import Backend, Scheme, hookimpl
+
+class Babbler(Backend):
+    name = "babbler"
+    formats = frozenset({"folder", "babble"})
+    def load(self, spec, source):
+        raise RuntimeError(f"{source.format} of {[file.name for file in source.files]}")
+
+@hookimpl
+def codellm_backends():
+    return [Babbler()]
+"""
+
+
+def test_a_plugin_may_take_folders_and_files_of_its_own(tmp_path):
+    site, folder = tmp_path / "site", tmp_path / "words"
+    site.mkdir()
+    install_plugin(site, "babbler", BABBLER)
+    for name in ("b.py", "a/a.txt", ".git/config", "z.babble"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+    assert "folder of ['b.py', 'z.babble', 'a.txt']" in codellm("generate", "-m", str(folder), "x", path=site).stderr
+    made = str(folder / "z.babble")
+    assert "babble of ['z.babble']" in codellm("generate", "-m", made, "x", path=site).stderr
+    # without the plugin, the same are told what a model is
+    assert "holds no config.json" in codellm("generate", "-m", str(folder), "x").stderr
+    assert "not a GGUF file" in codellm("generate", "-m", made, "x").stderr

@@ -1,8 +1,9 @@
-"""Models on this machine: a directory of safetensors, or a GGUF file."""
+"""Models on this machine: a directory of safetensors, a GGUF file, or what a plugin's backend reads."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,17 +18,19 @@ _GGUF_MAGIC = b"GGUF"
 
 
 def directory(path: Path, name: str | None = None) -> Reference:
-    """A directory with config.json, tokenizer.json and safetensors files.
-
-    Raises:
-        ModelFileError: it holds no config.json.
-    """
-    if not (path / "config.json").is_file():
-        gguf_files = sorted(file.name for file in path.glob("*.gguf"))
-        hint = f"; name the file itself: {path / gguf_files[0]}" if gguf_files else ""
-        raise ModelFileError(f"{path}: holds no config.json, so it is no model directory{hint}")
+    """A directory with config.json, tokenizer.json and safetensors files; any other one has the format "folder"."""
     label = name or str(path)
-    return Reference(name=label, format="safetensors", scheme=None, fetch=lambda: read_directory(path, label))
+    if (path / "config.json").is_file():
+        return Reference(name=label, format="safetensors", scheme=None, fetch=lambda: read_directory(path, label))
+    gguf_files = sorted(file.name for file in path.glob("*.gguf"))
+    hint = f"; name the file itself: {path / gguf_files[0]}" if gguf_files else ""
+    return Reference(
+        name=label,
+        format="folder",
+        scheme=None,
+        fetch=lambda: ModelSource(name=label, format="folder", path=path, files=_visible(path)),
+        fault=f"{path}: holds no config.json, so it is no model directory{hint}",
+    )
 
 
 def read_directory(path: Path, name: str, *, revision: str | None = None, licence: str | None = None) -> ModelSource:
@@ -56,11 +59,11 @@ def read_directory(path: Path, name: str, *, revision: str | None = None, licenc
     )
 
 
-def gguf(path: Path) -> Reference:
-    """A GGUF file; only its magic is looked at here, the backend that loads it reads the header.
+def file(path: Path) -> Reference:
+    """A GGUF file, or one of the format that its suffix names; the backend that loads it reads what is in it.
 
     Raises:
-        ModelFileError: it is empty or no GGUF.
+        ModelFileError: it cannot be read or is empty, or it is named .gguf and is none.
     """
     try:
         with path.open("rb") as stream:
@@ -69,10 +72,12 @@ def gguf(path: Path) -> Reference:
         raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from error
     if not magic:
         raise ModelFileError(f"{path}: the file is empty")
-    if magic != _GGUF_MAGIC:
-        raise ModelFileError(f"{path}: not a GGUF file (it begins with {magic!r}); give a .gguf file or a directory")
-    source = ModelSource(name=str(path), format="gguf", path=path, files=(path,))
-    return Reference(name=str(path), format="gguf", scheme=None, fetch=lambda: source)
+    fault = f"{path}: not a GGUF file (it begins with {magic!r}); give a .gguf file or a directory"
+    format = "gguf" if magic == _GGUF_MAGIC else path.suffix.removeprefix(".").lower()
+    if magic != _GGUF_MAGIC and format in {"", "gguf"}:
+        raise ModelFileError(fault)
+    source = ModelSource(name=str(path), format=format, path=path, files=(path,))
+    return Reference(name=str(path), format=format, scheme=None, fetch=lambda: source, fault=fault)
 
 
 def read_json(path: Path) -> Mapping[str, Any]:
@@ -122,3 +127,12 @@ def _weights(path: Path) -> tuple[Path, ...]:
     if not found:
         raise ModelFileError(f"{path}: holds no .safetensors file (pickled weights are never loaded)")
     return found
+
+
+def _visible(path: Path) -> tuple[Path, ...]:
+    """The files under `path`, those in hidden directories left out."""
+    found: list[Path] = []
+    for folder, below, names in os.walk(path):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        found.extend(Path(folder, name) for name in sorted(names))
+    return tuple(found)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from codellm.errors import ModelNotFoundError, UnknownNameError
+from codellm.errors import ModelFileError, ModelNotFoundError, UnknownNameError
 from codellm.sources.source import ModelSource
 
 BUNDLED = ("codellm-demo",)
@@ -24,6 +24,8 @@ class Reference:
     scheme: str | None
     """The scheme that the string names, as in `hub-id:q4_k_m`."""
     fetch: Callable[[], ModelSource]
+    fault: str = ""
+    """What is wrong with it where no plugin takes this format."""
 
 
 def find(model: str, revision: str | None = None) -> Reference:
@@ -32,7 +34,7 @@ def find(model: str, revision: str | None = None) -> Reference:
     Raises:
         UnknownNameError: a bare name that is neither bundled nor a dummy.
         ModelNotFoundError: a path where nothing is.
-        ModelFileError: a directory that holds no model.
+        ModelFileError: a file or directory that is no model that anyone takes.
         DownloadError: a hub id whose files cannot be listed.
     """
     if model in BUNDLED:
@@ -45,9 +47,12 @@ def find(model: str, revision: str | None = None) -> Reference:
         return dummy(model)
     path = Path(model).expanduser()
     if path.exists():
-        from codellm.sources.local import directory, gguf
+        from codellm.sources.local import directory, file
 
-        return directory(path) if path.is_dir() else gguf(path)
+        found = directory(path) if path.is_dir() else file(path)
+        if found.fault and not _taken(found.format):
+            raise ModelFileError(found.fault)
+        return found
     if HUB_ID.fullmatch(model) and not model.endswith((".gguf", ".safetensors")):
         from codellm.sources.hub import hub
 
@@ -61,4 +66,14 @@ def find(model: str, revision: str | None = None) -> Reference:
         model,
         (*BUNDLED, *(f"dummy:{name}" for name in SIZES)),
         "Or give a directory, a .gguf file, or a hub id (organisation/name).",
+    )
+
+
+def _taken(format: str) -> bool:
+    """Whether some plugin loads this format, or makes another one of it."""
+    from codellm.registry import registry
+
+    known = registry()
+    return any(format in backend.formats for backend in known.backends.values()) or any(
+        format in scheme.takes for scheme in known.schemes.values()
     )

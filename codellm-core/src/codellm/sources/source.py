@@ -48,7 +48,8 @@ class Tensors(abc.ABC):
 class ModelSource:
     """A model resolved: format, files, configuration, revision, licence.
 
-    `path` is the directory (safetensors) or the file (gguf); None for dummy weights.
+    `format` is "safetensors", "gguf", "folder" (a directory that is no model of the hub's kind, with all its visible
+    files) or the suffix of a file. `path` is the directory or the file; None for dummy weights.
     """
 
     name: str
@@ -57,7 +58,7 @@ class ModelSource:
     path: Path | None = None
     files: tuple[Path, ...] = ()
     config: Mapping[str, Any] = attrs.field(factory=dict)
-    """config.json; empty for gguf, whose header the backend reads."""
+    """config.json of safetensors; else empty: the backend reads what it needs."""
     tokenizer: Path | None = None
     """tokenizer.json; None for gguf, which holds its own."""
     tokenizer_config: Mapping[str, Any] = attrs.field(factory=dict)
