@@ -3,7 +3,7 @@ import hashlib
 import json
 
 from codellm.model import ModelInfo
-from codellm_eval.manifest import collect, digest, installed_versions, record
+from codellm_eval.manifest import collect, digest, record
 
 
 def info(path="", dummy=False):
@@ -53,7 +53,3 @@ def test_a_file_of_the_hub_cache_is_not_read_again(tmp_path):
 def test_nothing_to_digest(tmp_path):
     assert digest(tmp_path / "none") is None
     assert record("dummy:tiny", info(tmp_path, dummy=True)).sha256 is None
-
-
-def test_packages_that_are_absent_are_left_out():
-    assert installed_versions(["no-such-package-at-all"]) == {}

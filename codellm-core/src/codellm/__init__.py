@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from codellm.artifacts import Artifact, QuantizeRequest
     from codellm.backend import Availability, Backend
     from codellm.errors import CodellmError
+    from codellm.finding import Finding
     from codellm.hookspec import hookimpl
     from codellm.loading import load
     from codellm.model import Memory, Model, ModelInfo
@@ -34,6 +35,7 @@ _HOMES = {
     "Backend": "backend",
     "ByteTokenizer": "tokenizer",
     "CodellmError": "errors",
+    "Finding": "finding",
     "LoadSpec": "spec",
     "Memory": "model",
     "Model": "model",
@@ -59,6 +61,7 @@ __all__ = [
     "Backend",
     "ByteTokenizer",
     "CodellmError",
+    "Finding",
     "LoadSpec",
     "Memory",
     "Model",

@@ -123,6 +123,18 @@ def remove(kept: Kept) -> None:
         raise ArtifactError(f"{kept.directory}: cannot be removed ({error.strerror})") from error
 
 
+def abandoned() -> list[Path]:
+    """What processes that were killed while they made an artifact left behind, and nobody is making now."""
+    import filelock
+
+    found = []
+    for directory in filter(Path.is_dir, _root().glob(".*-*")):
+        lock = directory.with_name(f"{directory.name.rpartition('-')[0]}.lock")
+        with contextlib.suppress(OSError), filelock.FileLock(lock).acquire(timeout=0):
+            found.append(directory)
+    return sorted(found)
+
+
 def _make(
     source: ModelSource,
     base: ModelSource,

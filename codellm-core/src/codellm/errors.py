@@ -91,5 +91,9 @@ class QualityError(CodellmError, ValueError):
     """A quantized file that computes NaN or lost more than its scheme's stated bound."""
 
 
+class MachineError(CodellmError, OSError):
+    """The machine could not be asked what it has."""
+
+
 class InputError(CodellmError, ValueError):
     """A file or stream given by the user that cannot be read as what it should be."""

@@ -14,6 +14,7 @@ import pluggy
 if TYPE_CHECKING:
     from codellm.artifacts import Artifact, QuantizeRequest
     from codellm.backend import Backend
+    from codellm.finding import Finding
     from codellm.model import Model
     from codellm.result import Result
     from codellm.scheme import Scheme
@@ -56,3 +57,11 @@ def codellm_quantize(request: QuantizeRequest) -> Artifact | None:
 @hookspec
 def codellm_generated(sequence: Sequence, result: Result) -> None:
     """Told of each finished sequence."""
+
+
+@hookspec
+def codellm_doctor() -> Iterable[Finding]:  # type: ignore[empty-body]
+    """What the plugin finds of what it needs here, for `codellm doctor`: imports late, changes nothing, takes seconds.
+
+    A hook that raises is told as a finding of its own, and the others are asked all the same.
+    """

@@ -10,18 +10,15 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
-from importlib import metadata
 from pathlib import Path
 
 import attrs
 
 from codellm.model import ModelInfo
+from codellm.packages import OWN, installed_versions
 
 PACKAGES = (
-    "codellm-core",
-    "codellm-cpu",
-    "codellm-gpu",
-    "codellm-eval",
+    *OWN,
     "llama-cpp-python",
     "torch",
     "transformers",
@@ -87,7 +84,7 @@ def collect(
         cores=machine.physical_cores() or 0,
         threads=machine.usable_threads(),
         memory_bytes=machine.total_memory(),
-        packages=installed_versions(),
+        packages=installed_versions(PACKAGES),
         seeds=tuple(seeds),
         models=tuple(models),
     )
@@ -101,17 +98,6 @@ def record(name: str, info: ModelInfo) -> ModelRecord:
     """
     has_files = info.path and not info.dummy
     return ModelRecord(name=name, info=info, sha256=digest(Path(info.path)) if has_files else None)
-
-
-def installed_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Versions of those of `packages` that are installed; imports none of them."""
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def digest(path: Path) -> str | None:
