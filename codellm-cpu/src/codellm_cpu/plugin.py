@@ -10,6 +10,7 @@ from codellm.hookspec import hookimpl
 if TYPE_CHECKING:
     from codellm.artifacts import Artifact, QuantizeRequest
     from codellm.backend import Backend
+    from codellm.finding import Finding
     from codellm.scheme import Scheme
 
 
@@ -35,3 +36,11 @@ def codellm_quantize(request: QuantizeRequest) -> Artifact | None:
     from codellm_cpu.quantize import quantize
 
     return quantize(request)
+
+
+@hookimpl
+def codellm_doctor() -> Iterable[Finding]:
+    """Whether llama.cpp was compiled for this processor."""
+    from codellm_cpu.llama.build import examine
+
+    return (examine(),)

@@ -62,6 +62,11 @@ class Sandbox:
     bwrap: str
     as_root: bool
 
+    @property
+    def user(self) -> str:
+        """Whom a program runs as, in words."""
+        return "a user id of its own" if self.as_root else "nobody in a user namespace"
+
     def command(self) -> list[str]:
         """The command line that runs `judge_child` and nothing else."""
         child = files("codellm_eval").joinpath("judge_child.py").read_text("utf-8")

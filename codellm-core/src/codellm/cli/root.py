@@ -22,6 +22,7 @@ COMMANDS = {
     "plugins": ("codellm.cli.plugins:plugins", "List installed plugins, and what is wrong with them."),
     "quantize": ("codellm.cli.quantize:quantize", "Write a model in a scheme of fewer bits."),
     "convert": ("codellm.cli.quantize:convert", "Write a model in another format, without loss."),
+    "doctor": ("codellm.cli.doctor.command:doctor", "Examine this installation and machine, and say what mends it."),
 }
 """Core's own commands: where each lives, and its line in the help."""
 

@@ -110,7 +110,6 @@ def sandbox(format_: str) -> None:
     from codellm_eval.tables import Column, render
 
     found = sandbox_status().require()
-    user = "a user id of its own" if found.as_root else "nobody in a user namespace"
-    row = {"sandbox": "works", "bubblewrap": found.bwrap, "runs_as": user}
+    row = {"sandbox": "works", "bubblewrap": found.bwrap, "runs_as": found.user}
     columns = [Column("sandbox", "Sandbox"), Column("bubblewrap", "bubblewrap"), Column("runs_as", "Code runs as")]
     click.echo(render(columns, [row], format_), nl=False)

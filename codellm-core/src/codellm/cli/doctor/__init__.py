@@ -1,0 +1,1 @@
+"""`codellm doctor`: what is here, what is wrong with it, and the command that mends it."""

@@ -1,0 +1,72 @@
+"""The installed build of llama.cpp: whether it was compiled for this processor."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Collection
+from importlib import metadata
+
+from codellm import machine
+from codellm.finding import Finding
+
+RECOMPILE = (
+    "pip install --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python "
+    "--config-settings=cmake.define.LLAVA_BUILD=OFF llama-cpp-python"
+)
+"""Compiles it again, for the processor at hand."""
+
+_TOLD = {
+    "AVX512": "avx512f",
+    "MATMUL_INT8": "i8mm",
+    **{name.upper(): name for name in ("sse3", "ssse3", "avx", "avx2", "fma", "f16c", "avx_vnni")},
+    **{name.upper(): name for name in ("avx512_vnni", "avx512_bf16", "amx_int8", "neon", "dotprod", "sve")},
+}
+"""The instruction sets that llama.cpp tells of, by its names (ggml-cpu.cpp, ggml_backend_cpu_get_features)."""
+
+_ASK = "import llama_cpp.llama_cpp as lib; print(lib.llama_print_system_info().decode())"
+_TIMEOUT = 60.0
+"""Seconds; it takes a fifth of one."""
+
+
+def examine() -> Finding:
+    """Whether llama.cpp is installed, runs here, and uses what the processor has."""
+    try:
+        version = metadata.version("llama-cpp-python")
+    except metadata.PackageNotFoundError:
+        return _finding("is not installed", "pip install llama-cpp-python")
+    try:
+        # in a process of its own: code for another processor dies of the first instruction that this one lacks
+        done = subprocess.run(
+            [sys.executable, "-c", _ASK],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return _finding(f"{version} did not answer within {_TIMEOUT:g} s", RECOMPILE)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        return _finding(f"{version} cannot be loaded ({said[-1]})", RECOMPILE)
+    return compare(version, parse_features(done.stdout), machine.cpu_features())
+
+
+def parse_features(info: str) -> frozenset[str]:
+    """Our names of the instruction sets in what `llama_print_system_info` says: `CPU : SSE3 = 1 | AVX = 1 | …`."""
+    return frozenset(_TOLD[name] for name in re.findall(r"(\w+) = 1\b", info) if name in _TOLD)
+
+
+def compare(version: str, built: Collection[str], present: Collection[str]) -> Finding:
+    """The finding on a build that uses the instruction sets `built`, on a processor that has those `present`."""
+    missing = [name for name in present if name in _TOLD.values() and name not in built]
+    if missing:
+        return _finding(f"{version} was compiled without {' '.join(missing)}, which this processor has", RECOMPILE)
+    used = " ".join(name for name in present if name in built)
+    return Finding(topic="llama-cpp-python", value=f"{version} uses {used or 'no special instructions'}")
+
+
+def _finding(value: str, remedy: str) -> Finding:
+    return Finding(topic="llama-cpp-python", value=value, ok=False, remedy=remedy)
