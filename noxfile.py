@@ -8,11 +8,12 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests", "tests-torch"]
+nox.options.sessions = ["lint", "types", "tests", "tests-torch", "example"]
 nox.options.error_on_missing_interpreters = True
 
 PACKAGES = ("codellm-core", "codellm-cpu", "codellm-eval")
-SOURCES = [f"{package}/src" for package in PACKAGES]
+EXAMPLE = "docs/examples/codellm-ngram"
+SOURCES = [f"{package}/src" for package in (*PACKAGES, EXAMPLE)]
 
 # llama.cpp compiles for the processor it is built on. Its multimodal parts are left out: nothing here uses them, and
 # they double the time. CMAKE_ARGS would do the same, but pip's settings are what pip hands to the build.
@@ -22,12 +23,12 @@ TOOLS = ("pytest>=8.3", "hypothesis>=6.115", "gguf>=0.17")
 TORCH = ("torch==2.13.0", "transformers>=5.0,<6")
 
 
-def wheels(session: nox.Session) -> list[str]:
+def wheels(session: nox.Session, *packages: str) -> list[str]:
     """Build the packages' wheels and return their paths."""
     folder = Path(tempfile.mkdtemp(prefix="wheels-", dir=session.create_tmp()))
     session.run(
         "python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder),
-        *(f"./{package}" for package in PACKAGES),
+        *(f"./{package}" for package in packages),
     )  # fmt: skip
     return [str(path) for path in sorted(folder.glob("*.whl"))]
 
@@ -35,7 +36,7 @@ def wheels(session: nox.Session) -> list[str]:
 def install(session: nox.Session, *others: str) -> None:
     """Install the packages as a user would: from built wheels."""
     session.install(*LLAMA_CPP)
-    session.install(*wheels(session), *others)
+    session.install(*wheels(session, *PACKAGES), *others)
 
 
 @nox.session
@@ -79,3 +80,14 @@ def tests_torch(session: nox.Session) -> None:
     """Parity with transformers: the tests that need torch."""
     install(session, *TOOLS, *TORCH)
     session.run("pytest", *(session.posargs or ["tests/torch"]))
+
+
+@nox.session
+def example(session: nox.Session) -> None:
+    """The tutorial's backend as its users get it: a wheel in a clean environment, the conformance kit, the bench."""
+    session.install(*wheels(session, "codellm-core", "codellm-eval", EXAMPLE), "pytest>=8.3")
+    folder = session.create_tmp()
+    session.run("python", "-c", f"import email, shutil; shutil.copytree(email.__path__[0], {folder!r} + '/corpus')")
+    session.chdir(folder)  # away from the sources: what is installed is what runs
+    session.run("pytest", "--codellm-backend", "ngram", "--codellm-model", "corpus")
+    session.run("codellm", "bench", "-m", "corpus", "--repeats", "2", env={"CODELLM_CACHE": f"{folder}/cache"})

@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TUTORIAL = "write-a-backend.md"
+"""Its blocks build on each other; test_tutorial.py follows it."""
 
 ELSEWHERE = {
     "python -m pip install nox && python -m nox -s demo": "the session; its command is tests/eval/test_bench_demo.py",
@@ -31,7 +33,8 @@ NOT_RUN = {
 
 def blocks(language: str) -> list[tuple[str, str]]:
     pattern = re.compile(rf"^```{language}\n(.*?)^```", re.MULTILINE | re.DOTALL)
-    return [(page.name, block) for page in PAGES for block in pattern.findall(page.read_text())]
+    pages = [page for page in PAGES if page.name != TUTORIAL]
+    return [(page.name, block) for page in pages for block in pattern.findall(page.read_text())]
 
 
 COMMANDS = [(page, line) for page, block in blocks("console") for line in block.splitlines() if line.strip()]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from codellm.scheme import Scheme
 
 LADDER = ("f16", "bf16", "q8_0", "q4_0", "q4_k_m", "q4_k_s", "int8", "int4", "bnb-int8", "bnb-nf4")
-"""The schemes worth comparing; the others of a backend are measured when `--row` names them."""
+"""The schemes worth comparing; the others of a backend are measured when `--row` names them, or it has no others."""
 
 
 @attrs.frozen
@@ -49,8 +49,8 @@ def _rows_of(backend: Backend, registry: Registry, format: str) -> Iterator[Row]
         yield Row(backend.name)
         if format == "gguf":  # a file that is a scheme already: another one on top of it would compare nothing
             return
-    for name in LADDER:
-        if name in schemes and _applies(schemes[name], backend, registry, format):
+    for name in [name for name in LADDER if name in schemes] or schemes:
+        if _applies(schemes[name], backend, registry, format):
             yield Row(backend.name, name)
 
 
