@@ -1,91 +1,239 @@
-"""The plugin manager: every entry point is loaded by itself, inside a guard.
+"""The plugin manager: every plugin is loaded, and asked, by itself, inside a guard.
 
-A plugin that raises on import or registration is blocked and remembered; everything else goes on without it.
+One that raises, or returns what it must not, is blocked and remembered; everything else goes on without it.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.metadata
-from typing import Any
+import logging
+import traceback
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any, TypeVar
 
 import attrs
 import pluggy
 
-from codellm import defaults, hookspec
+from codellm import defaults, entries, hookspec
+from codellm.entries import DISABLE, Entry, Remark
 from codellm.errors import PluginError
+from codellm.hookspec import HookDeprecationWarning
 
-GROUP = "codellm"
-COMMANDS = "codellm.commands"
+SLOW = 1.0
+"""Seconds that loading a plugin may take before its user is told."""
+
+T = TypeVar("T")
+
+_log = logging.getLogger("codellm")
 
 
 @attrs.frozen(kw_only=True)
 class Plugin:
-    """An installed entry point, and what came of loading it."""
+    """An installed plugin, and what came of loading it: `problem` says why it is not used, `error` is what it raised.
 
-    name: str
-    distribution: str
-    version: str
-    value: str
+    `seconds` and `printed` are of its import, its registration and the collection of what it brings.
+    """
+
+    entry: Entry
+    problem: Remark | None = None
     error: BaseException | None = None
+    seconds: float = 0.0
+    printed: str = ""
+    deprecated: tuple[HookDeprecationWarning, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of its entry point."""
+        return self.entry.name
+
+    @property
+    def distribution(self) -> str:
+        """The distribution that installed it."""
+        return self.entry.distribution
+
+    @property
+    def version(self) -> str:
+        """The distribution's version."""
+        return self.entry.version
+
+    @property
+    def brief(self) -> str:
+        """How a list names it: by what one installs and uninstalls, and by its own name where that is another."""
+        return self.name if self.name == self.distribution else f"{self.name} of {self.distribution}"
+
+    def __str__(self) -> str:
+        kind = "command" if self.entry.group == entries.COMMANDS else "plugin"
+        return f"{kind} {self.name!r} of {self.distribution} {self.version}"
+
+    def raise_problem(self) -> None:
+        """Say why it is not used, where it was asked for by name.
+
+        Raises:
+            PluginError: it is broken or turned off; chained from its own error.
+        """
+        if self.problem is not None:
+            state = self.problem.what if self.entry.off else f"broken ({self.problem.what})"
+            raise PluginError(f"{self} is {state}; {self.problem.remedy}") from self.error
+
+    def remarks(self) -> tuple[Remark, ...]:
+        """Everything its user should know of it."""
+        found = [self.problem] if self.problem is not None else []
+        if self.printed.strip():
+            line = self.printed.strip().splitlines()[0]
+            found.append(Remark(f"prints at import: {line}", f"harmless; tell the author of {self.distribution}"))
+        if self.seconds > SLOW:
+            found.append(slow(self))
+        for warning in self.deprecated:
+            remedy = f"`pip install --upgrade {self.distribution}`, or ask its author to {warning.instead}"
+            found.append(Remark(f"implements {warning}", remedy))
+        return tuple(found)
 
 
 class PluginManager(pluggy.PluginManager):
-    """pluggy's manager, with discovery that no plugin can break."""
+    """pluggy's manager, with discovery and calls that no plugin can break."""
 
-    def __init__(self) -> None:
+    def __init__(self, spec: ModuleType | type = hookspec) -> None:
         super().__init__("codellm")
-        self.add_hookspecs(hookspec)
-        self.register(defaults, name="codellm-core")
+        self.add_hookspecs(spec)
+        self.register(defaults, name=entries.CORE)
         self.plugins: list[Plugin] = []
+        self._warned: set[tuple[str, str]] = set()
 
     def discover(self) -> None:
-        """Load every entry point of the group `codellm`."""
-        entries = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda entry: entry.name)
-        for entry in entries:
+        """Load every plugin that is installed."""
+        for entry in entries.entries(entries.PLUGINS):
             self.plugins.append(self._load(entry))
 
-    def _load(self, entry: importlib.metadata.EntryPoint) -> Plugin:
-        dist = entry.dist
-        plugin = Plugin(
-            name=entry.name,
-            distribution=dist.name if dist else "?",
-            version=dist.version if dist else "?",
-            value=entry.value,
+    def working(self) -> list[Plugin]:
+        """The plugins that are used."""
+        return [plugin for plugin in self.plugins if plugin.problem is None]
+
+    def _load(self, entry: Entry) -> Plugin:
+        plugin, _ = load(entry, lambda: self._register(entry))
+        return (
+            attrs.evolve(plugin, deprecated=tuple(self._deprecated(entry.name))) if plugin.problem is None else plugin
         )
+
+    def _register(self, entry: Entry) -> None:
+        loaded = entry.load()
         try:
-            module = entry.load()
-            self.register(module, name=entry.name)
+            if self.register(loaded, name=entry.name) is None:
+                raise TypeError(f"{entry.value} is {loaded!r}, which has no hooks")
             self.check_pending()
-        except (Exception, SystemExit) as error:
+        except BaseException:
             # pluggy leaves half of a plugin registered when registration fails
             self.set_blocked(entry.name)
-            return attrs.evolve(plugin, error=error)
-        return plugin
+            raise
 
-    def block(self, name: str, error: Exception) -> None:
-        """Take a registered plugin out again, because of what its hooks returned."""
-        self.set_blocked(name)
-        self.plugins = [attrs.evolve(plugin, error=error) if plugin.name == name else plugin for plugin in self.plugins]
+    def _deprecated(self, name: str) -> Iterable[HookDeprecationWarning]:
+        """The deprecated hooks, and arguments of hooks, that a registered plugin implements."""
+        for caller in vars(self.hook).values():
+            for implementation in caller.get_hookimpls() if caller.has_spec() else ():
+                if implementation.plugin_name == name:
+                    taken = (*implementation.argnames, *implementation.kwargnames)
+                    of_arguments = caller.spec.warn_on_impl_args or {}
+                    for warning in (caller.spec.warn_on_impl, *(of_arguments.get(each) for each in taken)):
+                        if isinstance(warning, HookDeprecationWarning):
+                            yield warning
 
-    def raise_blocked(self, name: str) -> None:
-        """Raise what broke the plugin `name`, where it was asked for by name.
+    def collect(self, plugin: Plugin, gather: Callable[[], T]) -> T | None:
+        """What `gather` takes from the hooks of `plugin`; None, and the plugin blocked, where it raises."""
+        tried = entries.attempt(gather)
+        place = next(place for place, each in enumerate(self.plugins) if each.entry is plugin.entry)
+        plugin = attrs.evolve(plugin, seconds=plugin.seconds + tried.seconds, printed=plugin.printed + tried.printed)
+        if tried.error is not None:
+            self.set_blocked(plugin.name)
+            plugin = _blocked(plugin, tried.error)
+        self.plugins[place] = plugin
+        return tried.value
+
+    def ask(self, plugin: Plugin, hook: str, **arguments: Any) -> list[Any]:
+        """What the implementations of `hook` in this one plugin return, but None. Raises whatever they raise.
 
         Raises:
-            PluginError: the plugin is broken; chained from its own error.
+            TypeError: it wraps the hook, which is asked of each plugin by itself.
         """
+        found = []
+        for implementation in getattr(self.hook, hook).get_hookimpls():
+            if implementation.plugin_name == plugin.name:
+                if implementation.wrapper or implementation.hookwrapper:
+                    raise TypeError(f"{hook} cannot be wrapped: each plugin is asked by itself")
+                found.append(implementation.function(*(arguments[name] for name in implementation.argnames)))
+        return [value for value in found if value is not None]
+
+    def notify(self, hook: str, **arguments: Any) -> None:
+        """Tell every plugin that implements `hook`. One that raises is told of in a warning, once, and hurts nobody."""
+        names = {implementation.plugin_name for implementation in getattr(self.hook, hook).get_hookimpls()}
+        for plugin in self.working() if names else ():
+            try:
+                self.ask(plugin, hook, **arguments)
+            except Exception as error:
+                if (plugin.name, hook) not in self._warned:
+                    self._warned.add((plugin.name, hook))
+                    _log.warning("%s: %s failed (%s); %s", plugin, hook, describe(error), plugin.entry.repair())
+
+    def owner(self, module: str) -> Plugin | None:
+        """The plugin whose package a module belongs to."""
+        package = module.partition(".")[0]
+        return next((plugin for plugin in self.working() if plugin.entry.package == package), None)
+
+    def blame(self, error: BaseException) -> str:
+        """Where in the plugins `error` was raised, as an addition to a message; empty where in none of them."""
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        owners = (self.owner(str(frame.f_globals.get("__name__"))) for frame in reversed(frames))
+        culprit = next((owner for owner in owners if owner is not None), None)
+        return f" (raised in {culprit})" if culprit is not None else ""
+
+    def implementers(self, hook: str) -> str:
+        """The plugins that implement `hook`, as an addition to a message; empty where only core does."""
+        names = {implementation.plugin_name for implementation in getattr(self.hook, hook).get_hookimpls()}
+        found = ", ".join(str(plugin) for plugin in self.working() if plugin.name in names)
+        return f" ({hook} is implemented by {found})" if found else ""
+
+    def raise_blocked(self, name: str) -> None:
+        """See `Plugin.raise_problem`, for the plugins called `name`."""
         for plugin in self.plugins:
-            if plugin.name == name and plugin.error is not None:
-                raise PluginError(
-                    f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version} is broken "
-                    f"({describe(plugin.error)}); repair it, or remove it with `pip uninstall {plugin.distribution}`"
-                ) from plugin.error
+            if plugin.name == name:
+                plugin.raise_problem()
+
+
+def load(entry: Entry, work: Callable[[], T]) -> tuple[Plugin, T | None]:
+    """Do `work`, which imports `entry`, unless something speaks against it; None where it was not done or failed."""
+    refusal = entry.refusal()
+    if refusal is not None:
+        return Plugin(entry=entry, problem=refusal, error=None if entry.off else PluginError(refusal.what)), None
+    tried = entries.attempt(work)
+    plugin = Plugin(entry=entry, seconds=tried.seconds, printed=tried.printed)
+    return (plugin if tried.error is None else _blocked(plugin, tried.error)), tried.value
+
+
+def _blocked(plugin: Plugin, error: BaseException) -> Plugin:
+    name = plugin.distribution
+    if isinstance(error, ModuleNotFoundError):
+        remedy = f"install what it misses, or remove it with `pip uninstall {name}`"
+    elif isinstance(error, pluggy.PluginValidationError):
+        remedy = f"it was written for other hooks: `pip install --upgrade {name}`, or `pip uninstall {name}`"
+    else:
+        remedy = plugin.entry.repair()
+    return attrs.evolve(plugin, problem=Remark(describe(error), remedy), error=error)
+
+
+def slow(plugin: Plugin) -> Remark:
+    """What to say of a plugin that takes long to load."""
+    return Remark(
+        f"takes {plugin.seconds:.1f} s to load, at every command that loads plugins",
+        f"tell the author of {plugin.distribution}; until then {DISABLE}={plugin.name} turns it off",
+    )
 
 
 def describe(error: BaseException) -> str:
-    """An error as one line: its type and the first line of its message."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    """An error as one line: its type and the first line of its message; all of it where pluggy needs several."""
+    lines = str(error).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    text = " ".join(lines) if isinstance(error, pluggy.PluginValidationError) else lines[0]
+    return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
 
 
 @functools.cache
@@ -94,6 +242,11 @@ def manager() -> PluginManager:
     built = PluginManager()
     built.discover()
     return built
+
+
+def loaded() -> list[Plugin]:
+    """The plugins, where this process has loaded them."""
+    return manager().plugins if manager.cache_info().currsize else []
 
 
 def hook() -> Any:

@@ -5,51 +5,56 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
-from codellm import plugins
+from codellm import contract, plugins
 from codellm.backend import Availability, Backend
+from codellm.entries import DISABLE
 from codellm.errors import BackendChoiceError, BackendUnavailableError, PluginError, UnknownNameError
 from codellm.scheme import Scheme
 from codellm.spec import LoadSpec
 
+T = TypeVar("T")
+
 
 @attrs.frozen
 class Registry:
-    """Names decide, never order: two plugins with one backend name block both.
+    """Names decide, never order: two plugins with one name for a backend, or for a file scheme, block both.
 
-    `conflicts` are the names that several plugins claim, with those plugins.
+    `conflicts` are the names of backends that several plugins claim, with those plugins, and `scheme_conflicts` those
+    of file schemes.
     """
 
     backends: Mapping[str, Backend]
     schemes: Mapping[str, Scheme]
     conflicts: Mapping[str, tuple[str, ...]]
+    scheme_conflicts: Mapping[str, tuple[str, ...]]
 
     def backend(self, name: str) -> Backend:
         """The backend `name`.
 
         Raises:
-            PluginError: several plugins claim the name, or the plugin of that name is broken.
+            PluginError: several plugins claim the name, or the plugin of that name is broken or turned off.
             UnknownNameError: nobody has it.
         """
-        if name in self.conflicts:
-            owners = ", ".join(self.conflicts[name])
-            raise PluginError(f"backend {name!r} is claimed by {owners}; uninstall all but one of them")
+        _refuse_claimed("backend", name, self.conflicts)
         if name not in self.backends:
             plugins.manager().raise_blocked(name)
-            raise UnknownNameError("backend", name, self.backends, _broken_hint())
+            raise UnknownNameError("backend", name, self.backends, _unused_hint())
         return self.backends[name]
 
     def scheme(self, name: str) -> Scheme:
         """The scheme `name`, of a plugin that writes it or a backend that applies it.
 
         Raises:
+            PluginError: several plugins claim to write it.
             UnknownNameError: nobody has it.
         """
+        _refuse_claimed("scheme", name, self.scheme_conflicts)
         if name not in self.schemes:
-            raise UnknownNameError("scheme", name, self.schemes, _broken_hint())
+            raise UnknownNameError("scheme", name, self.schemes, _unused_hint())
         return self.schemes[name]
 
     def choose(self, spec: LoadSpec, format: str) -> Backend:
@@ -76,10 +81,10 @@ class Registry:
             raise BackendChoiceError(f"{names} are equally preferred for {spec.model!r}; name one with --backend")
         if not verdicts:
             raise BackendChoiceError(
-                f"no backend is installed; `pip install codellm-cpu` brings llama.cpp.{_broken_hint()}"
+                f"no backend is installed; `pip install codellm-cpu` brings llama.cpp.{_unused_hint()}"
             )
         reasons = "; ".join(f"{name}: {why}" for name, why in sorted(verdicts.items()))
-        raise BackendChoiceError(f"no backend takes {spec.model!r} ({format}): {reasons}.{_broken_hint()}")
+        raise BackendChoiceError(f"no backend takes {spec.model!r} ({format}): {reasons}.{_unused_hint()}")
 
     def reaches(self, backend: Backend, format: str) -> bool:
         """Whether `backend` takes `format`, or a file scheme leads from it to a format that it takes."""
@@ -94,8 +99,21 @@ class Registry:
             return f"takes {', '.join(sorted(backend.formats))}"
         if spec.scheme is not None and spec.scheme not in {scheme.name for scheme in backend.schemes()}:
             return f"has no scheme {spec.scheme}"
-        available = backend.availability()
+        available = availability(backend)
         return "" if available.ok else f"{available.reason} ({available.remedy})"
+
+
+def availability(backend: Backend) -> Availability:
+    """Whether `backend` can run here; one whose own `availability` fails cannot, and hurts no other."""
+    try:
+        found: Any = backend.availability()
+        if not isinstance(found, Availability):
+            raise TypeError(f"it returned {type(found).__name__}, not Availability")
+    except Exception as error:
+        plugin = plugins.manager().owner(type(backend).__module__)
+        author = f"the author of {plugin.distribution}" if plugin is not None else "its author"
+        return Availability(False, f"availability() failed ({plugins.describe(error)})", f"report it to {author}")
+    return found
 
 
 def require(backend: Backend) -> Availability:
@@ -104,7 +122,7 @@ def require(backend: Backend) -> Availability:
     Raises:
         BackendUnavailableError: it cannot; says what mends it.
     """
-    available = backend.availability()
+    available = availability(backend)
     if not available.ok:
         raise BackendUnavailableError(
             f"backend {backend.name!r} cannot run here: {available.reason}; {available.remedy}"
@@ -112,50 +130,65 @@ def require(backend: Backend) -> Availability:
     return available
 
 
-def _broken_hint() -> str:
-    broken = [plugin.name for plugin in plugins.manager().plugins if plugin.error is not None]
-    return f"(broken plugins: {', '.join(broken)}; see `codellm plugins`)" if broken else ""
+def _refuse_claimed(kind: str, name: str, conflicts: Mapping[str, tuple[str, ...]]) -> None:
+    if name in conflicts:
+        owners = ", ".join(conflicts[name])
+        raise PluginError(
+            f"{kind} {name!r} is claimed by {owners}; uninstall all but one of them, or name all but one in {DISABLE}"
+        )
+
+
+def _unused_hint() -> str:
+    """The plugins that are not used, to an error that one of them might have spared."""
+    unused = [plugin for plugin in plugins.manager().plugins if plugin.problem is not None]
+    states = {
+        "broken": sorted({plugin.name for plugin in unused if not plugin.entry.off}),
+        "turned off": sorted({plugin.name for plugin in unused if plugin.entry.off}),
+    }
+    told = [f"plugins {state}: {', '.join(names)}" for state, names in states.items() if names]
+    return f"({'; '.join(told)}; see `codellm plugins`)" if told else ""
 
 
 @functools.cache
 def registry() -> Registry:
     """Everything that the plugins bring."""
-    owners: dict[str, list[str]] = {}
-    backends: dict[str, Backend] = {}
-    schemes: dict[str, Scheme] = {}
-    for name in _names():
-        for backend in _collect(name, "codellm_backends", Backend):
-            owners.setdefault(backend.name, []).append(name)
-            backends[backend.name] = backend
-        for scheme in _collect(name, "codellm_schemes", Scheme):
-            schemes.setdefault(scheme.name, scheme)
-    conflicts = {name: tuple(sorted(claims)) for name, claims in owners.items() if len(claims) > 1}
-    kept = {name: backend for name, backend in sorted(backends.items()) if name not in conflicts}
+    manager = plugins.manager()
+    backends: dict[str, dict[str, Backend]] = {}
+    schemes: dict[str, dict[str, Scheme]] = {}
+    for plugin in manager.working():
+        brought = manager.collect(plugin, functools.partial(_brought, manager, plugin))
+        for backend in brought.backends if brought else ():
+            backends.setdefault(backend.name, {})[plugin.brief] = backend
+        for scheme in brought.schemes if brought else ():
+            schemes.setdefault(scheme.name, {})[plugin.brief] = scheme
+    kept = dict(sorted(_unclaimed(backends).items()))
+    known = _unclaimed(schemes)
     for backend in kept.values():
         for scheme in backend.schemes():
-            schemes.setdefault(scheme.name, scheme)
-    return Registry(MappingProxyType(kept), MappingProxyType(schemes), MappingProxyType(conflicts))
+            if scheme.name not in schemes:
+                known.setdefault(scheme.name, scheme)
+    return Registry(MappingProxyType(kept), MappingProxyType(known), _conflicts(backends), _conflicts(schemes))
 
 
-def _names() -> list[str]:
-    manager = plugins.manager()
-    return [plugin.name for plugin in manager.plugins if plugin.error is None]
+@attrs.frozen
+class _Brought:
+    """What one plugin brings."""
+
+    backends: list[Backend]
+    schemes: list[Scheme]
 
 
-def _collect(plugin: str, hook: str, kind: type) -> list[Any]:
-    """What one plugin's hook returns, or nothing and the plugin blocked where it misbehaves."""
-    manager = plugins.manager()
-    implementation = next(
-        (one for one in getattr(manager.hook, hook).get_hookimpls() if one.plugin_name == plugin), None
+def _brought(manager: plugins.PluginManager, plugin: plugins.Plugin) -> _Brought:
+    return _Brought(
+        contract.backends(manager.ask(plugin, "codellm_backends")),
+        contract.schemes(manager.ask(plugin, "codellm_schemes")),
     )
-    if implementation is None:
-        return []
-    try:
-        found = list(implementation.function())
-        wrong = next((item for item in found if not isinstance(item, kind)), None)
-        if wrong is not None:
-            raise TypeError(f"{hook} returned {type(wrong).__name__}, not {kind.__name__}")
-    except Exception as error:
-        manager.block(plugin, error)
-        return []
-    return found
+
+
+def _unclaimed(claims: dict[str, dict[str, T]]) -> dict[str, T]:
+    """What exactly one plugin brings, by its name."""
+    return {name: next(iter(brought.values())) for name, brought in claims.items() if len(brought) == 1}
+
+
+def _conflicts(claims: dict[str, dict[str, T]]) -> Mapping[str, tuple[str, ...]]:
+    return MappingProxyType({name: tuple(sorted(brought)) for name, brought in claims.items() if len(brought) > 1})

@@ -13,12 +13,12 @@ from codellm.cli.output import format_option, note, show
 @format_option
 def backends(format_: str) -> None:
     """List what can run models here; for what cannot, the command that mends it."""
-    from codellm.registry import registry
+    from codellm.registry import availability, registry
 
     found = registry()
     rows: list[dict[str, Any]] = []
     for backend in found.backends.values():
-        available = backend.availability()
+        available = availability(backend)
         rows.append(
             {
                 "backend": backend.name,

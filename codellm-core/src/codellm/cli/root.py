@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
 import sys
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from codellm import entries
 from codellm._version import __version__
+from codellm.cli.output import note
 from codellm.errors import CodellmError
+
+if TYPE_CHECKING:
+    from codellm.plugins import Plugin
 
 COMMANDS = {
     "generate": ("codellm.cli.generate:generate", "Continue a prompt, token by token."),
@@ -26,70 +30,81 @@ COMMANDS = {
 }
 """Core's own commands: where each lives, and its line in the help."""
 
-GROUP = "codellm.commands"
-
 
 class Root(click.Group):
     """Commands of core and of the entry-point group `codellm.commands`, loaded when invoked."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS, *sorted({entry.name for entry in _entries()} - set(COMMANDS))]
+        return [*COMMANDS, *sorted({entry.name for entry in _entries()})]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in COMMANDS:
             module, _, attribute = COMMANDS[name][0].partition(":")
             command: click.Command = getattr(importlib.import_module(module), attribute)
             return command
-        entries = [entry for entry in _entries() if entry.name == name]
-        if len(entries) > 1:
-            raise CodellmError(f"command {name!r} is claimed by {_owners(entries)}; uninstall all but one of them")
-        return _load(entries[0]) if entries else None
+        named = [entry for entry in entries.entries(entries.COMMANDS) if entry.name == name]
+        # where one of several is turned off, the other has the name to itself
+        entry = next((entry for entry in named if not entry.off), named[0] if named else None)
+        if entry is None:
+            return None
+        plugin, loaded = load_command(entry)
+        plugin.raise_problem()
+        return loaded
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         import difflib
 
-        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1, cutoff=0.5)
+        known = {*COMMANDS, *(entry.name for entry in entries.entries(entries.COMMANDS))}
+        if args and not args[0].startswith("-") and args[0] not in known:
+            near = difflib.get_close_matches(args[0], sorted(known), n=1, cutoff=0.5)
             ctx.fail(f"no such command {args[0]!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, line) for name, (_, line) in COMMANDS.items()]
-        for entry in sorted(_entries(), key=lambda entry: entry.name):
-            if entry.name not in COMMANDS:
-                rows.append((entry.name, f"Of the package {entry.dist.name if entry.dist else '?'}."))
+        rows += [(entry.name, f"Of the package {entry.distribution}.") for entry in _entries()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
 
-def _entries() -> tuple[importlib.metadata.EntryPoint, ...]:
-    return tuple(importlib.metadata.entry_points(group=GROUP))
+def _entries() -> list[entries.Entry]:
+    """The commands of other packages that can be invoked."""
+    return [entry for entry in entries.entries(entries.COMMANDS) if entry.name not in COMMANDS and not entry.off]
 
 
-def _owners(entries: list[importlib.metadata.EntryPoint]) -> str:
-    return ", ".join(sorted(entry.dist.name if entry.dist else "?" for entry in entries))
+def load_command(entry: entries.Entry) -> tuple[Plugin, click.Command | None]:
+    """Import a command of another package; None where it must not be, or is none."""
+    from codellm.plugins import load
 
-
-def _load(entry: importlib.metadata.EntryPoint) -> click.Command:
-    try:
+    def work() -> click.Command:
         command = entry.load()
-    except Exception as error:
-        raise CodellmError(
-            f"command {entry.name!r} of {_owners([entry])} cannot be imported ({type(error).__name__}: {error}); "
-            "repair or uninstall that package"
-        ) from error
-    if not isinstance(command, click.Command):
-        raise CodellmError(f"command {entry.name!r} of {_owners([entry])} is no click command; report it to its author")
-    return command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{entry.value} is {type(command).__name__}, which must be a click command")
+        return command
+
+    return load(entry, work)
 
 
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="codellm")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
-def root() -> None:
+@click.pass_context
+def root(context: click.Context) -> None:
     """Run code language models fast on this machine, and see what each speed-up costs in quality."""
+    if context.invoked_subcommand != "plugins":  # which tells it in its place
+        context.call_on_close(_note_slow)
+
+
+def _note_slow() -> None:
+    """Say which plugins made this command wait; a command that loaded none has not even imported their manager."""
+    if "codellm.plugins" in sys.modules:
+        from codellm.plugins import SLOW, loaded, slow
+
+        for plugin in loaded():
+            if plugin.seconds > SLOW:
+                note(f"{plugin} {'; '.join(slow(plugin))}")
 
 
 def main(args: list[str] | None = None) -> int:
