@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import secrets
@@ -17,7 +18,7 @@ import attrs
 from codellm import plugins
 from codellm._version import __version__
 from codellm.cache import cache_path
-from codellm.errors import ArtifactError, InvalidValueError, UnknownNameError
+from codellm.errors import ArtifactError, CodellmError, InvalidValueError, UnknownNameError
 from codellm.scheme import Scheme
 from codellm.sources import ModelSource
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much is done, and how much there is."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+"""Errors of the place that is written to, not of the plugin that writes."""
 
 PRECISIONS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 """The lossless scheme of each stored type."""
@@ -156,9 +160,7 @@ def _make(
             calibration=calibration,
             progress=lambda done, total: progress(f"writing {scheme.name}", done, total),
         )
-        artifact = plugins.hook().codellm_quantize(request=request)
-        if artifact is None:
-            raise UnknownNameError("scheme", scheme.name, (), "No installed plugin writes it.")
+        artifact = _written(request)
         manifest: dict[str, Any] = {
             "source": source.name,
             "source_digest": source.digest,
@@ -189,6 +191,35 @@ def _make(
     kept = _read(final)
     assert kept is not None  # just written
     return kept
+
+
+def _written(request: QuantizeRequest) -> Artifact:
+    """Have a plugin do what is requested, and see that it did."""
+    manager, scheme = plugins.manager(), request.scheme.name
+    try:
+        artifact = manager.hook.codellm_quantize(request=request)
+    except CodellmError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise
+        raise ArtifactError(
+            f"{request.source.name}: writing it in {scheme} failed: {plugins.describe(error)}{manager.blame(error)}"
+        ) from error
+    if artifact is None:
+        raise UnknownNameError("scheme", scheme, (), "No installed plugin writes it.")
+    who = manager.implementers("codellm_quantize")
+    if not isinstance(artifact, Artifact):
+        raise ArtifactError(
+            f"{request.source.name}: writing it in {scheme} gave {type(artifact).__name__}, not an Artifact; "
+            f"report it to the plugin's author{who}"
+        )
+    if artifact.path.parent != request.destination.parent or not artifact.path.is_file():
+        raise ArtifactError(
+            f"{request.source.name}: writing it in {scheme} left no file where it was asked for; "
+            f"report it to the plugin's author{who}"
+        )
+    return artifact
 
 
 def _reference(base: ModelSource) -> float:

@@ -89,7 +89,7 @@ class _Tracker:
         piece += self._text.finish()
         timing = Timing(self._start, tuple(self._times), time.perf_counter())
         result = Result(self._text.text, tuple(sequence.token_ids), reason, timing, sequence.error)
-        plugins.hook().codellm_generated(sequence=sequence, result=result)
+        plugins.manager().notify("codellm_generated", sequence=sequence, result=result)
         return Event(sequence, piece, result)
 
 
@@ -118,9 +118,11 @@ def _drive(
             yield sequence
 
     name = model.info.backend
-    steps = plugins.hook().codellm_generate(model=model, sequences=given_out())
+    manager = plugins.manager()
+    steps: object = None
     try:
-        for tokens in steps:
+        steps = manager.hook.codellm_generate(model=model, sequences=given_out())
+        for tokens in _checked(steps, name):
             yield from _advance(tokens, running)
             yield from _failed(running)
         for sequence in running:
@@ -129,12 +131,38 @@ def _drive(
     except CodellmError:
         raise
     except Exception as error:
-        raise BackendError(f"backend {name!r} failed while generating: {plugins.describe(error)}") from error
+        raise BackendError(
+            f"backend {name!r} failed while generating: {plugins.describe(error)}{manager.blame(error)}"
+        ) from error
     finally:
         for sequence in running:
             sequence.finished = True
         if isinstance(steps, Generator):
             steps.close()
+
+
+def _checked(steps: object, backend: str) -> Iterator[list[Token]]:
+    """The steps of a run, as long as they are what `codellm_generate` must give.
+
+    Raises:
+        BackendError: they are not; names the plugins that had a hand in it.
+    """
+    if not isinstance(steps, Iterator):
+        raise _broken_run(backend, f"gave {type(steps).__name__}")
+    for tokens in steps:
+        if not isinstance(tokens, list):
+            raise _broken_run(backend, f"yielded {type(tokens).__name__}")
+        for token in tokens:
+            if not isinstance(token, Token):
+                raise _broken_run(backend, f"yielded a list of {type(token).__name__}")
+        yield tokens
+
+
+def _broken_run(backend: str, what: str) -> BackendError:
+    return BackendError(
+        f"backend {backend!r}: its run {what}, and must be an iterator of lists of Token; report it to its author"
+        f"{plugins.manager().implementers('codellm_generate')}"
+    )
 
 
 def _advance(tokens: list[Token], running: dict[Sequence, _Tracker]) -> Iterator[Event]:

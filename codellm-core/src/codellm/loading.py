@@ -73,17 +73,19 @@ def open_source(source: ModelSource, **fields: Any) -> Model:
 
 
 def _load(spec: LoadSpec, source: ModelSource) -> Model:
+    manager = plugins.manager()
     try:
-        model = plugins.hook().codellm_load(spec=spec, source=source)
+        model = manager.hook.codellm_load(spec=spec, source=source)
     except CodellmError:
         raise
     except Exception as error:
         raise BackendError(
-            f"backend {spec.backend!r} failed to load {source.name}: {plugins.describe(error)}"
+            f"backend {spec.backend!r} failed to load {source.name}: {plugins.describe(error)}{manager.blame(error)}"
         ) from error
     if not isinstance(model, Model):
         raise BackendError(
             f"backend {spec.backend!r} loaded a {type(model).__name__}, not a Model; report it to its author"
+            f"{manager.implementers('codellm_load')}"
         )
     return model
 
@@ -97,4 +99,5 @@ def _scheme(backend: Backend, name: str | None, format: str) -> Scheme | None:
     schemes = {scheme.name: scheme for scheme in backend.schemes()}
     if name not in schemes:
         raise UnknownNameError(f"scheme of backend {backend.name!r}", name, schemes)
+    registry().scheme(name)  # several plugins may claim to write the default
     return schemes[name]
