@@ -87,7 +87,11 @@ def example(session: nox.Session) -> None:
     """The tutorial's backend as its users get it: a wheel in a clean environment, the conformance kit, the bench."""
     session.install(*wheels(session, "codellm-core", "codellm-eval", EXAMPLE), "pytest>=8.3")
     folder = session.create_tmp()
-    session.run("python", "-c", f"import email, shutil; shutil.copytree(email.__path__[0], {folder!r} + '/corpus')")
+    session.run(
+        "python",
+        "-c",
+        f"import email, shutil; shutil.copytree(email.__path__[0], {folder!r} + '/corpus', dirs_exist_ok=True)",
+    )
     session.chdir(folder)  # away from the sources: what is installed is what runs
     session.run("pytest", "--codellm-backend", "ngram", "--codellm-model", "corpus")
     session.run("codellm", "bench", "-m", "corpus", "--repeats", "2", env={"CODELLM_CACHE": f"{folder}/cache"})

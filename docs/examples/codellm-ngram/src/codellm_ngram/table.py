@@ -34,7 +34,9 @@ class Table:
         for back in range(1, 9):
             contexts |= padded[8 - back : len(padded) - back].astype(np.uint64) << np.uint64(64 - 8 * back)
         order = np.argsort(contexts, kind="stable")
-        return cls(contexts[order], np.where(text == 0, END, text)[order].astype(np.uint16))
+        following = text.astype(np.uint16)
+        following[text == 0] = END
+        return cls(contexts[order], following[order])
 
     @functools.cached_property
     def counts(self) -> npt.NDArray[np.intp]:
