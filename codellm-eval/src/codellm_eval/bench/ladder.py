@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from codellm.registry import availability
 from codellm_eval.bench.row import Row
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def default_rows(registry: Registry, format: str, scheme: str | None = None) -> 
     rows: list[Row] = []
     left_out: list[str] = []
     for backend in registry.backends.values():
-        available = backend.availability()
+        available = availability(backend)
         if not registry.reaches(backend, format):
             left_out.append(f"{backend.name}: takes {', '.join(sorted(backend.formats))}, not {format}")
         elif not available.ok:
