@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import tempfile
@@ -27,14 +28,13 @@ class Cache:
 
     @classmethod
     def of(cls, name: str, path: Path) -> Cache:
-        """Look at `path`. What may not be read is not counted, nor what links lead to: the hub's lead to its own files."""
+        """Look at `path`. What may not be read is not counted, nor are links: the hub's lead to its own files."""
         sizes = []
         for folder, _, names in os.walk(path):
             for file in (Path(folder, each) for each in names):
-                try:
-                    sizes.append(0 if file.is_symlink() else file.lstat().st_size)
-                except OSError:
-                    continue
+                with contextlib.suppress(OSError):
+                    if not file.is_symlink():
+                        sizes.append(file.lstat().st_size)
         return cls(name=name, path=path, bytes=sum(sizes), files=len(sizes))
 
 

@@ -3,49 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from codellm import entries
 from codellm.cli.doctor.section import Section
 from codellm.finding import Finding
-from codellm.plugins import describe, manager
+from codellm.plugins import Plugin, describe, manager
 from codellm.registry import registry
 
 
 def plugins() -> Section:
-    """Every plugin that is broken, and the answers of `codellm_doctor`."""
+    """Every plugin that is not used, and what those that are answer to `codellm_doctor`."""
     registry()  # collecting what the plugins bring shows which ones misbehave
-    broken = {plugin: plugin.error for plugin in manager().plugins if plugin.error is not None}
-    faults = [
-        Finding(
-            topic=plugin.name,
-            value=f"broken: {describe(error)}",
-            ok=False,
-            remedy=f"see `codellm plugins`; repair it, or `pip uninstall {plugin.distribution}`",
-        )
-        for plugin, error in broken.items()
-    ]
-    rows = [
-        {"name": plugin.name, "distribution": plugin.distribution, "error": describe(error)}
-        for plugin, error in broken.items()
-    ]
-    return Section(title="Plugins", findings=(*faults, *_told()), facts={"broken_plugins": rows})
-
-
-def _told() -> Iterator[Finding]:
-    """What each plugin's hook returns: one that fails is a finding, and silences no other."""
-    for implementation in manager().hook.codellm_doctor.get_hookimpls():
-        try:
-            answer: Any = implementation.function()
-            found = list(answer)
-            wrong = next((one for one in found if not isinstance(one, Finding)), None)
-            if wrong is not None:
-                raise TypeError(f"it returned {type(wrong).__name__}, not Finding")
-        except (Exception, SystemExit) as error:
-            yield Finding(
-                topic=implementation.plugin_name,
-                value=f"its codellm_doctor failed: {describe(error)}",
-                ok=False,
-                remedy="report it to the author of this plugin",
-            )
+    findings: list[Finding] = []
+    broken = []
+    for plugin in manager().plugins:
+        if plugin.problem is None:
+            findings.extend(_told(plugin))
+        elif plugin.entry.off:
+            findings.append(Finding(topic=plugin.name, value=plugin.problem.what))
         else:
-            yield from found
+            value = f"broken ({plugin.problem.what}); see `codellm plugins`"
+            findings.append(Finding(topic=plugin.name, value=value, ok=False, remedy=plugin.problem.remedy))
+            broken.append({"name": plugin.name, "distribution": plugin.distribution, "error": plugin.problem.what})
+    return Section(title="Plugins", findings=tuple(findings), facts={"broken_plugins": broken})
+
+
+def _told(plugin: Plugin) -> Iterator[Finding]:
+    """What the hook of one plugin returns: one that fails is a finding itself, and silences no other."""
+    tried = entries.attempt(lambda: _ask(plugin))
+    if tried.error is not None:
+        value = f"its codellm_doctor failed ({describe(tried.error)})"
+        yield Finding(topic=plugin.name, value=value, ok=False, remedy=plugin.entry.repair())
+    yield from tried.value or ()
+
+
+def _ask(plugin: Plugin) -> list[Finding]:
+    """The findings of one plugin. Raises whatever its hook raises, and TypeError where it returns something else."""
+    found = [finding for answer in manager().ask(plugin, "codellm_doctor") for finding in answer]
+    wrong = next((finding for finding in found if not isinstance(finding, Finding)), None)
+    if wrong is not None:
+        raise TypeError(f"it returned {type(wrong).__name__}, not Finding")
+    return found

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import platform
 
-import attrs
-
 from codellm import packages
 from codellm._version import __version__
-from codellm.backend import Availability, Backend
+from codellm.backend import Availability
 from codellm.cli.doctor.section import Section
 from codellm.finding import Finding
-from codellm.plugins import describe
-from codellm.registry import registry
+from codellm.registry import availability, registry
 
 PACKAGES = (
     "llama-cpp-python",
@@ -59,7 +56,7 @@ def _package(name: str, version: str) -> Finding:
 def backends() -> Section:
     """Every backend, and whether it can run here."""
     found = registry()
-    states = {name: _availability(backend) for name, backend in found.backends.items()}
+    states = {name: availability(backend) for name, backend in found.backends.items()}
     for name, owners in found.conflicts.items():
         states[name] = Availability(False, f"claimed by {', '.join(owners)}", "uninstall all but one of these plugins")
     findings = [
@@ -78,13 +75,3 @@ def backends() -> Section:
         for name, state in sorted(states.items())
     ]
     return Section(title="Backends", findings=tuple(findings), facts={"backends": rows})
-
-
-def _availability(backend: Backend) -> Availability:
-    """A plugin's word, or what became of asking for it."""
-    try:
-        state = backend.availability()
-        attrs.validate(state)
-    except Exception as error:
-        return Availability(False, f"asking it failed ({describe(error)})", "report it to the author of its plugin")
-    return state

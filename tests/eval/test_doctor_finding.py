@@ -1,0 +1,37 @@
+"""What `codellm doctor` says of the sandbox."""
+
+import json
+
+import pytest
+
+from codellm_eval import sandbox
+from codellm_eval.bubblewrap import Sandbox
+from codellm_eval.plugin import codellm_doctor
+from codellm_eval.sandbox import SandboxStatus
+from support.plugin_folder import codellm
+
+
+def test_hook_codellm_doctor_says_what_the_sandbox_command_says():
+    findings = json.loads(codellm("doctor", "--format", "json").stdout)["findings"]
+    [found] = [finding for finding in findings if finding["topic"] == "sandbox"]
+    said = codellm("eval", "sandbox", "--format", "json")
+    assert found["ok"] is (said.returncode == 0)
+    if found["ok"]:
+        assert json.loads(said.stdout)[0]["runs_as"] in found["value"]
+    else:
+        assert found["remedy"] in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("status", "value", "ok", "remedy"),
+    [
+        (SandboxStatus(None, "bubblewrap is not installed", "apt-get install bubblewrap"),
+         "none: bubblewrap is not installed", False, "apt-get install bubblewrap"),
+        (SandboxStatus(Sandbox("bwrap", as_root=False)),
+         "works, code runs as nobody in a user namespace", True, ""),
+    ],
+)  # fmt: skip
+def test_the_level_and_the_remedy_are_told(status, value, ok, remedy, monkeypatch):
+    monkeypatch.setattr(sandbox, "sandbox_status", lambda: status)
+    [found] = codellm_doctor()
+    assert (found.value, found.ok, found.remedy) == (value, ok, remedy)
