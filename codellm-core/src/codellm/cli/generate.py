@@ -17,7 +17,14 @@ from codellm.errors import InputError
 @click.argument("prompt")
 @load_options
 @sampling_options
-@click.option("--format", "format_", type=click.Choice(("text", "json")), default="text", show_default=True)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(("text", "json")),
+    default="text",
+    show_default=True,
+    help="How to print the result.",
+)
 def generate(prompt: str, format_: str, **arguments: Any) -> None:
     """Continue PROMPT (`-` reads it from standard input) and print the text as it comes."""
     params, spec = sampling_params(arguments), load_spec(arguments)

@@ -19,7 +19,14 @@ from codellm.errors import InputError, InvalidValueError, NoFimError
 @click.option("--offset", type=int, metavar="N", help="Fill in at the cursor after N characters.")
 @load_options
 @sampling_options
-@click.option("--format", "format_", type=click.Choice(("text", "json")), default="text", show_default=True)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(("text", "json")),
+    default="text",
+    show_default=True,
+    help="How to print the result.",
+)
 def infill(file: Path, lines: str | None, offset: int | None, format_: str, **arguments: Any) -> None:
     """Print what belongs into a place of FILE: instead of a range of lines, or at a cursor."""
     params, spec = sampling_params(arguments), load_spec(arguments)

@@ -23,8 +23,11 @@ _LOAD = (
     click.option("-b", "--backend", metavar="NAME", help="See `codellm backends`.  [default: the preferred one]"),
     click.option("-q", "--scheme", metavar="NAME", help="Quantization, as q4_k_m.  [default: the backend's]"),
     click.option("--dtype", type=click.Choice(DTYPES), default="auto", show_default=True, help="Type to compute in."),
-    click.option("--device", default="auto", show_default=True, help="Device to run on."),
-    click.option("--context-length", type=int, metavar="N", help="Tokens of prompt and output together."),
+    click.option("--device", default="auto", show_default=True, metavar="NAME", help="Device to run on, as cpu."),
+    click.option(
+        "--context-length", type=int, metavar="N",
+        help="Tokens of prompt and output together.  [default: what fits]",
+    ),
     click.option("--batch-size", type=int, default=1, show_default=True, metavar="N", help="Sequences run together."),
     click.option("--threads", type=int, metavar="N", help="CPU threads.  [default: physical cores]"),
     click.option("--attn-implementation", metavar="NAME", help="Attention kernel, where the backend has several."),
@@ -34,11 +37,26 @@ _LOAD = (
 
 _SAMPLING = (
     click.option("--max-tokens", type=int, default=256, show_default=True, metavar="N", help="Most new tokens."),
-    click.option("--temperature", type=float, default=0.0, show_default=True, metavar="T", help="0 is greedy."),
-    click.option("--top-p", type=float, default=1.0, show_default=True, metavar="P", help="Nucleus to sample from."),
-    click.option("--top-k", type=int, default=0, show_default=True, metavar="K", help="Most likely tokens; 0 is all."),
-    click.option("--min-p", type=float, default=0.0, show_default=True, metavar="P", help="Least share of the top."),
-    click.option("--repetition-penalty", type=float, default=1.0, show_default=True, metavar="R", help="1 is none."),
+    click.option(
+        "--temperature", type=float, default=0.0, show_default=True, metavar="T",
+        help="Randomness; 0 is greedy.",
+    ),
+    click.option(
+        "--top-p", type=float, default=1.0, show_default=True, metavar="P",
+        help="Draw from the likeliest tokens that add up to this probability; 1 is all.",
+    ),
+    click.option(
+        "--top-k", type=int, default=0, show_default=True, metavar="K",
+        help="Draw from so many of the likeliest tokens; 0 is all.",
+    ),
+    click.option(
+        "--min-p", type=float, default=0.0, show_default=True, metavar="P",
+        help="Leave out tokens below this share of the likeliest; 0 is none.",
+    ),
+    click.option(
+        "--repetition-penalty", type=float, default=1.0, show_default=True, metavar="R",
+        help="Make tokens that were there less likely; 1 is none.",
+    ),
     click.option("--seed", type=int, metavar="N", help="Seed of the sampling.  [default: a fresh one]"),
     click.option("--stop", multiple=True, metavar="TEXT", help="String that ends the output; repeatable."),
     click.option("--ignore-eos", is_flag=True, help="Go on after the end-of-text token."),

@@ -18,7 +18,9 @@ _output = click.option(
     metavar="FILE",
     help="Copy the file there too; the cache keeps its own.",
 )
-_threads = click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
+_threads = click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.  [default: physical cores]"
+)
 _revision = click.option("--revision", metavar="REV", help="Revision of a hub model.")
 
 

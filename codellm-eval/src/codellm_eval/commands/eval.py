@@ -33,8 +33,9 @@ def eval_() -> None:
 @eval_.command()
 @load_options
 @click.option("--n-samples", type=int, default=1, show_default=True, metavar="N", help="Samples of each problem.")
-@click.option("--temperature", type=float, default=0.0, show_default=True, metavar="T", help="0 is greedy.")
-@click.option("--top-p", type=float, default=1.0, show_default=True, metavar="P", help="Nucleus to sample from.")
+@click.option("--temperature", type=float, default=0.0, show_default=True, metavar="T", help="Randomness; 0 is greedy.")
+@click.option("--top-p", type=float, default=1.0, show_default=True, metavar="P",
+              help="Draw from the likeliest tokens that add up to this probability; 1 is all.")  # fmt: skip
 @click.option("--seed", type=int, metavar="N", help="Seed of the sampling.  [default: a fresh one, in the manifest]")
 @click.option("--max-tokens", type=int, default=512, show_default=True, metavar="N", help="Most tokens of a sample.")
 @_limit
