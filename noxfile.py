@@ -64,7 +64,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """mypy, strict, on our code."""
-    install(session, "mypy>=1.13", "types-tabulate", "types-psutil", "nox")
+    install(session, "mypy>=1.13", "pytest>=8.3", "types-tabulate", "types-psutil", "nox")
     session.run("mypy", *SOURCES, "noxfile.py")
 
 
