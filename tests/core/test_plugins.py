@@ -36,31 +36,18 @@ def listing(path, command="plugins"):
     return {row["plugin" if command == "plugins" else "backend"]: row for row in rows}
 
 
-BROKEN = {
-    "raises": "raise OSError('no such device')",
-    "exits": "raise SystemExit(3)",
-    "syntax": "def (",
-    "no-hook": "from codellm import hookimpl\n@hookimpl\ndef codellm_nonsense(): pass",
-    "wrong-arguments": "from codellm import hookimpl\n@hookimpl\ndef codellm_load(spec, nonsense): pass",
-    "wrong-type": "from codellm import hookimpl\n@hookimpl\ndef codellm_backends(): return ['llama']",
-    "raises-later": "from codellm import hookimpl\n@hookimpl\ndef codellm_backends(): raise KeyError('x')",
-}
-
-
-def test_broken_plugins_are_listed_and_the_others_go_on(plugins):
-    for name, code in BROKEN.items():
-        plugins(name, code)
+def test_a_plugin_is_listed_with_its_distribution_and_what_it_brings(plugins):
     path = plugins("toy", WORKS.format(name="toy", ok=True))
-    found = listing(path)
-    assert found["toy"] == {"plugin": "toy", "distribution": "toy 1.0", "state": "works"}
-    for name in BROKEN:
-        assert found[name]["state"].startswith("broken: "), name
-    assert "no such device" in found["raises"]["state"]
+    found = listing(path)["toy"]
+    assert isinstance(found.pop("seconds"), float)
+    assert found == {
+        "plugin": "toy", "kind": "hooks", "distribution": "toy 1.0", "state": "works", "what": "", "to_do": "",
+    }  # fmt: skip
     assert listing(path, "backends")["toy"]["schemes"] == "toy-int2"
 
 
 def test_a_broken_plugin_is_an_error_when_its_name_is_asked_for(plugins):
-    done = codellm("generate", "x", "-b", "raises", path=plugins("raises", BROKEN["raises"]))
+    done = codellm("generate", "x", "-b", "raises", path=plugins("raises", "raise OSError('no such device')"))
     assert done.returncode == 1
     assert "plugin 'raises' of raises 1.0 is broken (OSError: no such device)" in done.stderr
     assert "pip uninstall raises" in done.stderr
@@ -116,32 +103,4 @@ def test_commands_are_listed_unimported_and_loaded_when_invoked(plugins):
     assert codellm("hello", path=path).stdout == "hello there\n"
     failed = codellm("boom", path=path)
     assert failed.returncode == 1
-    assert "'boom' of boom cannot be imported (OSError: boom)" in failed.stderr
-
-
-HOOKS = """
-from codellm import hookimpl
-
-@hookimpl
-def codellm_generate(model, sequences):
-    print("generate", model.info.architecture)
-
-@hookimpl(wrapper=True)
-def codellm_load(spec, source):
-    model = yield
-    print("loaded", spec.scheme, source.format)
-    return model
-
-@hookimpl
-def codellm_generated(sequence, result):
-    print("generated", len(sequence.token_ids), result.finish_reason)
-"""
-
-
-def test_hooks_see_a_request_pass(plugins):
-    path = plugins("watch", HOOKS)
-    done = codellm("generate", "def f", "--max-tokens", "3", "--ignore-eos", path=path)
-    assert done.returncode == 0, done.stderr
-    assert "loaded q8_0 gguf\n" in done.stdout
-    assert "generate starcoder2\n" in done.stdout
-    assert "generated 3 length\n" in done.stdout
+    assert "command 'boom' of boom 1.0 is broken (OSError: boom)" in failed.stderr
