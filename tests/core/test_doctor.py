@@ -61,6 +61,10 @@ def test_what_programs_read():
 
 def test_what_people_read(tmp_path):
     install_plugin(tmp_path, "toy", TOY % "return Availability(False, 'no toy is plugged in', 'pip install toy')")
+    sentence = "repair it, and if all else fails remove it for good with `pip uninstall broken`"
+    install_plugin(
+        tmp_path, "told", HOOK + f"return [Finding(topic='told', value='is odd', ok=False, remedy={sentence!r})]"
+    )
     long = "pip install " + " ".join(f"--option-{place}" for place in range(12))
     install_plugin(
         tmp_path, "long", HOOK + f"return [Finding(topic='long', value='x ' * 99, ok=False, remedy='{long}')]"
@@ -71,8 +75,10 @@ def test_what_people_read(tmp_path):
     assert "not available: no toy is plugged in\n    mend: pip install toy\n" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "\x1b" not in done.stdout
-    assert " ".join(done.stdout.split(" mend: ")[-1].split("\n\n")[0].replace("\\\n", " ").split()) == long
-    assert done.stdout.splitlines()[-1] == "2 things need mending: the lines marked with !"
+    command = next(text for text in done.stdout.split(" mend: ") if text.startswith("pip install --"))
+    assert " ".join(command.split("\n!")[0].replace("\\\n", " ").split()) == long
+    assert "repair it, and if all else fails remove it for good with `pip\n          uninstall broken`\n" in done.stdout
+    assert done.stdout.splitlines()[-1] == "3 things need mending: the lines marked with !"
 
 
 def test_a_backend_says_what_mends_it_and_one_that_fails_hurts_no_other(tmp_path):
@@ -133,11 +139,11 @@ def test_packages_that_are_absent_are_left_out():
 
 def test_gpus_are_told(tmp_path):
     program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771, 570.86.15, 9.0'\n")
+    program.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771, 580.159.04, 9.0'\n")
     program.chmod(0o755)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     assert report(PATH=path)["gpus"] == [
-        {"name": "NVIDIA H200", "memory_bytes": 143771 << 20, "driver": "570.86.15", "compute_capability": "9.0"}
+        {"name": "NVIDIA H200", "memory_bytes": 143771 << 20, "driver": "580.159.04", "compute_capability": "9.0"}
     ]
     program.write_text("#!/bin/sh\necho 'no driver'; exit 9\n")
     assert "no driver" in problems(report(PATH=path))["GPU"]["value"]

@@ -6,7 +6,8 @@ from codellm import gpu
 from codellm.errors import MachineError
 from codellm.gpu import Gpu, gpus, parse_gpus
 
-TWO = "NVIDIA H200, 143771, 570.86.15, 9.0\nNVIDIA GB10, [N/A], 580.1, 12.1\n"
+# the first line is that of a real one
+TWO = "NVIDIA H200, 143771, 580.159.04, 9.0\nNVIDIA GB10, [N/A], 580.1, 12.1\n"
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def pretend(tmp_path, monkeypatch):
 def test_every_gpu_is_told_with_its_driver(pretend):
     pretend(f"echo '{TWO.strip()}'")
     assert gpus() == (
-        Gpu(name="NVIDIA H200", memory_bytes=143771 << 20, driver="570.86.15", compute_capability="9.0"),
+        Gpu(name="NVIDIA H200", memory_bytes=143771 << 20, driver="580.159.04", compute_capability="9.0"),
         Gpu(name="NVIDIA GB10", memory_bytes=None, driver="580.1", compute_capability="12.1"),
     )
 

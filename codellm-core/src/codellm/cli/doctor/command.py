@@ -71,15 +71,21 @@ def _text(sections: Sequence[Section]) -> str:
 
 
 def _lines(finding: Finding, topics: int, columns: int) -> list[str]:
-    """A finding in two columns, and its remedy below it, broken as a shell takes it."""
+    """A finding in two columns, and its remedy below it: a command is broken as a shell takes it.
+
+    A remedy that quotes commands in backticks is a sentence.
+    """
     start = f"{' ' if finding.ok else '!'} {finding.topic:<{topics}}  "
     lines = _wrapped(finding.value, columns - len(start))
     shown = [start + lines[0], *(" " * len(start) + line for line in lines[1:])]
     if finding.ok:
         return shown
-    remedy = _wrapped(finding.remedy, columns - len("    mend: ") - len(" \\")) if finding.remedy else []
-    broken = " \\\n          ".join(remedy)
-    return [click.style(shown[0], fg="red"), *shown[1:], *([f"    mend: {broken}"] if remedy else [])]
+    shown[0] = click.style(shown[0], fg="red")
+    if finding.remedy:
+        label, end = "    mend: ", "" if "`" in finding.remedy else " \\"
+        remedy = _wrapped(finding.remedy, columns - len(label) - len(end))
+        shown.append(label + f"{end}\n{' ' * len(label)}".join(remedy))
+    return shown
 
 
 def _wrapped(text: str, width: int) -> list[str]:
