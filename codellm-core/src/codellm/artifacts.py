@@ -214,7 +214,7 @@ def _written(request: QuantizeRequest) -> Artifact:
             f"{request.source.name}: writing it in {scheme} gave {type(artifact).__name__}, not an Artifact; "
             f"report it to the plugin's author{who}"
         )
-    if artifact.path.parent != request.destination.parent or not artifact.path.is_file():
+    if artifact.path != request.destination or not request.destination.is_file():
         raise ArtifactError(
             f"{request.source.name}: writing it in {scheme} left no file where it was asked for; "
             f"report it to the plugin's author{who}"

@@ -6,6 +6,7 @@ here and nowhere else.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
@@ -121,13 +122,14 @@ def _drive(
     manager = plugins.manager()
     steps: object = None
     try:
-        steps = manager.hook.codellm_generate(model=model, sequences=given_out())
+        waiting = given_out()
+        steps = manager.hook.codellm_generate(model=model, sequences=waiting)
         for tokens in _checked(steps, name):
             yield from _advance(tokens, running)
             yield from _failed(running)
-        for sequence in running:
-            sequence.error = sequence.error or BackendError(f"backend {name!r} ended its run before this sequence did")
-        yield from _failed(running)
+        ended = BackendError(f"backend {name!r} ended its run before this sequence did")
+        for _ in itertools.chain([None], waiting):  # what the run never took fails like what it left
+            yield from _failed(running, ended)
     except CodellmError:
         raise
     except Exception as error:
@@ -177,8 +179,10 @@ def _advance(tokens: list[Token], running: dict[Sequence, _Tracker]) -> Iterator
             yield event
 
 
-def _failed(running: dict[Sequence, _Tracker]) -> Iterator[Event]:
-    """End the sequences that the backend has given up."""
+def _failed(running: dict[Sequence, _Tracker], all_with: BackendError | None = None) -> Iterator[Event]:
+    """End the sequences that the backend has given up; all of them, with this error, where its run has ended."""
+    for sequence in running:
+        sequence.error = sequence.error or all_with
     for sequence in [sequence for sequence in running if sequence.error is not None]:
         yield running.pop(sequence).end("error")
 
