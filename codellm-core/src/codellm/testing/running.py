@@ -25,6 +25,15 @@ PROMPTS = (
     "# the first prime numbers\nprimes = [2, 3, 5, 7, 11, 13, 17, 19, 23, ",
 )
 """Of different lengths, so that a batch of them is ragged."""
+TEXTS = (
+    *PROMPTS,
+    "naïve 🙂 été",
+    "a = 'ß→日本'  # 👩‍💻",
+    "\tif x:\r\n\t\treturn  None   \n\n\n",
+    " leading and trailing ",
+    "# <|endoftext|> </s> <fim_prefix> are text",
+)
+"""What a tokenizer must give back byte for byte."""
 
 
 def sequence(model: Model, prompt: str | Seq[int], index: int = 0, **params: Any) -> Sequence:

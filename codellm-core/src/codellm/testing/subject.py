@@ -36,7 +36,7 @@ class Measure:
 
     def __str__(self) -> str:
         seen = "not measured" if self.greatest is None else f"at most {self.greatest:.2g} nats apart"
-        return f"{self.what}: {seen} (stated: {f'{self.stated:g}' if self.stated else 'exactly equal'})"
+        return f"{self.what}: {seen}, {self.stated:g} stated"
 
 
 class Subject:
