@@ -1,19 +1,26 @@
 import json
-import subprocess
-import sys
+
+from support.plugin_folder import install_plugin, python
 
 HEAVY = ("numpy", "huggingface_hub", "tokenizers", "cattrs", "torch", "transformers", "llama_cpp", "matplotlib", "rich")
 
 
-def imported_by(code: str) -> set[str]:
-    script = f"import sys, json\n{code}\njson.dump(sorted(sys.modules), sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+def imported_by(code: str, path=None) -> set[str]:
+    done = python("-c", f"import sys, json\n{code}\njson.dump(sorted(sys.modules), sys.stderr)", path=path)
+    assert done.returncode == 0, done.stderr
     return set(json.loads(done.stderr))
 
 
-def test_help_imports_nothing_heavy_and_no_plugin():
-    modules = imported_by("from codellm.cli import main; assert main(['--help']) == 0")
-    assert not modules & {*HEAVY, "codellm_cpu", "codellm_eval", "pluggy"}
+def test_help_imports_nothing_heavy_and_no_plugin(tmp_path):
+    names = [f"plugin{number}" for number in range(50)]
+    for name in names:
+        both = f"{name} = {name}\n[codellm.commands]\n{name} = {name}:command"
+        install_plugin(tmp_path, name, "", entry=both, requires=("codellm-core>=0.1",))
+    code = "from codellm.cli import main; assert main([{!r}]) == 0"
+    modules = imported_by(code.format("--help"), tmp_path)
+    assert not modules & {*HEAVY, *names, "codellm_cpu", "codellm_eval", "pluggy", "packaging"}
+    # the same plugins are imported where they are needed
+    assert set(names) <= imported_by(code.format("backends"), tmp_path)
 
 
 def test_listing_backends_imports_no_engine():
