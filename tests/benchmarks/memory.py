@@ -34,13 +34,13 @@ import json, resource, sys
 from pathlib import Path
 import tempfile
 from codellm.artifacts import QuantizeRequest
-from codellm.plugins import hook
+from codellm.plugins import manager
 from codellm.registry import registry
 from codellm.sources import find
 source = find(sys.argv[1]).fetch()
 with tempfile.TemporaryDirectory() as folder:
     request = QuantizeRequest(source=source, scheme=registry().scheme("bf16"), destination=Path(folder) / "model.gguf")
-    made = hook().codellm_quantize(request=request)
+    made = manager().hook.codellm_quantize(request=request)
     print(json.dumps({"file_bytes": made.path.stat().st_size,
                       "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 """

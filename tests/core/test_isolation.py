@@ -203,6 +203,11 @@ def test_help_lists_what_can_be_invoked(folder):
     assert "takes-generate" not in done.stdout
 
 
+def test_a_shell_completes_commands_whatever_is_broken(folder):
+    shell = {"_CODELLM_COMPLETE": "bash_complete", "COMP_WORDS": "codellm b", "COMP_CWORD": "1"}
+    assert {"plain,backends", "plain,boom"} <= set(codellm(path=folder, **shell).stdout.splitlines())
+
+
 def test_asking_by_name_says_why(folder):
     def error(*args, **env):
         done = codellm(*args, path=folder, **env)
@@ -222,6 +227,16 @@ def test_asking_by_name_says_why(folder):
     gone = error("generate", "x", "-b", "llama-cpp", CODELLM_DISABLE_PLUGINS="codellm_cpu")
     assert "unknown backend 'llama-cpp'" in gone
     assert "plugins turned off: codellm-cpu" in gone
+
+
+def test_a_claimed_default_scheme_is_nobody_s(tmp_path):
+    install_plugin(tmp_path, "rival", SCHEME.format(name="q8_0"))
+    done = codellm("generate", "x", "--max-tokens", "1", path=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "scheme 'q8_0' is claimed by codellm-cpu, rival" in done.stderr
+    assert codellm("generate", "x", "--max-tokens", "1", "-q", "q4_0", path=tmp_path).returncode == 0
+    off = {"CODELLM_DISABLE_PLUGINS": "rival"}
+    assert codellm("generate", "x", "--max-tokens", "1", path=tmp_path, **off).returncode == 0
 
 
 def test_an_interrupt_while_a_plugin_is_imported_passes(tmp_path):

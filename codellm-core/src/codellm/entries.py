@@ -9,12 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
-import io
 import os
 import re
-import time
-from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from codellm._version import __version__
 
@@ -23,41 +20,12 @@ COMMANDS = "codellm.commands"
 DISABLE = "CODELLM_DISABLE_PLUGINS"
 CORE = "codellm-core"
 
-T = TypeVar("T")
-
 
 class Remark(NamedTuple):
     """Something about a plugin that its user should know, and what to do about it; one line each."""
 
     what: str
     remedy: str
-
-
-class Attempt(NamedTuple, Generic[T]):
-    """What came of running a plugin's code: its value or its error, how long it took, what it printed."""
-
-    value: T | None
-    error: BaseException | None
-    seconds: float
-    printed: str
-
-
-def attempt(work: Callable[[], T]) -> Attempt[T]:
-    """Run a plugin's code inside a guard. What it prints to stdout is caught: people pipe a command's result."""
-    # not a StringIO, which has no `buffer` to write bytes to
-    caught_bytes = io.BytesIO()
-    stdout = io.TextIOWrapper(caught_bytes, encoding="utf-8", errors="replace", write_through=True)
-    value: T | None = None
-    caught: BaseException | None = None
-    start = time.perf_counter()
-    try:
-        with contextlib.redirect_stdout(stdout):
-            value = work()
-    except (Exception, SystemExit) as error:
-        caught = error
-    seconds = time.perf_counter() - start
-    printed = "" if caught_bytes.closed else caught_bytes.getvalue().decode(errors="replace")
-    return Attempt(value, caught, seconds, printed)
 
 
 class Entry:
@@ -108,7 +76,7 @@ class Entry:
         return self._misfit()
 
     def load(self) -> Any:
-        """Import what it names. May raise anything: call it inside `attempt`."""
+        """Import what it names. May raise anything: call it in an `attempt`."""
         return self._point.load()
 
     def repair(self) -> str:

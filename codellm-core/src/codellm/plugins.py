@@ -16,6 +16,7 @@ import attrs
 import pluggy
 
 from codellm import defaults, entries, hookspec
+from codellm.attempt import attempt
 from codellm.entries import DISABLE, Entry, Remark
 from codellm.errors import PluginError
 from codellm.hookspec import HookDeprecationWarning
@@ -139,7 +140,7 @@ class PluginManager(pluggy.PluginManager):
 
     def collect(self, plugin: Plugin, gather: Callable[[], T]) -> T | None:
         """What `gather` takes from the hooks of `plugin`; None, and the plugin blocked, where it raises."""
-        tried = entries.attempt(gather)
+        tried = attempt(gather)
         place = next(place for place, each in enumerate(self.plugins) if each.entry is plugin.entry)
         plugin = attrs.evolve(plugin, seconds=plugin.seconds + tried.seconds, printed=plugin.printed + tried.printed)
         if tried.error is not None:
@@ -203,7 +204,7 @@ def load(entry: Entry, work: Callable[[], T]) -> tuple[Plugin, T | None]:
     refusal = entry.refusal()
     if refusal is not None:
         return Plugin(entry=entry, problem=refusal, error=None if entry.off else PluginError(refusal.what)), None
-    tried = entries.attempt(work)
+    tried = attempt(work)
     plugin = Plugin(entry=entry, seconds=tried.seconds, printed=tried.printed)
     return (plugin if tried.error is None else _blocked(plugin, tried.error)), tried.value
 
@@ -247,8 +248,3 @@ def manager() -> PluginManager:
 def loaded() -> list[Plugin]:
     """The plugins, where this process has loaded them."""
     return manager().plugins if manager.cache_info().currsize else []
-
-
-def hook() -> Any:
-    """The hooks, to be called."""
-    return manager().hook

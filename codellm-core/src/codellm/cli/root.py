@@ -16,6 +16,8 @@ from codellm.cli.output import note
 from codellm.errors import CodellmError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from codellm.plugins import Plugin
 
 COMMANDS = {
@@ -63,10 +65,21 @@ class Root(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, line) for name, (_, line) in COMMANDS.items()]
-        rows += [(entry.name, f"Of the package {entry.distribution}.") for entry in _entries()]
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl(_lines())
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # click would import every command, and complete nothing where one cannot be imported
+        from click.shell_completion import CompletionItem
+
+        items = [CompletionItem(name, help=line) for name, line in _lines() if name.startswith(incomplete)]
+        return items + click.Command.shell_complete(self, ctx, incomplete)
+
+
+def _lines() -> list[tuple[str, str]]:
+    """Each command with its line in the help, none of them imported."""
+    rows = [(name, line) for name, (_, line) in COMMANDS.items()]
+    return rows + [(entry.name, f"Of the package {entry.distribution}.") for entry in _entries()]
 
 
 def _entries() -> list[entries.Entry]:

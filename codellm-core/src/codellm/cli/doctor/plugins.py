@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from codellm import entries
+from codellm.attempt import attempt
 from codellm.cli.doctor.section import Section
 from codellm.finding import Finding
 from codellm.plugins import Plugin, describe, manager
@@ -30,7 +30,7 @@ def plugins() -> Section:
 
 def _told(plugin: Plugin) -> Iterator[Finding]:
     """What the hook of one plugin returns: one that fails is a finding itself, and silences no other."""
-    tried = entries.attempt(lambda: _ask(plugin))
+    tried = attempt(lambda: _ask(plugin))
     if tried.error is not None:
         value = f"its codellm_doctor failed ({describe(tried.error)})"
         yield Finding(topic=plugin.name, value=value, ok=False, remedy=plugin.entry.repair())
