@@ -239,6 +239,12 @@ def test_a_claimed_default_scheme_is_nobody_s(tmp_path):
     assert codellm("generate", "x", "--max-tokens", "1", path=tmp_path, **off).returncode == 0
 
 
+def test_a_claimed_scheme_on_the_way_to_another_is_nobody_s(tmp_path):
+    install_plugin(tmp_path, "rival", SCHEME.format(name="bf16"))
+    done = codellm("generate", "x", path=tmp_path, CODELLM_CACHE=str(tmp_path / "cache"))
+    assert "scheme 'bf16' is claimed by codellm-cpu, rival" in done.stderr
+
+
 def test_an_interrupt_while_a_plugin_is_imported_passes(tmp_path):
     install_plugin(tmp_path, "interrupted", "raise KeyboardInterrupt")
     done = codellm("backends", path=tmp_path)

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
@@ -21,9 +21,6 @@ from codellm.cache import cache_path
 from codellm.errors import ArtifactError, CodellmError, InvalidValueError, UnknownNameError
 from codellm.scheme import Scheme
 from codellm.sources import ModelSource
-
-if TYPE_CHECKING:
-    from codellm.registry import Registry
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much is done, and how much there is."""
@@ -234,8 +231,9 @@ def _reference(base: ModelSource) -> float:
 def _lossless(source: ModelSource, scheme: Scheme) -> Scheme:
     from codellm.registry import registry
 
-    schemes: Registry = registry()
-    base = schemes.schemes.get(PRECISIONS.get(source.dtype, ""))
+    base: Scheme | None = None
+    with contextlib.suppress(UnknownNameError):
+        base = registry().scheme(PRECISIONS.get(source.dtype, ""))
     if base is None or source.format not in base.takes or base.format not in scheme.takes:
         taken = ", ".join(sorted(scheme.takes)) or "no file"
         raise InvalidValueError(
