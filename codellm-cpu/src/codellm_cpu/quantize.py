@@ -18,6 +18,7 @@ from codellm.errors import ArtifactError, InvalidValueError, ModelFileError
 from codellm.machine import default_threads
 from codellm_cpu.files import amount, writing
 from codellm_cpu.llama.header import Header, TensorEntry, read_header
+from codellm_cpu.llama.probe import vetted
 from codellm_cpu.schemes import CONVERSIONS, SCHEMES
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def quantize(request: QuantizeRequest) -> Artifact | None:
         path = source.files[0] if source.files else source.path
         if path is None or len(source.files) > 1:
             raise InvalidValueError(f"{source.name}: quantizing needs one GGUF file")
-        header = read_header(path)
+        header = vetted(path)
         check_precision(path, header, source.scheme)
         size = check_rows(path, header, scheme.name, scheme.bits)
         with writing(destination, size):

@@ -1,28 +1,50 @@
 """A GGUF file's header, read within bounds: what llama.cpp must not be handed, since it aborts the process.
 
 Format: github.com/ggml-org/ggml, docs/gguf.md. Nothing is allocated or looped over on a file's word alone: every count
-is first held against the bytes the file really has.
+is first held against the bytes the file really has. The file is read, not mapped: one that another process cuts short
+meanwhile gives an error, where a map would end this process with SIGBUS. What the keys mean is checked in check.py.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import attrs
 
 from codellm.errors import ModelFileError
+from codellm.sources.regular import open_regular, quoted, shown
+from codellm_cpu.llama.blocks import BLOCKS
 
-_MAX_ENTRIES = 1 << 24  # tokens of a vocabulary, merges: the largest known are below 2**20
+# Far above every known model (262144 tokens, 580000 merges, a header of 40 MB), and a second or two of reading.
+_MAX_HEADER = 256 << 20
+_MAX_STRINGS = 1 << 22
+_MAX_VALUES = 1 << 24
 _MAX_TENSORS = 1 << 17
 _MAX_PAIRS = 1 << 16
-_STRING, _ARRAY = 8, 9
-_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+_MAX_KEY = 65535  # bytes, docs/gguf.md
+_MAX_NAME = 63  # bytes, ggml.h: GGML_MAX_NAME with its closing zero
+_CHUNK = 4 << 20
+
+_BOOL, _STRING, _ARRAY = 7, 8, 9
+_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<B", 10: "<Q", 11: "<q", 12: "<d"}
+_NAMES = (
+    *("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "bool", "string", "array"),
+    *("uint64", "int64", "float64"),
+)
 
 Scalar = int | float | bool | str
+
+
+@attrs.frozen
+class Array:
+    """An array of the header, without its values: `kind` as docs/gguf.md names types, in small letters."""
+
+    kind: str
+    length: int
 
 
 @attrs.frozen
@@ -37,9 +59,10 @@ class TensorEntry:
 
 @attrs.frozen
 class Header:
-    """The scalars of a GGUF header, and its tensors by name."""
+    """The scalars and arrays of a GGUF header by key, and its tensors by name."""
 
     scalars: Mapping[str, Scalar]
+    arrays: Mapping[str, Array]
     tensors: Mapping[str, TensorEntry]
 
     @property
@@ -67,151 +90,178 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Read and check the header of `path`.
+    """Read the header of `path`.
 
     Raises:
-        ModelFileError: the file is missing, empty, cut short, no GGUF, or claims what it cannot hold.
+        ModelNotFoundError: there is no such file.
+        ModelFileError: it is no regular file, empty, cut short, no GGUF, or claims what it cannot hold.
     """
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size == 0:
-                raise ModelFileError(f"{path}: the file is empty")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _Reader(path, data, size).header()
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{path}: no such file") from error
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read ({error.strerror or error})") from error
+    with open_regular(path) as file:
+        try:
+            return _Reader(path, file).header()
+        except OSError as error:
+            raise ModelFileError(f"{shown(path)}: cannot be read ({error.strerror or error})") from error
 
 
 class _Reader:
-    """A place in the file, and the steps that move it on."""
+    """A place in the file, and the steps that move it on. `_data` is what was read so far, from the beginning."""
 
-    def __init__(self, path: Path, data: mmap.mmap, size: int) -> None:
-        self._path, self._data, self._size, self._at = path, data, size, 0
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path, self._file = path, file
+        self._size = os.fstat(file.fileno()).st_size
+        self._data = bytearray()
+        self._at = 0
+        self._strings = 0
 
     def header(self) -> Header:
+        if not self._size:
+            raise self._fault("the file is empty")
         start = self._take(4)
-        magic = self._data[start : self._at]
+        magic = bytes(self._data[start : self._at])
         if magic != b"GGUF":
             raise self._fault(f"not a GGUF file (it begins with {magic!r})")
-        version = int(self._scalar("<I"))
+        version = self._whole("<I")
         if version not in (2, 3):
             swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
             kind = "big-endian" if swapped in (2, 3) else f"version {version}"
             raise self._fault(f"GGUF {kind} is not supported; convert the model again")
-        tensors = self._count("<Q", "tensors", _MAX_TENSORS, 24)
-        pairs = self._count("<Q", "metadata entries", _MAX_PAIRS, 13)
-        scalars = self._metadata(pairs)
-        split = scalars.get("split.count", 0)
-        header = Header(scalars, self._tensors(tensors, scalars))
-        if not isinstance(scalars.get("general.architecture"), str):
-            raise self._fault("the header names no architecture")
-        if not (isinstance(split, int) and split > 1):
-            self._check_blocks(header)
-        return header
+        tensors = self._count("tensors", _MAX_TENSORS, 24)
+        pairs = self._count("metadata entries", _MAX_PAIRS, 13)
+        scalars, arrays = self._metadata(pairs)
+        return Header(scalars, arrays, self._tensors(tensors, scalars))
 
     def _fault(self, what: str) -> ModelFileError:
-        return ModelFileError(f"{self._path}: {what}")
+        return ModelFileError(f"{shown(self._path)}: {what}")
 
     def _take(self, count: int) -> int:
-        """Step over `count` bytes; returns where they begin."""
-        start = self._at
-        if count > self._size - start:
-            raise self._fault(f"cut short: the header goes on past the end of the file ({self._size} bytes)")
-        self._at = start + count
+        """Step over `count` bytes; returns where they begin in `_data`."""
+        start, self._at = self._at, self._at + count
+        if self._at > len(self._data):
+            self._fill()
         return start
 
-    def _scalar(self, code: str) -> int | float | bool:
-        value: int | float | bool = struct.unpack_from(code, self._data, self._take(struct.calcsize(code)))[0]
+    def _fill(self) -> None:
+        if self._at > self._size:
+            raise self._fault(f"cut short: the header goes on past the end of the file ({self._size} bytes)")
+        if self._at > _MAX_HEADER:
+            raise self._fault(f"its header is longer than {_MAX_HEADER} bytes")
+        self._data += self._file.read(max(_CHUNK, self._at - len(self._data)))
+        if self._at > len(self._data):
+            raise self._fault("it changed while it was read; try again when it is complete")
+
+    def _whole(self, code: str) -> int:
+        """One whole number of a type."""
+        value: int = struct.unpack_from(code, self._data, self._take(struct.calcsize(code)))[0]
         return value
 
-    def _count(self, code: str, what: str, most: int, each: int) -> int:
-        count = int(self._scalar(code))
+    def _count(self, what: str, most: int, each: int) -> int:
+        """How many `what` follow, of `each` bytes at least."""
+        count = self._whole("<Q")
         if count > most or count * each > self._size - self._at:
             raise self._fault(f"absurd or cut short: it claims {count} {what} in {self._size} bytes")
         return count
 
-    def _string(self) -> str:
-        length = self._count("<Q", "bytes of text", 1 << 30, 1)
+    def _bytes(self, what: str, most: int) -> bytes:
+        """A string as it stands."""
+        length = self._count(f"bytes of {what}", most, 1)
         start = self._take(length)
-        return self._data[start : start + length].decode("utf-8", "replace")
+        return bytes(self._data[start : start + length])
 
-    def _metadata(self, count: int) -> dict[str, Scalar]:
-        found: dict[str, Scalar] = {}
+    def _name(self, what: str, most: int) -> str:
+        """A string that names something."""
+        text = self._bytes(f"a {what}", most)
+        try:
+            name = text.decode()
+        except UnicodeDecodeError as error:
+            raise self._fault(f"a {what} is no UTF-8: {quoted(text.decode('utf-8', 'backslashreplace'))}") from error
+        if not name or "\0" in name:
+            raise self._fault(f"a {what} is empty or holds a zero byte: {quoted(name)}")
+        return name
+
+    def _metadata(self, count: int) -> tuple[dict[str, Scalar], dict[str, Array]]:
+        scalars: dict[str, Scalar] = {}
+        arrays: dict[str, Array] = {}
         for _ in range(count):
-            key = self._string()
-            kind = int(self._scalar("<I"))
+            key = self._name("key", _MAX_KEY)
+            if key in scalars or key in arrays:
+                raise self._fault(f"the key {quoted(key)} stands twice")
+            kind = self._whole("<I")
             if kind == _ARRAY:
-                self._skip_array(key)
-            elif kind == _STRING:
-                found[key] = self._string()
-            elif kind in _SCALARS:
-                found[key] = self._scalar(_SCALARS[kind])
+                arrays[key] = self._array(key)
             else:
-                raise self._fault(f"metadata {key!r} has the unknown type {kind}")
-        return found
+                scalars[key] = self._scalar(key, kind)
+        return scalars, arrays
 
-    def _skip_array(self, key: str) -> None:
-        kind = int(self._scalar("<I"))
-        if kind in _SCALARS:
+    def _scalar(self, key: str, kind: int) -> Scalar:
+        if kind == _STRING:
+            return self._bytes(f"the text of {quoted(key)}", _MAX_HEADER).decode("utf-8", "replace")
+        if kind not in _SCALARS:
+            raise self._fault(f"the key {quoted(key)} has the unknown type {kind}")
+        code = _SCALARS[kind]
+        value: int | float = struct.unpack_from(code, self._data, self._take(struct.calcsize(code)))[0]
+        if kind != _BOOL:
+            return value
+        if value not in (0, 1):
+            raise self._fault(f"the key {quoted(key)} is a bool of the value {value}, not 0 or 1")
+        return bool(value)
+
+    def _array(self, key: str) -> Array:
+        kind = self._whole("<I")
+        values = f"values of {quoted(key)}"
+        if kind == _STRING:
+            length = self._count(values, _MAX_STRINGS - self._strings, 8)
+            self._strings += length
+            length_at = struct.Struct("<Q").unpack_from
+            for _ in range(length):
+                self._take(length_at(self._data, self._take(8))[0])
+        elif kind in _SCALARS:
             width = struct.calcsize(_SCALARS[kind])
-            self._take(width * self._count("<Q", f"values of {key!r}", _MAX_ENTRIES, width))
-        elif kind == _STRING:
-            length, data = struct.Struct("<Q"), self._data
-            for _ in range(self._count("<Q", f"values of {key!r}", _MAX_ENTRIES, 8)):
-                self._take(length.unpack_from(data, self._take(8))[0])
+            length = self._count(values, _MAX_VALUES, width)
+            start = self._take(width * length)
+            if kind == _BOOL and max(self._data[start : self._at], default=0) > 1:
+                raise self._fault(f"the key {quoted(key)} holds a bool that is neither 0 nor 1")
+        elif kind == _ARRAY:
+            raise self._fault(f"the key {quoted(key)} is an array of arrays, which no model uses")
         else:
-            raise self._fault(f"metadata {key!r} is an array of the unsupported type {kind}")
+            raise self._fault(f"the key {quoted(key)} is an array of the unknown type {kind}")
+        return Array(_NAMES[kind], length)
 
     def _tensors(self, count: int, scalars: Mapping[str, Scalar]) -> dict[str, TensorEntry]:
+        alignment = scalars.get("general.alignment", 32)
+        if type(alignment) is not int or alignment < 8 or alignment & (alignment - 1) or alignment > 1 << 20:
+            raise self._fault(f"its alignment {alignment!r} is no power of two from 8 to {1 << 20}")
         found: dict[str, TensorEntry] = {}
         end = 0
         for _ in range(count):
             entry, offset = self._tensor()
+            name = quoted(entry.name)
+            if entry.name in found:
+                raise self._fault(f"the tensor {name} stands twice")
+            # llama.cpp takes no other order (gguf.cpp): so none overlap, none is misaligned, and there are no holes
+            expected = -(-end // alignment) * alignment
+            if offset != expected:
+                raise self._fault(f"the tensor {name} begins at byte {offset} of the data, not at {expected}")
             found[entry.name] = entry
-            end = max(end, offset + entry.size)
-        alignment = scalars.get("general.alignment", 32)
-        if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1) or alignment > 1 << 20:
-            raise self._fault(f"the alignment {alignment!r} is not a power of two")
+            end = offset + entry.size
         end += -(-self._at // alignment) * alignment
-        if end > self._size:
+        if found and end > self._size:
             raise self._fault(f"cut short: its tensors end at byte {end}, the file at {self._size}")
         return found
 
     def _tensor(self) -> tuple[TensorEntry, int]:
-        name = self._string()
-        rank = int(self._scalar("<I"))
+        name = self._name("tensor's name", _MAX_NAME)
+        rank = self._whole("<I")
         if not 1 <= rank <= 4:
-            raise self._fault(f"tensor {name!r} has {rank} dimensions")
-        shape = tuple(int(self._scalar("<Q")) for _ in range(rank))
-        kind = int(self._scalar("<I"))
-        offset = int(self._scalar("<Q"))
-        block, width = _block(kind)
-        if not block:
-            raise self._fault(f"tensor {name!r} has the unknown type {kind}")
+            raise self._fault(f"the tensor {quoted(name)} has {rank} dimensions")
+        shape = tuple(self._whole("<Q") for _ in range(rank))
+        kind, offset = self._whole("<I"), self._whole("<Q")
+        if kind not in BLOCKS:
+            raise self._fault(f"the tensor {quoted(name)} has the unknown type {kind}")
+        block, width = BLOCKS[kind]
         if min(shape) < 1 or shape[0] % block:
-            raise self._fault(f"tensor {name!r} has the impossible shape {shape}")
+            raise self._fault(f"the tensor {quoted(name)} has the impossible shape {shape}")
         row = shape[0] // block * width
         size = row
         for length in shape[1:]:
             size *= length
         return TensorEntry(name, shape, size, row), offset
-
-    def _check_blocks(self, header: Header) -> None:
-        """llama.cpp allocates by `block_count` before it looks at the tensors, and aborts the process on a huge one."""
-        blocks = header.number("block_count")
-        if blocks is not None and not 0 <= blocks <= len(header.tensors):
-            raise self._fault(f"it claims {blocks} blocks but holds {len(header.tensors)} tensors")
-
-
-def _block(kind: int) -> tuple[int, int]:
-    """Values and bytes of one block of a tensor type, (0, 0) where nobody knows the type."""
-    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-
-    try:
-        block, width = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
-    except (KeyError, ValueError):
-        return 0, 0
-    return block, width

@@ -9,6 +9,7 @@ import collections
 import contextlib
 import ctypes
 import functools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from codellm.errors import BackendError, ModelClosedError, ModelFileError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_ERROR = 3  # ggml_log_level
+_ERROR = 4  # ggml.h, enum ggml_log_level
 _CONTINUED = 5
 
 
@@ -81,7 +82,7 @@ class NativeModel:
         params.use_extra_bufts = repack
         params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if mmap else lib.LLAMA_LOAD_MODE_NONE
         LOG.clear()
-        self._handle: int | None = lib.llama_model_load_from_file(str(path).encode(), params)
+        self._handle: int | None = lib.llama_model_load_from_file(os.fsencode(path), params)
         if not self._handle:
             raise ModelFileError(f"{path}: llama.cpp cannot load it: {LOG.error()}")
         if lib.llama_model_has_encoder(self._handle) or lib.llama_model_is_recurrent(self._handle):

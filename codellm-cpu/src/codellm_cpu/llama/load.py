@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 from codellm import machine
 from codellm.errors import InvalidValueError, ModelFileError
 from codellm.model import ModelInfo
-from codellm_cpu.llama.header import Header, read_header
 from codellm_cpu.llama.library import ContextShape, open_context, open_native
 from codellm_cpu.llama.model import LlamaCppModel
+from codellm_cpu.llama.probe import vetted
 
 if TYPE_CHECKING:
     from codellm.sources import ModelSource
     from codellm.spec import LoadSpec
     from codellm_cpu.llama.backend import Options
+    from codellm_cpu.llama.header import Header
     from codellm_cpu.llama.library import NativeModel
 
 DEFAULT_CONTEXT = 4096
@@ -27,14 +28,15 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
     """Load the GGUF file of `source`.
 
     Raises:
-        ModelFileError: the file is missing, broken, or llama.cpp refuses it.
+        ModelNotFoundError: there is no such file.
+        ModelFileError: the file is broken, or llama.cpp refuses it or does not survive it.
         InvalidValueError: a field of `spec` that this backend cannot honour.
         BackendError: llama.cpp cannot make the context.
     """
     _check_spec(spec)
     if source.path is None:
         raise ModelFileError(f"{source.name}: there is no GGUF file to load")
-    header = read_header(source.path)
+    header = vetted(source.path)
     threads = spec.threads or machine.default_threads()
     with contextlib.ExitStack() as stack:
         native = open_native(stack, source.path, repack=options.repack, mmap=options.mmap)

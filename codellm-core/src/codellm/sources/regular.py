@@ -1,0 +1,47 @@
+"""Files that others wrote: opened only where they are files, and named in one line."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from codellm.errors import ModelFileError, ModelNotFoundError
+
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading, and nothing but a file: opening a pipe waits for a writer, opening a device may act.
+
+    Raises:
+        ModelNotFoundError: there is nothing at `path`.
+        ModelFileError: it is no regular file, or must not be read.
+    """
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+        if kind != stat.S_IFREG:
+            raise ModelFileError(f"{shown(path)}: cannot be read, it is {_KINDS.get(kind, 'no file')}, not a file")
+        # without blocking: what was a file a moment ago may be a pipe by now
+        return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    except FileNotFoundError as error:
+        raise ModelNotFoundError(f"{shown(path)}: no such file") from error
+    except OSError as error:
+        raise ModelFileError(f"{shown(path)}: cannot be read ({error.strerror or error})") from error
+
+
+def shown(path: Path) -> str:
+    """A path as messages show it: in one line, whatever bytes its name holds."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(path))
+
+
+def quoted(text: str) -> str:
+    """A name from a file as messages show it: in quotes, in one line, cut where it is long."""
+    return repr(text if len(text) <= 100 else f"{text[:99]}…")

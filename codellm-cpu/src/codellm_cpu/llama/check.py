@@ -1,0 +1,230 @@
+"""Whether a header is one of a model: the keys that llama.cpp uses, their values, and the tensors they speak of.
+
+llama.cpp checks much of this itself, but some of it with assertions that end the process, and none of it in words that
+say what to do. The families that codellm converts are checked whole; of any other architecture only what all share.
+Source: llama.cpp, src/llama-model.cpp (load_hparams), src/llama-vocab.cpp (load) and src/models/<architecture>.cpp.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import attrs
+
+from codellm.errors import ModelFileError
+from codellm.sources.regular import quoted, shown
+from codellm_cpu.llama.header import Array, Header, TensorEntry
+
+_RANGES = {
+    "block_count": (1, 512),  # llama-hparams.h, LLAMA_MAX_LAYERS
+    "context_length": (1, 1 << 31),
+    "embedding_length": (1, 1 << 20),
+    "feed_forward_length": (1, 1 << 24),
+    "attention.head_count": (1, 1 << 16),
+    "attention.head_count_kv": (1, 1 << 16),
+    "attention.key_length": (1, 1 << 16),
+    "attention.value_length": (1, 1 << 16),
+}
+"""Whole numbers by key, with the least and the most that any model has; also allowed: one per block, as an array."""
+
+_NEEDED = ("block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count")
+
+# Sides of a tensor: H embedding, Q heads, K key-value heads, F feed-forward, V vocabulary.
+_ENDS = {"token_embd.weight": "HV", "output.weight": "HV", "output_norm.weight": "H", "output_norm.bias": "H"}
+_BLOCK = {
+    "attn_norm.weight": "H",
+    "attn_norm.bias": "H",
+    "attn_q.weight": "HQ",
+    "attn_q.bias": "Q",
+    "attn_k.weight": "HK",
+    "attn_k.bias": "K",
+    "attn_v.weight": "HK",
+    "attn_v.bias": "K",
+    "attn_output.weight": "QH",
+    "attn_output.bias": "H",
+    "ffn_norm.weight": "H",
+    "ffn_norm.bias": "H",
+    "ffn_gate.weight": "HF",
+    "ffn_up.weight": "HF",
+    "ffn_up.bias": "F",
+    "ffn_down.weight": "FH",
+    "ffn_down.bias": "H",
+}
+_ATTENTION = ("attn_norm.weight", "attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight")
+_DENSE = ("ffn_norm.weight", "ffn_up.weight", "ffn_down.weight")
+_FUSED = ("attn_q.weight", "attn_k.weight", "attn_v.weight")
+"""What some files keep in one tensor instead."""
+_EXPERTS = ("ffn_gate.weight", "ffn_up.weight", "ffn_down.weight")
+"""What a mixture of experts keeps in other tensors."""
+
+
+@attrs.frozen
+class Family:
+    """What the files of one architecture must hold: the key of its norms' epsilon, and tensors of each block."""
+
+    epsilon: str
+    block: tuple[str, ...]
+    ends: tuple[str, ...] = ("token_embd.weight", "output_norm.weight")
+
+
+_RMS = Family("attention.layer_norm_rms_epsilon", (*_ATTENTION, *_DENSE, "ffn_gate.weight"))
+FAMILIES = {
+    "starcoder2": Family(
+        "attention.layer_norm_epsilon",
+        (
+            *_ATTENTION,
+            *_DENSE,
+            *("attn_norm.bias", "attn_output.bias", "ffn_norm.bias", "ffn_up.bias", "ffn_down.bias"),
+        ),
+        ("token_embd.weight", "output_norm.weight", "output_norm.bias"),
+    ),
+    "llama": _RMS,
+    "qwen2": _RMS,
+}
+
+_USED_IDS = ("bos", "eos", "eot", "fim_pre", "fim_suf", "fim_mid", "fim_rep", "fim_sep")
+"""Special tokens that a run uses; llama.cpp overlooks an id outside of the vocabulary, and would never end a text."""
+
+
+def check(path: Path, header: Header) -> None:
+    """Check the header of `path`.
+
+    Raises:
+        ModelFileError: names the key or tensor that is missing, of a wrong type, or does not fit the others.
+    """
+    fault = _Check(path, header).fault()
+    if fault:
+        raise ModelFileError(f"{shown(path)}: {fault}")
+
+
+class _Check:
+    """Each method returns the first fault it finds, empty where there is none."""
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self._header = header
+        self._scalars, self._arrays = header.scalars, header.arrays
+
+    def fault(self) -> str:
+        if not isinstance(self._scalars.get("general.architecture"), str) or not self._header.architecture:
+            return "the header names no architecture (general.architecture)"
+        return self._split() or self._numbers() or self._vocabulary() or self._family()
+
+    def _split(self) -> str:
+        count = self._scalars.get("split.count", 0)
+        if type(count) is not int:
+            return f"the key 'split.count' is {count!r}, not a whole number"
+        if count > 1:
+            return f"it is one of {count} parts of a model; merge them first with llama-gguf-split --merge"
+        return ""
+
+    def _key(self, key: str) -> str:
+        return f"{self._header.architecture}.{key}"
+
+    def _numbers(self) -> str:
+        for key, (least, most) in _RANGES.items():
+            name = self._key(key)
+            value = self._scalars.get(name, least)
+            if type(value) is not int or not least <= value <= most:
+                return f"the key {quoted(name)} is {_brief(value)}, not a whole number from {least} to {most}"
+            array = self._arrays.get(name)
+            if array is not None and array != Array(array.kind, self._header.number("block_count") or 0):
+                return f"the key {quoted(name)} has {array.length} values, not one for each block"
+        blocks = self._header.number("block_count") or 0
+        if blocks > len(self._header.tensors):
+            return f"it claims {blocks} blocks but holds {len(self._header.tensors)} tensors"
+        return ""
+
+    def _vocabulary(self) -> str:
+        if "tokenizer.ggml.model" not in self._scalars:  # then it may be no model of text at all, which llama.cpp says
+            return ""
+        tokens = self._arrays.get("tokenizer.ggml.tokens")
+        if tokens is None or tokens.kind != "string" or not tokens.length:
+            return "it holds no vocabulary: tokenizer.ggml.tokens is no array of strings"
+        for key, kinds in (("token_type", ("int32",)), ("scores", ("float32", "int32"))):
+            name = f"tokenizer.ggml.{key}"
+            array = self._arrays.get(name, Array(kinds[0], tokens.length))
+            if name in self._scalars or array.kind not in kinds:
+                return f"the key {name!r} is no array of {' or '.join(kinds)}"
+            if array.length != tokens.length:
+                return f"the key {name!r} has {array.length} values for {tokens.length} tokens"
+        merges = self._arrays.get("tokenizer.ggml.merges", Array("string", 0))
+        if "tokenizer.ggml.merges" in self._scalars or merges.kind != "string":
+            return "the key 'tokenizer.ggml.merges' is no array of strings"
+        for name in (f"tokenizer.ggml.{role}_token_id" for role in _USED_IDS):
+            id = self._scalars.get(name, 0)
+            if name in self._arrays or type(id) is not int or not 0 <= id < tokens.length:
+                return f"the key {name!r} is {_brief(id)}, no id of the {tokens.length} tokens"
+        return ""
+
+    def _family(self) -> str:
+        family = FAMILIES.get(self._header.architecture)
+        if family is None:
+            return ""
+        needed = (*map(self._key, _NEEDED), "tokenizer.ggml.model")
+        missing = next((key for key in needed if key not in {**self._scalars, **self._arrays}), None)
+        if missing:
+            return f"the key {missing!r} is missing"
+        return self._reals(family) or self._heads() or self._missing(family) or self._shapes()
+
+    def _reals(self, family: Family) -> str:
+        epsilon = self._scalars.get(self._key(family.epsilon))
+        if not isinstance(epsilon, float) or not 0 <= epsilon < 1:  # false of NaN too
+            return f"the key {self._key(family.epsilon)!r} is {_brief(epsilon)}, not a number from 0 to 1"
+        base = self._scalars.get(self._key("rope.freq_base"), 1.0)
+        if not isinstance(base, float) or not 0 < base < math.inf:
+            return f"the key {self._key('rope.freq_base')!r} is {_brief(base)}, not a number above 0"
+        return ""
+
+    def _heads(self) -> str:
+        heads, hidden = self._header.number("attention.head_count"), self._header.number("embedding_length")
+        if heads is None or hidden is None:  # one per block: left to llama.cpp
+            return ""
+        groups = self._header.number("attention.head_count_kv")
+        if groups and heads % groups:
+            return f"{heads} attention heads do not divide into {groups} key-value heads"
+        if hidden % heads and not self._header.number("attention.key_length"):
+            return f"an embedding of {hidden} does not divide into {heads} attention heads"
+        head = self._header.number("attention.key_length") or hidden // heads
+        turned = self._scalars.get(self._key("rope.dimension_count"), head)
+        if turned != head:
+            return f"the key {self._key('rope.dimension_count')!r} is {_brief(turned)}, not the {head} of a head"
+        return ""
+
+    def _missing(self, family: Family) -> str:
+        tensors = self._header.tensors
+        names = list(family.ends)
+        for block in range(self._header.number("block_count") or 0):
+            elsewhere = set(_EXPERTS) if self._header.number("expert_count") else set()
+            if f"blk.{block}.attn_qkv.weight" in tensors:
+                elsewhere.update(_FUSED)
+            names += [f"blk.{block}.{name}" for name in family.block if name not in elsewhere]
+        missing = next((name for name in names if name not in tensors), None)
+        return f"the tensor {missing!r} is missing" if missing else ""
+
+    def _shapes(self) -> str:
+        number = self._header.number
+        hidden, heads, inner = number("embedding_length"), number("attention.head_count"), number("feed_forward_length")
+        if hidden is None or heads is None or inner is None or number("expert_count"):
+            return ""
+        head = number("attention.key_length") or hidden // heads
+        groups = number("attention.head_count_kv") or heads
+        sides = {"H": hidden, "Q": heads * head, "K": groups * head, "F": inner}
+        sides["V"] = self._arrays["tokenizer.ggml.tokens"].length
+        for tensor in self._header.tensors.values():
+            expected = tuple(sides[side] for side in _sides(tensor))
+            if expected and tensor.shape != expected:
+                return f"the tensor {tensor.name!r} has the shape {tensor.shape}, not {expected} as the keys say"
+        return ""
+
+
+def _sides(tensor: TensorEntry) -> str:
+    """The sides of a tensor by its name, empty for one that we know nothing of."""
+    if tensor.name.startswith("blk."):
+        return _BLOCK.get(tensor.name.split(".", 2)[-1], "")
+    return _ENDS.get(tensor.name, "")
+
+
+def _brief(value: object) -> str:
+    """A value from a file in few words."""
+    return "missing" if value is None else quoted(value) if isinstance(value, str) else repr(value)

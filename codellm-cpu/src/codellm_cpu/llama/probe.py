@@ -1,0 +1,148 @@
+"""A first load in a process of its own: what llama.cpp aborts on, crashes on or never ends with, dies there.
+
+llama.cpp holds a file against hundreds of assertions of its own, each of which ends the process; no check before it
+can know them all. So a file that no verdict is kept of is loaded by probe_child.py under limits, and computes one
+token, which reads its weights once. The verdict is kept in codellm's cache.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO
+
+import attrs
+
+from codellm.cache import cache_path
+from codellm.errors import BackendError, ModelFileError
+from codellm.sources.regular import quoted, shown
+from codellm_cpu.llama.check import check
+from codellm_cpu.llama.header import Header, read_header
+from codellm_cpu.llama.verdicts import Verdicts, file_key
+
+SECONDS = 20.0
+BYTES_PER_SECOND = 50e6
+"""A probe may take 20 seconds, and a second more for every 50 MB of the file: slower than any disk reads it."""
+
+_TAIL = 8192
+"""Bytes kept of what the child prints: a broken file may make llama.cpp print without end."""
+
+_PLACE = re.compile(r"(\S*/)(?=[\w.-]+:\d+: )")
+"""The folder that llama.cpp was built in, before the source file that an assertion names."""
+
+
+def vetted(path: Path) -> Header:
+    """The header of a file that llama.cpp may be handed.
+
+    Raises:
+        ModelNotFoundError: there is no such file.
+        ModelFileError: it is damaged, no model, or llama.cpp does not survive it.
+        BackendError: no process can be started to try it in.
+    """
+    header = read_header(path)
+    check(path, header)
+    if not _gated(path):
+        require(path)
+    return header
+
+
+def _gated(path: Path) -> bool:
+    """Whether codellm made the file itself and kept it: its quality gate has loaded and probed it by then."""
+    return path.parent.parent == cache_path() / "artifacts" and (path.parent / "manifest.json").is_file()
+
+
+def require(path: Path) -> None:
+    """See that llama.cpp loads `path` and computes with it: by the verdict that is kept of it, else by trying.
+
+    Raises:
+        ModelFileError: it does not; the message says how it failed.
+        BackendError: no process can be started to try it in.
+    """
+    verdicts, key = Verdicts(cache_path() / "probes.json"), file_key(path)
+    fault = verdicts.get(key)
+    if fault is None:
+        outcome = probe(path)
+        fault = outcome.fault
+        if outcome.final and file_key(path) == key:
+            verdicts.keep(key, fault)
+    if fault:
+        raise ModelFileError(f"{shown(path)}: {fault}")
+
+
+@attrs.frozen
+class Outcome:
+    """`fault` is empty where the file loads; `final` where another try would end the same."""
+
+    fault: str
+    final: bool = True
+
+
+def probe(path: Path) -> Outcome:
+    """Load `path` in a child process. Ctrl-C ends it at once.
+
+    Raises:
+        BackendError: no process can be started.
+    """
+    seconds = SECONDS + path.stat().st_size / BYTES_PER_SECOND
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "codellm_cpu.llama.probe_child", str(path.absolute())],
+            stdin=subprocess.PIPE,  # held open: the child ends when it closes
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            process_group=0,  # Ctrl-C reaches this process only, which then ends the child
+            # without the first, an abort starts a debugger; without the second, numpy takes memory for every core
+            env=os.environ | {"GGML_NO_BACKTRACE": "1", "OPENBLAS_NUM_THREADS": "1"},
+        )
+    except OSError as error:
+        raise BackendError(f"cannot start a process to try {shown(path)} in ({error.strerror})") from error
+    assert child.stdin is not None  # pipes were asked for
+    assert child.stdout is not None
+    try:
+        said = _listen(child.stdout, seconds)
+        code = child.wait(timeout=5)
+    except (TimeoutError, subprocess.TimeoutExpired):
+        return Outcome(f"llama.cpp did not finish loading it within {seconds:.0f} seconds", final=False)
+    finally:
+        child.kill()
+        child.wait()
+        child.stdin.close()
+        child.stdout.close()
+    return _outcome(code, said)
+
+
+def _listen(pipe: IO[bytes], seconds: float) -> str:
+    """The end of what the child prints, up to its own end.
+
+    Raises:
+        TimeoutError: it is still running after `seconds`.
+    """
+    end = time.monotonic() + seconds
+    tail = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while (left := end - time.monotonic()) > 0:
+            if selector.select(left):
+                data = os.read(pipe.fileno(), 1 << 16)
+                if not data:
+                    return tail.decode("utf-8", "replace")
+                tail = (tail + data)[-_TAIL:]
+    raise TimeoutError
+
+
+def _outcome(code: int, said: str) -> Outcome:
+    """What an exit code and the last line printed mean."""
+    if code == 0:
+        return Outcome("")
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    last = quoted(_PLACE.sub("", lines[-1])) if lines else "it gave no reason"
+    if code > 0:
+        return Outcome(lines[-1] if lines else "llama.cpp cannot load it")
+    name = signal.Signals(-code).name
+    return Outcome(f"llama.cpp crashes on it ({name}): {last}", final=-code != signal.SIGKILL)

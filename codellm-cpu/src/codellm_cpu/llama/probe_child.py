@@ -1,0 +1,88 @@
+"""One load of a GGUF file, in a process that may die of it.
+
+`python -m codellm_cpu.llama.probe_child PATH`
+
+Exit code 0: the file loads, computes and tokenizes. 1: it does not, and the last line printed says why. Any other end
+is llama.cpp's. Nothing is written and little memory taken, whatever the file says: the weights stay mapped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from codellm.errors import CodellmError
+from codellm.machine import default_threads
+from codellm_cpu.llama.library import ContextShape, NativeContext, open_context, open_native
+from codellm_cpu.llama.tokenizer import LlamaTokenizer
+
+MEMORY = 4 << 30
+"""Bytes of memory of its own that the process may have: many times what one token of the largest models takes."""
+
+_LEADING = (*range(0x80, 0x800, 64), *range(0x800, 0xD800, 4096), 0xFFFD, *range(1 << 16, 0x110000, 1 << 18))
+TEXT = "".join(map(chr, (*range(0xC0), *_LEADING)))
+"""Every byte that valid UTF-8 has: llama.cpp's tokenizers look bytes up, and some end the process on a missing one."""
+
+
+def main() -> int:
+    """Probe the file that the command line names."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _limit()
+    path = Path(sys.argv[1])
+    try:
+        with contextlib.ExitStack() as stack:
+            fault = _fault(stack, path)
+    except CodellmError as error:
+        fault = str(error).removeprefix(f"{path}: ")
+    sys.stdout.write(f"{fault}\n")
+    return 1 if fault else 0
+
+
+def _limit() -> None:
+    """Bound memory, allow no file to be written, and leave no core dump."""
+    for kind, limit in ((resource.RLIMIT_DATA, MEMORY), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
+        most = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
+
+
+def _fault(stack: contextlib.ExitStack, path: Path) -> str:
+    """What is wrong with a file that llama.cpp has loaded.
+
+    Raises:
+        CodellmError: llama.cpp refuses to load it or to compute.
+    """
+    model = open_native(stack, path, repack=False, mmap=True)
+    tokenizer = LlamaTokenizer(model)
+    ids = tokenizer.encode(TEXT)
+    tokenizer.decode(range(tokenizer.vocab_size))
+    if not ids:
+        return "its vocabulary has no token for any text"
+    if not 0 <= min(ids) <= max(ids) < tokenizer.vocab_size:
+        return "its vocabulary makes ids that it does not have"
+    shape = ContextShape(context_length=64, places=1, chunk=8, outputs=1, threads=min(8, default_threads()))
+    return _compute(open_context(stack, model, shape), ids[0])
+
+
+def _compute(context: NativeContext, id: int) -> str:
+    """One token: every weight is read once."""
+    logits = context.prefill(0, np.array([id], np.int32), 0, 1)
+    # minus infinity is how some models rule out a token
+    if np.isnan(logits).any() or not np.isfinite(logits.max()):
+        return "it computes NaN or infinite logits; its weights are damaged"
+    return ""
+
+
+def _end_with_parent() -> None:
+    """The caller holds the other end of stdin: its end of file is the caller's end, however that came about."""
+    sys.stdin.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
