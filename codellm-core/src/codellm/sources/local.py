@@ -9,12 +9,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codellm.errors import ModelFileError
+from codellm.errors import ModelFileError, ModelNotFoundError
 from codellm.sources.reference import Reference
+from codellm.sources.regular import quoted, read_regular, shown
 from codellm.sources.safetensors import SafetensorsFiles
 from codellm.sources.source import ModelSource
 
 _GGUF_MAGIC = b"GGUF"
+
+_MAX_JSON = 64_000_000
+"""Bytes of a config.json or an index: the index of a model of 100 000 tensors has 10 MB."""
+
+_CARD = 1 << 16
+"""Bytes of a model card that may hold its front matter."""
 
 
 def directory(path: Path, name: str | None = None) -> Reference:
@@ -65,14 +72,10 @@ def file(path: Path) -> Reference:
     Raises:
         ModelFileError: it cannot be read or is empty, or it is named .gguf and is none.
     """
-    try:
-        with path.open("rb") as stream:
-            magic = stream.read(len(_GGUF_MAGIC))
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from error
+    magic = read_regular(path, len(_GGUF_MAGIC))
     if not magic:
-        raise ModelFileError(f"{path}: the file is empty")
-    fault = f"{path}: not a GGUF file (it begins with {magic!r}); give a .gguf file or a directory"
+        raise ModelFileError(f"{shown(path)}: the file is empty")
+    fault = f"{shown(path)}: not a GGUF file (it begins with {magic!r}); give a .gguf file or a directory"
     format = "gguf" if magic == _GGUF_MAGIC else path.suffix.removeprefix(".").lower()
     if magic != _GGUF_MAGIC and format in {"", "gguf"}:
         raise ModelFileError(fault)
@@ -86,22 +89,23 @@ def read_json(path: Path) -> Mapping[str, Any]:
     Raises:
         ModelFileError: it cannot be read, or is no JSON object.
     """
+    text = read_regular(path, _MAX_JSON + 1)
+    if len(text) > _MAX_JSON:
+        raise ModelFileError(f"{shown(path)}: longer than {_MAX_JSON} bytes, so it is no file of a model")
     try:
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from error
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path}: not valid JSON ({error})") from error
+        raise ModelFileError(f"{shown(path)}: not valid JSON ({error})") from error
     if not isinstance(value, dict):
-        raise ModelFileError(f"{path}: not a JSON object but a {type(value).__name__}")
+        raise ModelFileError(f"{shown(path)}: not a JSON object but a {type(value).__name__}")
     return value
 
 
 def read_licence(card: Path) -> str | None:
     """The `license:` of a model card's front matter (Hugging Face's model cards), None where it says nothing."""
     try:
-        text = card.read_text("utf-8", "replace")
-    except OSError:
+        text = read_regular(card, _CARD).decode("utf-8", "replace")
+    except (ModelFileError, ModelNotFoundError):
         return None
     front = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
     found = re.search(r"^license:\s*(\S+)", front[1], re.MULTILINE) if front else None
@@ -117,13 +121,13 @@ def _weights(path: Path) -> tuple[Path, ...]:
         names = sorted(set(shards.values()))
         outside = next((name for name in names if Path(name).name != name), None)
         if outside is not None:
-            raise ModelFileError(f"{index}: names {outside!r}, a file outside the directory")
+            raise ModelFileError(f"{index}: names {quoted(outside)}, a file outside the directory")
         found = tuple(path / name for name in names)
     else:
         found = tuple(sorted(path.glob("*.safetensors")))
-    missing = next((file for file in found if not file.is_file()), None)
+    missing = next((file for file in found if not file.exists()), None)
     if missing is not None:
-        raise ModelFileError(f"{missing}: missing, though {index.name} names it")
+        raise ModelFileError(f"{shown(missing)}: missing, though {index.name} names it")
     if not found:
         raise ModelFileError(f"{path}: holds no .safetensors file (pickled weights are never loaded)")
     return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,23 +20,36 @@ _KINDS = {
 }
 
 
-def open_regular(path: Path) -> BinaryIO:
+@contextlib.contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
     """Open a file for reading, and nothing but a file: opening a pipe waits for a writer, opening a device may act.
 
     Raises:
         ModelNotFoundError: there is nothing at `path`.
-        ModelFileError: it is no regular file, or must not be read.
+        ModelFileError: it is no regular file, or cannot be read.
     """
     try:
         kind = stat.S_IFMT(path.stat().st_mode)
         if kind != stat.S_IFREG:
             raise ModelFileError(f"{shown(path)}: cannot be read, it is {_KINDS.get(kind, 'no file')}, not a file")
         # without blocking: what was a file a moment ago may be a pipe by now
-        return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+            yield stream
     except FileNotFoundError as error:
         raise ModelNotFoundError(f"{shown(path)}: no such file") from error
     except OSError as error:
         raise ModelFileError(f"{shown(path)}: cannot be read ({error.strerror or error})") from error
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """A file's first `most` bytes, or all where it has fewer.
+
+    Raises:
+        ModelNotFoundError: there is nothing at `path`.
+        ModelFileError: it is no regular file, or cannot be read.
+    """
+    with open_regular(path) as stream:
+        return stream.read(most)
 
 
 def shown(path: Path) -> str:

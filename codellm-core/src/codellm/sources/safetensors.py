@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import math
 import mmap
+import os
+import reprlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,15 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from codellm.errors import ModelFileError, ModelNotFoundError
+from codellm.errors import ModelFileError
+from codellm.sources.regular import open_regular, quoted, shown
 from codellm.sources.source import TensorInfo, Tensors
 
 MAX_HEADER = 100_000_000
+MAX_NESTED = 1 << 22
+"""Lists and objects of a header: three for each of a million tensors, where 100 MB of brackets would take gigabytes."""
+MAX_EMPTY = 1 << 48
+"""The product of an empty tensor's other extents, which numpy refuses from 2**60 on."""
 MAX_RANK = 16
 """More dimensions than any weight has, fewer than numpy refuses."""
 
@@ -76,7 +83,7 @@ class SafetensorsFiles(Tensors):
                 name = entry.info.name
                 if name in self._entries:
                     first = self._files[self._entries[name].file]
-                    raise ModelFileError(f"{path}: tensor {name!r} also stands in {first}")
+                    raise ModelFileError(f"{shown(path)}: tensor {quoted(name)} also stands in {shown(first)}")
                 self._entries[name] = entry
 
     def infos(self) -> tuple[TensorInfo, ...]:
@@ -104,10 +111,10 @@ class SafetensorsFiles(Tensors):
     def _map(self, file: int) -> mmap.mmap:
         if file not in self._maps:
             try:
-                with self._files[file].open("rb") as stream:
+                with open_regular(self._files[file]) as stream:
                     self._maps[file] = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-            except (OSError, ValueError) as error:
-                raise ModelFileError(f"{self._files[file]}: cannot be mapped ({error})") from error
+            except ValueError as error:
+                raise ModelFileError(f"{shown(self._files[file])}: cannot be mapped ({error})") from error
         return self._maps[file]
 
     def _release(self) -> None:
@@ -124,30 +131,36 @@ def read_header(path: Path, file: int = 0) -> Iterator[Entry]:
         ModelNotFoundError: the file is missing.
         ModelFileError: the file is cut short, or not as the format says.
     """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            head = stream.read(8)
-            length = int.from_bytes(head, "little")
-            if len(head) < 8 or length > size - 8:
-                raise ModelFileError(f"{path}: cut short ({size} bytes), or no safetensors file; fetch it again")
-            if length > MAX_HEADER:
-                raise ModelFileError(f"{path}: header of {length} bytes, more than {MAX_HEADER}")
-            text = stream.read(length)
-    except FileNotFoundError as error:
-        raise ModelNotFoundError(f"{path}: no such file") from error
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        header = json.loads(text, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path}: header is not valid JSON ({error})") from error
-    if not isinstance(header, dict):
-        raise ModelFileError(f"{path}: header is not a JSON object")
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        head = stream.read(8)
+        length = int.from_bytes(head, "little")
+        if len(head) < 8 or length > size - 8:
+            raise ModelFileError(f"{shown(path)}: cut short ({size} bytes), or no safetensors file; fetch it again")
+        if length > MAX_HEADER:
+            raise ModelFileError(f"{shown(path)}: header of {length} bytes, more than {MAX_HEADER}")
+        header = parse_header(path, stream.read(length))
     header.pop("__metadata__", None)
     entries = [parse_entry(path, file, name, fields, 8 + length, size) for name, fields in header.items()]
     check_cover(path, entries, 8 + length, size)
     yield from entries
+
+
+def parse_header(path: Path, text: bytes) -> dict[str, Any]:
+    """The header's JSON object.
+
+    Raises:
+        ModelFileError: it is none, or a key stands twice.
+    """
+    if text.count(b"[") + text.count(b"{") > MAX_NESTED:
+        raise ModelFileError(f"{shown(path)}: header of more than {MAX_NESTED} lists and objects")
+    try:
+        header = json.loads(text.decode(), object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{shown(path)}: header is not valid JSON ({error})") from error
+    if not isinstance(header, dict):
+        raise ModelFileError(f"{shown(path)}: header is not a JSON object")
+    return header
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -156,7 +169,7 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"key {twice!r} stands twice")
+        raise ValueError(f"key {quoted(twice)} stands twice")
     return result
 
 
@@ -166,30 +179,32 @@ def parse_entry(path: Path, file: int, name: str, fields: Any, start: int, size:
     Raises:
         ModelFileError: a field is missing, of a wrong type, or does not fit the file or the other fields.
     """
-    fault = f"{path}: tensor {name!r}"
+    fault = f"{shown(path)}: tensor {quoted(name)}"
     try:
         kind, shape, (begin, end) = fields["dtype"], fields["shape"], fields["data_offsets"]
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{fault}: needs dtype, shape and two data_offsets") from error
     if not isinstance(kind, str) or kind not in TYPES:
-        raise ModelFileError(f"{fault}: type {kind!r} is not known; known: {', '.join(TYPES)}")
-    if not isinstance(shape, list) or not all(natural(extent) for extent in shape) or len(shape) > MAX_RANK:
-        raise ModelFileError(f"{fault}: shape {shape!r} is no list of sizes")
+        raise ModelFileError(f"{fault}: type {reprlib.repr(kind)} is not known; known: {', '.join(TYPES)}")
+    if not isinstance(shape, list) or len(shape) > MAX_RANK or not all(natural(extent) for extent in shape):
+        raise ModelFileError(f"{fault}: shape {reprlib.repr(shape)} is no list of sizes")
     if not natural(begin) or not natural(end) or begin > end:
-        raise ModelFileError(f"{fault}: data_offsets {[begin, end]!r} are no range")
+        raise ModelFileError(f"{fault}: data_offsets {reprlib.repr([begin, end])} are no range")
     if start + end > size:
         raise ModelFileError(
             f"{fault}: ends at byte {start + end}, but the file has {size}; it is cut short, fetch it again"
         )
     ours, theirs = TYPES[kind]
+    if begin == end and math.prod(filter(None, shape)) > MAX_EMPTY:
+        raise ModelFileError(f"{fault}: shape {reprlib.repr(shape)} is absurd")
     if math.prod(shape) * np.dtype(theirs).itemsize != end - begin:
         raise ModelFileError(f"{fault}: {end - begin} bytes do not make {kind} of shape {shape}")
     return Entry(TensorInfo(name, tuple(shape), ours), file, np.dtype(theirs), start + begin, start + end)
 
 
 def natural(value: Any) -> bool:
-    """Whether a JSON value is a whole number, 0 or more (JSON's true is a bool, which Python counts as 1)."""
-    return type(value) is int and value >= 0
+    """Whether a JSON value is a whole number of 63 bits (JSON's true is a bool, which Python counts as 1)."""
+    return type(value) is int and 0 <= value < 1 << 63
 
 
 def check_cover(path: Path, entries: list[Entry], start: int, size: int) -> None:
@@ -202,7 +217,7 @@ def check_cover(path: Path, entries: list[Entry], start: int, size: int) -> None
     for entry in sorted(entries, key=lambda entry: (entry.begin, entry.end)):
         if entry.begin != place:
             what = "overlaps another" if entry.begin < place else "leaves a hole before it"
-            raise ModelFileError(f"{path}: tensor {entry.info.name!r} {what} in the data")
+            raise ModelFileError(f"{shown(path)}: tensor {quoted(entry.info.name)} {what} in the data")
         place = entry.end
     if place != size:
-        raise ModelFileError(f"{path}: {size - place} bytes after the last tensor")
+        raise ModelFileError(f"{shown(path)}: {size - place} bytes after the last tensor")

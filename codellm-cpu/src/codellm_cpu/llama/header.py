@@ -97,10 +97,7 @@ def read_header(path: Path) -> Header:
         ModelFileError: it is no regular file, empty, cut short, no GGUF, or claims what it cannot hold.
     """
     with open_regular(path) as file:
-        try:
-            return _Reader(path, file).header()
-        except OSError as error:
-            raise ModelFileError(f"{shown(path)}: cannot be read ({error.strerror or error})") from error
+        return _Reader(path, file).header()
 
 
 class _Reader:

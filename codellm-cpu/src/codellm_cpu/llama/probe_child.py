@@ -25,7 +25,7 @@ from codellm_cpu.llama.tokenizer import LlamaTokenizer
 MEMORY = 4 << 30
 """Bytes of memory of its own that the process may have: many times what one token of the largest models takes."""
 
-_LEADING = (*range(0x80, 0x800, 64), *range(0x800, 0xD800, 4096), 0xFFFD, *range(1 << 16, 0x110000, 1 << 18))
+_LEADING = (*range(0x80, 0x800, 64), *range(0x800, 0xD800, 2048), 0xE000, 0xF000, *range(1 << 16, 0x110000, 1 << 16))
 TEXT = "".join(map(chr, (*range(0xC0), *_LEADING)))
 """Every byte that valid UTF-8 has: llama.cpp's tokenizers look bytes up, and some end the process on a missing one."""
 
