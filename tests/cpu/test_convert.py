@@ -235,8 +235,8 @@ def test_many_missing_tensors_are_counted(tmp_path):
 
 CONFIGS = {
     "architecture": (
-        {"model_type": "llama"},
-        "architecture 'llama' cannot be converted to GGUF; supported: starcoder2",
+        {"model_type": "phi3"},
+        "architecture 'phi3' cannot be converted to GGUF; supported: starcoder2, llama, qwen2",
     ),
     "no architecture": ({"model_type": None}, "architecture None"),
     "no layers": ({"num_hidden_layers": 0}, "num_hidden_layers is 0, not a positive whole number"),
@@ -246,7 +246,7 @@ CONFIGS = {
     "heads": ({"num_attention_heads": 5}, "do not divide"),
     "head size": ({"head_dim": 32}, "head_dim 32"),
     "activation": ({"hidden_act": "relu"}, "hidden_act 'relu' has no GGUF form"),
-    "scaled rope": ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope type 'linear' is not supported"),
+    "scaled rope": ({"rope_scaling": {"type": "dynamic"}}, "rope type 'dynamic' is not supported; known: default"),
     "rope no object": ({"rope_parameters": [1]}, r"rope_parameters is \[1\]"),
     "rope base": ({"rope_theta": -1}, "rope_theta is -1"),
     "epsilon": ({"norm_epsilon": "tiny"}, "norm_epsilon is 'tiny'"),

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 import codellm
-from codellm.errors import ModelFileError
+from codellm.errors import ModelFileError, ModelNotFoundError
 from codellm.sources import ModelSource
 from codellm.sources.dummy import DummyTensors, dummy_config
 from codellm.tokenizer import HFTokenizer
 from codellm_cpu.convert import convert
+from codellm_cpu.convert.pretokenizer import Preparation
 from codellm_cpu.convert.vocabulary import read_vocabulary
 from codellm_cpu.llama.library import open_native
 from codellm_cpu.llama.tokenizer import LlamaTokenizer
@@ -163,10 +164,15 @@ def data(good):
     return json.loads(good)
 
 
+def added(id, content, *, special=True):
+    plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {"id": id, "content": content, "special": special} | plain
+
+
 def test_kinds_and_roles(data, tmp_path):
-    data["added_tokens"].append({"id": 1005, "content": "plain", "special": False})
+    data["added_tokens"].append(added(1005, "«plain»", special=False))
     vocabulary = read(data, tmp_path)
-    assert vocabulary.pre == "starcoder"
+    assert vocabulary.preparation == Preparation(pre="starcoder")
     assert vocabulary.tokens[:3] == SPECIALS[:3]
     assert vocabulary.kinds[:7] == [gguf.TokenType.CONTROL] * 7
     assert vocabulary.kinds[7] == gguf.TokenType.NORMAL
@@ -179,7 +185,7 @@ def test_kinds_and_roles(data, tmp_path):
 
 
 def test_padding_takes_no_name_that_is_taken(data, tmp_path):
-    data["added_tokens"].append({"id": 1001, "content": "[PAD1050]", "special": True})
+    data["added_tokens"].append(added(1001, "[PAD1050]"))
     tokens = read(data, tmp_path).tokens
     assert tokens[1001] == "[PAD1050]"
     assert len(set(tokens)) == len(tokens)
@@ -207,11 +213,12 @@ def top(**changes):
 
 
 FAULTS = {
-    "unigram": (model(type="Unigram"), "type 'Unigram' cannot be converted; supported: byte-level BPE"),
+    "unigram": (model(type="Unigram"), "type 'Unigram' cannot be converted; supported: BPE"),
     "no model": (top(model=None), "type None"),
-    "byte fallback": (model(byte_fallback=True), "byte_fallback True has no GGUF form"),
+    "byte fallback": (model(byte_fallback=True), r"normalizer and pre-tokenizer \(Digits, ByteLevel\) cannot"),
+    "whole words": (model(ignore_merges=True), r"pre-tokenizer \(Digits, ByteLevel\) cannot be converted"),
     "prefix": (model(continuing_subword_prefix="##"), "continuing_subword_prefix '##'"),
-    "normalizer": (top(normalizer={"type": "NFC"}), "a normalizer has no GGUF form"),
+    "normalizer": (top(normalizer={"type": "NFKC"}), r"normalizer \(NFKC\) cannot be converted; supported: none, NFC"),
     "metaspace": (top(pre_tokenizer={"type": "Metaspace"}), r"pre-tokenizer \(Metaspace\) cannot be converted"),
     "none": (top(pre_tokenizer=None), "cannot be converted"),
     "odd": (top(pre_tokenizer={"type": "Sequence", "pretokenizers": 3}), "cannot be converted"),
@@ -246,5 +253,5 @@ def test_a_damaged_file_is_refused(tmp_path, text):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(ModelFileError, match="cannot be read"):
+    with pytest.raises(ModelNotFoundError, match=r"tokenizer\.json"):
         read_vocabulary(tmp_path / "tokenizer.json", {}, {}, 10)

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import abc
 import functools
+import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codellm.errors import ModelFileError
-from codellm.fim import FimIds, find_fim
+from codellm.fim import TEMPLATES, FimIds, find_fim
 
 if TYPE_CHECKING:
     import tokenizers
+
+
+CONTROLS = frozenset(
+    text for template in TEMPLATES for text in (template.prefix, template.suffix, template.middle, *template.eot)
+) | {"<fim_pad>", "<|fim_pad|>", "<repo_name>"}
+"""Strings that steer a model, whatever its tokenizer.json says of them.
+
+Those of Qwen2.5-Coder and DeepSeek-Coder list their fill-in-the-middle tokens as ordinary added ones: user text could
+write them.
+"""
+
+BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+"""A byte in a vocabulary of whole characters, for what those do not cover."""
 
 
 class Tokenizer(abc.ABC):
@@ -57,7 +72,10 @@ class Tokenizer(abc.ABC):
 
 
 class HFTokenizer(Tokenizer):
-    """A byte-level tokenizer on the `tokenizers` library.
+    """A tokenizer.json on the `tokenizers` library: byte-level, or of whole characters with a space written "▁".
+
+    BOS goes before a prompt where tokenizer_config.json (`config`) says so, else where the file's own post-processor
+    puts it.
 
     Raises:
         ModelFileError: the file is missing, or is no tokenizer.json.
@@ -67,18 +85,21 @@ class HFTokenizer(Tokenizer):
         import tokenizers
 
         try:
-            self._tokenizer: tokenizers.Tokenizer = tokenizers.Tokenizer.from_file(str(path))
+            text = with_controls(path.read_text("utf-8"))
+            self._tokenizer: tokenizers.Tokenizer = tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # the library raises bare Exception for every fault
             raise ModelFileError(f"{path}: not a readable tokenizer.json ({error})") from error
-        self._plain: tokenizers.Tokenizer = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        self._plain: tokenizers.Tokenizer = tokenizers.Tokenizer.from_str(text)
         self._plain.encode_special_tokens = True
+        self._byte_level = not getattr(self._tokenizer.model, "byte_fallback", False)
         self.vocab_size = self._tokenizer.get_vocab_size()
         added = self._tokenizer.get_added_tokens_decoder()
         self._special = {token.content: id for id, token in added.items() if token.special}
         self._added = {id: token.content for id, token in added.items()}
         self.bos = self._named(config, "bos")
         self.eos = self._named(config, "eos")
-        self.add_bos = bool(config.get("add_bos_token", False))
+        begins = self.bos is not None and self._tokenizer.encode("").ids[:1] == [self.bos]
+        self.add_bos = begins if config.get("add_bos_token") is None else bool(config["add_bos_token"])
 
     def _named(self, config: Mapping[str, Any], role: str) -> int | None:
         token = config.get(f"{role}_token")
@@ -94,10 +115,29 @@ class HFTokenizer(Tokenizer):
             content = self._added[id]
             return b"" if content in self._special else content.encode()
         token = self._tokenizer.id_to_token(id)
-        return b"" if token is None else bytes(byte_of()[char] for char in token)
+        if token is None:
+            return b""
+        if self._byte_level:
+            return bytes(byte_of()[char] for char in token)
+        byte = BYTE_TOKEN.fullmatch(token)
+        return bytes.fromhex(byte[1]) if byte else token.replace("▁", " ").encode()
 
     def special_id(self, token: str) -> int | None:
         return self._special.get(token)
+
+
+def with_controls(text: str) -> str:
+    """A tokenizer.json whose `CONTROLS` are special tokens; the very text where they are already.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    data = json.loads(text)
+    added = data.get("added_tokens") or []
+    ordinary = [token for token in added if token["content"] in CONTROLS and not token["special"]]
+    for token in ordinary:
+        token["special"] = True
+    return json.dumps(data) if ordinary else text
 
 
 class ByteTokenizer(Tokenizer):

@@ -1,9 +1,8 @@
 """A tokenizer.json as GGUF's vocabulary.
 
-Byte-level BPE only: what llama.cpp calls tokenizer model `gpt2`. How text is cut before merging is not carried in GGUF
-but named (`tokenizer.ggml.pre`), so a pre-tokenizer without a name there is refused: its token ids would differ.
-Sources: the GGUF specification (docs/gguf.md) for the keys, llama.cpp's src/llama-vocab.cpp for the names and for what
-each does.
+Two kinds of BPE: byte-level (llama.cpp's tokenizer model `gpt2`, merged by rank) and whole characters with single bytes
+for the rest (`llama`, merged by the score of what comes out). Sources: the GGUF specification (docs/gguf.md) for the
+keys, llama.cpp's src/llama-vocab.cpp for what it does with them.
 """
 
 from __future__ import annotations
@@ -18,34 +17,51 @@ import gguf
 from codellm.errors import ModelFileError
 from codellm.fim import find_fim
 from codellm.sources.local import read_json
+from codellm.tokenizer import CONTROLS, HFTokenizer
+from codellm_cpu.convert.pretokenizer import Preparation, read_preparation
+from codellm_cpu.convert.scores import merge_scores
+from codellm_cpu.llama.tokenizer import NORMALIZER_KEY
 
-# The pieces that end a generation or mark a place in a repository, by the strings that StarCoder2 gives them.
-PLACES = {"fim_pad": "<fim_pad>", "fim_rep": "<repo_name>", "fim_sep": "<file_sep>"}
+# The pieces that end a generation or mark a place in a repository, by the strings of StarCoder2 and Qwen2.5-Coder.
+PLACES = {
+    "fim_pad": ("<fim_pad>", "<|fim_pad|>"),
+    "fim_rep": ("<repo_name>", "<|repo_name|>"),
+    "fim_sep": ("<file_sep>", "<|file_sep|>"),
+}
 
 
 @attrs.frozen(kw_only=True)
 class Vocabulary:
-    """Tokens by id with their kinds, the merges in order of rank, and the special ids by GGUF's role names."""
+    """Tokens by id with their kinds, the merges in order of rank, and the special ids by GGUF's role names.
+
+    `scores` stand for the merges where the tokenizer model has none; else they are empty.
+    """
 
     tokens: list[str]
     kinds: list[int]
     merges: list[str]
-    pre: str
+    scores: list[float]
+    preparation: Preparation
     special: dict[str, int]
     add_bos: bool
 
     def add_keys(self, writer: gguf.GGUFWriter) -> None:
         """Write the tokenizer's keys."""
-        writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre(self.pre)
+        writer.add_tokenizer_model(self.preparation.model)
+        writer.add_tokenizer_pre(self.preparation.pre)
         writer.add_token_list(self.tokens)
         writer.add_token_types(self.kinds)
-        writer.add_token_merges(self.merges)
+        if self.scores:
+            writer.add_token_scores(self.scores)
+        else:
+            writer.add_token_merges(self.merges)
         for role, id in self.special.items():
             writer.add_uint32(f"tokenizer.ggml.{role}_token_id", id)
         writer.add_add_bos_token(self.add_bos)
         writer.add_add_eos_token(False)
-        writer.add_add_space_prefix(False)
+        writer.add_add_space_prefix(self.preparation.space_prefix)
+        if self.preparation.normalizer is not None:
+            writer.add_string(NORMALIZER_KEY, self.preparation.normalizer)
 
 
 def read_vocabulary(
@@ -54,61 +70,53 @@ def read_vocabulary(
     """The vocabulary of a tokenizer.json, padded with unused tokens to `size`, the rows of the embedding.
 
     Raises:
-        ModelFileError: the file is missing or damaged, of another kind than byte-level BPE, cut in a way that GGUF has
+        ModelFileError: the file is missing or damaged, of another kind than BPE, prepares text in a way that GGUF has
             no name for, larger than `size`, or has no end-of-text token.
     """
     data = read_json(path)
     model = data.get("model")
     if not isinstance(model, Mapping) or model.get("type") != "BPE":
         kind = model.get("type") if isinstance(model, Mapping) else None
-        raise ModelFileError(f"{path}: a tokenizer of type {kind!r} cannot be converted; supported: byte-level BPE")
-    for field in (
-        "dropout",
-        "continuing_subword_prefix",
-        "end_of_word_suffix",
-        "byte_fallback",
-        "ignore_merges",
-    ):
+        raise ModelFileError(f"{path}: a tokenizer of type {kind!r} cannot be converted; supported: BPE")
+    for field in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(field):
             raise ModelFileError(f"{path}: {field} {model[field]!r} has no GGUF form")
-    if data.get("normalizer") is not None:
-        raise ModelFileError(f"{path}: a normalizer has no GGUF form")
-    pre = pre_tokenizer_name(data.get("pre_tokenizer"), path)
+    preparation = read_preparation(data, path)
     ids, added = token_ids(model.get("vocab"), data.get("added_tokens") or [], path)
     if ids and max(ids) >= size:
         raise ModelFileError(f"{path}: token id {max(ids)}, but the embedding has {size} rows")
     tokens, kinds = pad(ids, added, size)
+    merges = merge_strings(model.get("merges"), path)
+    scores: list[float] = []
+    if preparation.model == "llama":
+        mark_characters(tokens, kinds, model.get("unk_token"), path)
+        scores = merge_scores(tokens, kinds, [merge.split(" ") for merge in merges], path)
     controls = {token: id for id, token in ids.items() if added.get(id)}
     return Vocabulary(
         tokens=tokens,
         kinds=kinds,
-        merges=merge_strings(model.get("merges"), path),
-        pre=pre,
+        merges=merges,
+        scores=scores,
+        preparation=preparation,
         special=special_ids(controls, tokenizer_config, config, path),
-        add_bos=bool(tokenizer_config.get("add_bos_token", False)),
+        add_bos=HFTokenizer(path, tokenizer_config).add_bos,
     )
 
 
-def pre_tokenizer_name(part: Any, path: Path) -> str:
-    """GGUF's name of a pre-tokenizer: `starcoder` (single digits, then GPT-2's words) or `gpt-2` (words alone).
+def mark_characters(tokens: list[str], kinds: list[int], unknown: Any, path: Path) -> None:
+    """Set the kinds that a vocabulary of whole characters has: single bytes, and the unknown token.
 
     Raises:
-        ModelFileError: it is neither.
+        ModelFileError: a byte has no token, without which llama.cpp ends the process.
     """
-    steps = part.get("pretokenizers") if isinstance(part, Mapping) and part.get("type") == "Sequence" else [part]
-    steps = [step if isinstance(step, Mapping) else {} for step in steps] if isinstance(steps, list) else []
-    if steps and steps[-1].get("type") == "ByteLevel":
-        words = steps[-1]
-        plain = not words.get("add_prefix_space", True) and words.get("use_regex", True)
-        if plain and len(steps) == 1:
-            return "gpt-2"
-        if plain and len(steps) == 2 and steps[0].get("type") == "Digits" and steps[0].get("individual_digits"):
-            return "starcoder"
-    names = ", ".join(str(step.get("type")) for step in steps) or "none"
-    raise ModelFileError(
-        f"{path}: pre-tokenizer ({names}) cannot be converted; "
-        "supported: ByteLevel without prefix space, alone or after Digits(individual_digits)"
-    )
+    places = {token: id for id, token in enumerate(tokens)}
+    for byte in range(256):
+        name = f"<0x{byte:02X}>"
+        if name not in places:
+            raise ModelFileError(f"{path}: byte_fallback without a token {name}")
+        kinds[places[name]] = int(gguf.TokenType.BYTE)
+    if unknown in places:
+        kinds[places[unknown]] = int(gguf.TokenType.UNKNOWN)
 
 
 def token_ids(vocab: Any, added: Any, path: Path) -> tuple[dict[int, str], dict[int, bool]]:
@@ -135,7 +143,7 @@ def token_ids(vocab: Any, added: Any, path: Path) -> tuple[dict[int, str], dict[
         if ids.setdefault(id, token) != token:
             raise ModelFileError(f"{path}: id {id} stands for {ids[id]!r} and {token!r}")
     for token in added:
-        special[token["id"]] = bool(token.get("special"))
+        special[token["id"]] = bool(token.get("special")) or token["content"] in CONTROLS
     if len(set(ids.values())) != len(ids):
         raise ModelFileError(f"{path}: two ids stand for one token")
     return ids, special
@@ -145,7 +153,7 @@ def merge_strings(merges: Any, path: Path) -> list[str]:
     """The merges as GGUF has them, "left right"; tokenizer.json has that or pairs.
 
     Raises:
-        ModelFileError: there are none, or one is not a pair of byte-level strings.
+        ModelFileError: there are none, or one is not a pair of strings without a space.
     """
     if not isinstance(merges, list) or not merges:
         raise ModelFileError(f"{path}: no merges")
@@ -154,7 +162,7 @@ def merge_strings(merges: Any, path: Path) -> list[str]:
         pair = merge.split(" ") if isinstance(merge, str) else merge
         parts = pair if isinstance(pair, list) and len(pair) == 2 else [None]
         if not all(isinstance(part, str) and part and " " not in part for part in parts):
-            raise ModelFileError(f"{path}: merge {merge!r} is no pair of byte-level strings")
+            raise ModelFileError(f"{path}: merge {merge!r} is no pair of strings without a space")
         result.append(f"{parts[0]} {parts[1]}")
     return result
 
@@ -207,5 +215,5 @@ def special_ids(
     fim = find_fim(controls.get)
     if fim is not None:
         roles |= {"fim_pre": fim.prefix, "fim_suf": fim.suffix, "fim_mid": fim.middle}
-    roles |= {role: controls[text] for role, text in PLACES.items() if text in controls}
+    roles |= {role: controls[text] for role, texts in PLACES.items() for text in texts if text in controls}
     return roles

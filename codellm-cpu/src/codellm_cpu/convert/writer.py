@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import attrs
@@ -13,34 +12,49 @@ import numpy as np
 
 from codellm.errors import InvalidValueError, ModelFileError
 from codellm.sources import TensorInfo
-from codellm_cpu.convert import starcoder2, storage
+from codellm_cpu.convert import storage
+from codellm_cpu.convert.architecture import Architecture, Config
+from codellm_cpu.convert.llama import Llama
+from codellm_cpu.convert.qwen2 import Qwen2
+from codellm_cpu.convert.starcoder2 import Starcoder2
 from codellm_cpu.convert.vocabulary import Vocabulary, read_vocabulary
 from codellm_cpu.files import writing
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from gguf import GGUFWriter
 
     from codellm.sources import ModelSource, Tensors
 
-ARCHITECTURES: dict[str, ModuleType] = {"starcoder2": starcoder2}
+ARCHITECTURES: dict[str, Architecture] = {table.name: table for table in (Starcoder2(), Llama(), Qwen2())}
 """Architecture tables by config.json's `model_type`."""
 
 TARGETS = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Planned:
-    """One tensor to write: its name there, the type it gets, and whether it is read or all zeros."""
+    """One tensor to write: its name there, the type it gets, and where its values come from."""
 
     source: TensorInfo
     name: str
     dtype: str
-    zero: bool = False
+    heads: int | None = None
+    """Heads whose rows are put in the order of an interleaved rope."""
+    values: npt.NDArray[np.float32] | None = None
+    """Values that the checkpoint does not hold."""
 
     @property
     def size(self) -> int:
         """Bytes of its data in the file."""
         return math.prod(self.source.shape) * storage.SIZES[self.dtype]
+
+    def read(self, tensors: Tensors) -> npt.NDArray[np.generic]:
+        """The values in their stored type, as they go into the file."""
+        if self.values is not None:
+            return self.values
+        values = tensors.read(self.source.name)
+        return values if self.heads is None else interleaved(values, self.heads)
 
 
 def convert(
@@ -61,50 +75,50 @@ def convert(
     """
     if scheme not in TARGETS:
         raise InvalidValueError(f"conversion to {scheme!r}; known: {', '.join(TARGETS)}")
-    where = str(source.path / "config.json") if source.path is not None else f"configuration of {source.name}"
-    table = architecture(source, where)
+    table, config = read_config(source)
     if source.tensors is None or source.tokenizer is None:
         missing = "weights" if source.tensors is None else "tokenizer.json"
         raise ModelFileError(f"{source.path or source.name}: no {missing} to convert")
-    table.check(source.config, where)
-    plan = planned(source, source.tensors, table, scheme)
-    vocabulary = read_vocabulary(source.tokenizer, source.tokenizer_config, source.config, source.config["vocab_size"])
+    plan = planned(source, source.tensors, table, config, scheme)
+    vocabulary = read_vocabulary(source.tokenizer, source.tokenizer_config, source.config, config.vocabulary)
     total = sum(tensor.size for tensor in plan)
     # The header is mostly the vocabulary; 64 bytes a token or merge is more than either takes.
     header = 64 * (len(vocabulary.tokens) + len(vocabulary.merges)) + 128 * len(plan)
     with writing(destination, total + header):
-        write(source, source.tensors, table, vocabulary, plan, scheme, destination, where, progress)
+        write(source, source.tensors, table, config, vocabulary, plan, scheme, destination, progress)
 
 
-def architecture(source: ModelSource, where: str) -> ModuleType:
-    """The table of the source's architecture.
+def read_config(source: ModelSource) -> tuple[Architecture, Config]:
+    """The table of the source's architecture, and its configuration as that reads it.
 
     Raises:
-        ModelFileError: it has none.
+        ModelFileError: there is no table, or the configuration cannot be converted.
     """
+    where = str(source.path / "config.json") if source.path is not None else f"configuration of {source.name}"
     kind = source.config.get("model_type")
     if kind not in ARCHITECTURES:
         raise ModelFileError(
             f"{where}: architecture {kind!r} cannot be converted to GGUF; supported: {', '.join(ARCHITECTURES)}"
         )
-    return ARCHITECTURES[kind]
+    table = ARCHITECTURES[kind]
+    return table, table.read(source.config, where)
 
 
-def planned(source: ModelSource, tensors: Tensors, table: ModuleType, scheme: str) -> list[Planned]:
+def planned(source: ModelSource, tensors: Tensors, table: Architecture, config: Config, scheme: str) -> list[Planned]:
     """What to write, in the order of the forward pass.
 
     Raises:
         ModelFileError: tensors are missing, unknown, of another shape than the configuration says, or not floating.
     """
     where = source.path or source.name
-    expected: dict[str, tuple[int, ...]] = table.shapes(source.config)
+    expected = table.shapes(config)
     found = {info.name: info for info in tensors.infos()}
     missing = [name for name in expected if name not in found]
     if missing:
         raise ModelFileError(f"{where}: {listed(missing)} missing; fetch the checkpoint again")
-    extra = [name for name in found if name not in expected and not table.ignorable(name, source.config)]
+    extra = [name for name in found if name not in expected and not table.ignorable(name, config)]
     if extra:
-        raise ModelFileError(f"{where}: {listed(extra)} not known in {source.config['model_type']}")
+        raise ModelFileError(f"{where}: {listed(extra)} not known in {table.name}")
     plan = []
     for name, shape in expected.items():
         info = found[name]
@@ -117,10 +131,17 @@ def planned(source: ModelSource, tensors: Tensors, table: ModuleType, scheme: st
                 f"{where}: tensor {name!r} is {info.dtype}; supported: {', '.join(storage.SIZES)} (a checkpoint "
                 "that is already quantized cannot be converted)"
             )
-        plan.append(Planned(info, table.gguf_name(name), TARGETS[scheme] if len(shape) > 1 else "float32"))
-    for name, shape in table.zeros(source.config).items():
-        plan.append(Planned(TensorInfo(name, shape, "float32"), table.gguf_name(name), "float32", zero=True))
+        dtype = TARGETS[scheme] if len(shape) > 1 else "float32"
+        plan.append(Planned(info, table.gguf_name(name), dtype, heads=table.turned(name, config)))
+    for name, values in table.constants(config).items():
+        plan.append(Planned(TensorInfo(name, values.shape, "float32"), name, "float32", values=values))
     return plan
+
+
+def interleaved(values: npt.NDArray[np.generic], heads: int) -> npt.NDArray[np.generic]:
+    """Rows [heads * head, ...] of a rope that pairs i with i + head / 2 → of one that pairs 2i with 2i + 1."""
+    halves = values.reshape(heads, 2, -1, *values.shape[1:])  # [heads, 2, head / 2, ...]
+    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
 
 
 def listed(names: list[str]) -> str:
@@ -132,12 +153,12 @@ def listed(names: list[str]) -> str:
 def write(
     source: ModelSource,
     tensors: Tensors,
-    table: ModuleType,
+    table: Architecture,
+    config: Config,
     vocabulary: Vocabulary,
     plan: list[Planned],
     scheme: str,
     destination: Path,
-    where: str,
     progress: Callable[[int, int], None],
 ) -> None:
     """Header, then data. The writer's own calls keep every tensor until the end: here only its header is used."""
@@ -148,10 +169,10 @@ def write(
         "float16": gguf.GGMLQuantizationType.F16,
         "bfloat16": gguf.GGMLQuantizationType.BF16,
     }
-    writer = gguf.GGUFWriter(destination, table.ARCHITECTURE)
+    writer = gguf.GGUFWriter(destination, table.name)
     try:
         add_general_keys(writer, source, scheme)
-        table.add_keys(writer, source.config, where)
+        table.add_keys(writer, config)
         vocabulary.add_keys(writer)
         for tensor in plan:
             shape = tensor.source.shape
@@ -198,7 +219,7 @@ def write_data(writer: GGUFWriter, tensors: Tensors, plan: list[Planned], progre
     progress(0, total)
     for tensor in plan:
         writer.write_padding(stream, stream.tell())
-        values = np.zeros(tensor.source.shape, np.float32) if tensor.zero else tensors.read(tensor.source.name)
+        values = tensor.read(tensors)
         for slab in storage.slabs(values, tensor.source.dtype, tensor.dtype, tensor.source.name):
             stream.write(np.ascontiguousarray(slab).data)
             done += slab.nbytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import unicodedata
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +16,15 @@ from codellm.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from codellm_cpu.llama.library import NativeModel
 
+NORMALIZER_KEY = "codellm.tokenizer.normalizer"
+"""Our own key: the Unicode normal form that text is put into before it is tokenized."""
+
 
 class LlamaTokenizer(Tokenizer):
     """Encodes with llama.cpp, so that a file tokenizes as its own header says.
+
+    llama.cpp knows no Unicode normal forms: where our converter noted that the model's tokenizer has one, text is put
+    into it first.
 
     Usable while its model is open; afterwards it raises ModelClosedError.
     """
@@ -30,10 +37,13 @@ class LlamaTokenizer(Tokenizer):
         self.bos = _present(lib.llama_vocab_bos(vocab))
         self.eos = _present(lib.llama_vocab_eos(vocab))
         self.add_bos = bool(lib.llama_vocab_get_add_bos(vocab))
+        self._normalized = model.meta(NORMALIZER_KEY) == "NFC"
         self._bytes: list[bytes | None] = [None] * self.vocab_size
         self._buffer = ctypes.create_string_buffer(256)
 
     def encode(self, text: str, special: bool = False) -> list[int]:
+        if self._normalized:
+            text = unicodedata.normalize("NFC", text)
         data = text.encode("utf-8", "replace")
         ids = np.empty(len(data) + 8, np.int32)  # never more tokens than bytes, but for a prefix some vocabularies add
         count = self._tokenize(data, ids, special)
