@@ -69,7 +69,8 @@ def take(tokens: list[Token], found: dict[Sequence, list[Token]]) -> None:
 
 def result_of(model: Model, one: Sequence) -> Result:
     """What core makes of one sequence."""
-    return next(event.result for event in complete(model, [one]) if event.result is not None)
+    results = [event.result for event in complete(model, [one]) if event.result is not None]
+    return results[0]  # the run has ended by now; taking the first as it comes would drop it
 
 
 def watched(model: Model, steps: Iterator[list[Token]]) -> Generator[list[Token], None, None]:

@@ -26,7 +26,7 @@ _TELLING = 64 << 20
 
 def still_generates(model: Model, after: str) -> None:
     """See that `model` is free and works."""
-    error = error_of(lambda: model.generate(PROMPTS[1], SamplingParams(max_tokens=4)))
+    error = error_of(lambda: model.generate(PROMPTS[1], SamplingParams(max_tokens=4, ignore_eos=True)))
     assert error is None, (
         f"after {after} the model gave {told(error)}: `with self.claim():` in run() frees it however the run ends."
     )
@@ -129,7 +129,7 @@ def use_once(subject: Subject) -> int:
     """Load, generate, close → the bytes of device memory before closing."""
     model = subject.load()
     try:
-        model.generate(PROMPTS[0], SamplingParams(max_tokens=2))
+        model.generate(PROMPTS[0], SamplingParams(max_tokens=2, ignore_eos=True))
         return model.memory().device
     finally:
         model.close()

@@ -1,0 +1,22 @@
+"""llama-cpp keeps every contract: the one line that any backend author runs."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("llama_cpp")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "tolerance"),
+    [("q8_0", 0), ("f16", 0.05), ("q4_k_m", 0.2)],  # q8_0's kernels compute a row alike however many there are
+)
+def test_llama_cpp_passes_the_conformance_kit(scheme, tolerance, tmp_path):
+    command = ["--codellm-backend=llama-cpp", f"--codellm-spec=scheme={scheme}", "--codellm-spec=threads=1"]
+    command.append(f"--codellm-tolerance={tolerance}")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *command], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout[-10_000:]
+    assert f"backend llama-cpp, model codellm-demo, scheme {scheme}" in done.stdout
