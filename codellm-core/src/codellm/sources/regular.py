@@ -52,9 +52,9 @@ def read_regular(path: Path, most: int) -> bytes:
         return stream.read(most)
 
 
-def shown(path: Path) -> str:
-    """A path as messages show it: in one line, whatever bytes its name holds."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(path))
+def shown(text: Path | str) -> str:
+    """A path or a text as messages show it: in one line, whatever characters it holds."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
 
 
 def quoted(text: str) -> str:

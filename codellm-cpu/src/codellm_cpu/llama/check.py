@@ -93,30 +93,26 @@ def check(path: Path, header: Header) -> None:
     Raises:
         ModelFileError: names the key or tensor that is missing, of a wrong type, or does not fit the others.
     """
-    fault = _Check(path, header).fault()
+    parts = header.scalars.get("split.count", 0)
+    if parts not in (0, 1):
+        fault = f"it is one of {_brief(parts)} parts of a model"
+        raise ModelFileError(f"{shown(path)}: {fault}; merge them first with llama-gguf-split --merge")
+    fault = _Check(header).fault()
     if fault:
-        raise ModelFileError(f"{shown(path)}: {fault}")
+        raise ModelFileError(f"{shown(path)}: {fault}; fetch or convert the model again")
 
 
 class _Check:
     """Each method returns the first fault it finds, empty where there is none."""
 
-    def __init__(self, path: Path, header: Header) -> None:
+    def __init__(self, header: Header) -> None:
         self._header = header
         self._scalars, self._arrays = header.scalars, header.arrays
 
     def fault(self) -> str:
         if not isinstance(self._scalars.get("general.architecture"), str) or not self._header.architecture:
             return "the header names no architecture (general.architecture)"
-        return self._split() or self._numbers() or self._vocabulary() or self._family()
-
-    def _split(self) -> str:
-        count = self._scalars.get("split.count", 0)
-        if type(count) is not int:
-            return f"the key 'split.count' is {count!r}, not a whole number"
-        if count > 1:
-            return f"it is one of {count} parts of a model; merge them first with llama-gguf-split --merge"
-        return ""
+        return self._numbers() or self._vocabulary() or self._family()
 
     def _key(self, key: str) -> str:
         return f"{self._header.architecture}.{key}"

@@ -27,6 +27,7 @@ _MAX_TENSORS = 1 << 17
 _MAX_PAIRS = 1 << 16
 _MAX_KEY = 65535  # bytes, docs/gguf.md
 _MAX_NAME = 63  # bytes, ggml.h: GGML_MAX_NAME with its closing zero
+_ALIGNMENTS = tuple(1 << power for power in range(5, 21))  # ggml computes on data at multiples of 32 only
 _CHUNK = 4 << 20
 
 _BOOL, _STRING, _ARRAY = 7, 8, 9
@@ -121,14 +122,14 @@ class _Reader:
         if version not in (2, 3):
             swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
             kind = "big-endian" if swapped in (2, 3) else f"version {version}"
-            raise self._fault(f"GGUF {kind} is not supported; convert the model again")
+            raise self._fault(f"GGUF {kind} is not supported")
         tensors = self._count("tensors", _MAX_TENSORS, 24)
         pairs = self._count("metadata entries", _MAX_PAIRS, 13)
         scalars, arrays = self._metadata(pairs)
         return Header(scalars, arrays, self._tensors(tensors, scalars))
 
-    def _fault(self, what: str) -> ModelFileError:
-        return ModelFileError(f"{shown(self._path)}: {what}")
+    def _fault(self, what: str, remedy: str = "fetch or convert it again") -> ModelFileError:
+        return ModelFileError(f"{shown(self._path)}: {what}; {remedy}")
 
     def _take(self, count: int) -> int:
         """Step over `count` bytes; returns where they begin in `_data`."""
@@ -144,7 +145,7 @@ class _Reader:
             raise self._fault(f"its header is longer than {_MAX_HEADER} bytes")
         self._data += self._file.read(max(_CHUNK, self._at - len(self._data)))
         if self._at > len(self._data):
-            raise self._fault("it changed while it was read; try again when it is complete")
+            raise self._fault("it changed while it was read", "try again when it is complete")
 
     def _whole(self, code: str) -> int:
         """One whole number of a type."""
@@ -225,8 +226,8 @@ class _Reader:
 
     def _tensors(self, count: int, scalars: Mapping[str, Scalar]) -> dict[str, TensorEntry]:
         alignment = scalars.get("general.alignment", 32)
-        if type(alignment) is not int or alignment < 8 or alignment & (alignment - 1) or alignment > 1 << 20:
-            raise self._fault(f"its alignment {alignment!r} is no power of two from 8 to {1 << 20}")
+        if type(alignment) is not int or alignment not in _ALIGNMENTS:
+            raise self._fault(f"its alignment {alignment!r} is no power of two from 32 to {1 << 20}")
         found: dict[str, TensorEntry] = {}
         end = 0
         for _ in range(count):

@@ -21,7 +21,7 @@ import attrs
 
 from codellm.cache import cache_path
 from codellm.errors import BackendError, ModelFileError
-from codellm.sources.regular import quoted, shown
+from codellm.sources.regular import shown
 from codellm_cpu.llama.check import check
 from codellm_cpu.llama.header import Header, read_header
 from codellm_cpu.llama.verdicts import Verdicts, file_key
@@ -32,6 +32,9 @@ BYTES_PER_SECOND = 50e6
 
 _TAIL = 8192
 """Bytes kept of what the child prints: a broken file may make llama.cpp print without end."""
+
+_LINE = 500
+"""Characters of its last line that a message shows."""
 
 _PLACE = re.compile(r"(\S*/)(?=[\w.-]+:\d+: )")
 """The folder that llama.cpp was built in, before the source file that an assertion names."""
@@ -141,8 +144,8 @@ def _outcome(code: int, said: str) -> Outcome:
     if code == 0:
         return Outcome("")
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    last = quoted(_PLACE.sub("", lines[-1])) if lines else "it gave no reason"
+    last = shown(_PLACE.sub("", lines[-1]))[:_LINE] if lines else "it gave no reason"
     if code > 0:
-        return Outcome(lines[-1] if lines else "llama.cpp cannot load it")
+        return Outcome(last)
     name = signal.Signals(-code).name
     return Outcome(f"llama.cpp crashes on it ({name}): {last}", final=-code != signal.SIGKILL)

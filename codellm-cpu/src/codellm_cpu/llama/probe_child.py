@@ -19,6 +19,7 @@ import numpy as np
 
 from codellm.errors import CodellmError
 from codellm.machine import default_threads
+from codellm.sources.regular import shown
 from codellm_cpu.llama.library import ContextShape, NativeContext, open_context, open_native
 from codellm_cpu.llama.tokenizer import LlamaTokenizer
 
@@ -40,7 +41,7 @@ def main() -> int:
             fault = _fault(stack, path)
     except CodellmError as error:
         fault = str(error).removeprefix(f"{path}: ")
-    sys.stdout.write(f"{fault}\n")
+    sys.stdout.buffer.write(shown(fault).encode())
     return 1 if fault else 0
 
 
