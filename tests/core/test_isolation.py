@@ -35,6 +35,11 @@ def toy(name, change=""):
 BROKEN = {
     "raises": ("raise OSError('no such device')", "OSError: no such device"),
     "exits": ("raise SystemExit(3)", "SystemExit: 3"),
+    "cancels": ("import asyncio\nraise asyncio.CancelledError", "CancelledError"),
+    "no-exception": ("class Halt(BaseException): pass\nraise Halt('now')", "Halt: now"),
+    "unspeakable": ("class E(Exception):\n    def __str__(self): return 1 / 0\nraise E", "E"),
+    "colours": ("raise ValueError('\\x1b[31mred\\x07')", "ValueError: ?[31mred?"),
+    "long": ("raise ValueError('x' * 100_000)", "x" * 300),
     "syntax": ("def (", "SyntaxError: invalid syntax (syntax.py, line 1)"),
     "missing": ("import no_such_library", "No module named 'no_such_library'"),
     "recursion": ("def f(): return f()\nf()", "RecursionError: maximum recursion depth"),

@@ -31,7 +31,9 @@ def attempt(work: Callable[[], T]) -> Attempt[T]:
     try:
         with contextlib.redirect_stdout(stdout):
             value = work()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too, and what a plugin derives from BaseException itself
         caught = error
     seconds = time.perf_counter() - start
     printed = "" if caught_bytes.closed else caught_bytes.getvalue().decode(errors="replace")

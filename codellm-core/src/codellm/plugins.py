@@ -169,7 +169,7 @@ class PluginManager(pluggy.PluginManager):
         for plugin in self.working() if names else ():
             try:
                 self.ask(plugin, hook, **arguments)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if (plugin.name, hook) not in self._warned:
                     self._warned.add((plugin.name, hook))
                     _log.warning("%s: %s failed (%s); %s", plugin, hook, describe(error), plugin.entry.repair())
@@ -229,11 +229,15 @@ def slow(plugin: Plugin) -> Remark:
 
 
 def describe(error: BaseException) -> str:
-    """An error as one line: its type and the first line of its message; all of it where pluggy needs several."""
-    lines = str(error).strip().splitlines()
+    """An error as one printable line: its type and the first line of its message; all where pluggy needs several."""
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # its own __str__ is broken
+        lines = []
     if not lines:
         return type(error).__name__
     text = " ".join(lines) if isinstance(error, pluggy.PluginValidationError) else lines[0]
+    text = "".join(char if char.isprintable() else "?" for char in text[:400])
     return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
 
 

@@ -109,7 +109,7 @@ def availability(backend: Backend) -> Availability:
         found: Any = backend.availability()
         if not isinstance(found, Availability):
             raise TypeError(f"it returned {type(found).__name__}, not Availability")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         plugin = plugins.manager().owner(type(backend).__module__)
         author = f"the author of {plugin.distribution}" if plugin is not None else "its author"
         return Availability(False, f"availability() failed ({plugins.describe(error)})", f"report it to {author}")
