@@ -41,8 +41,8 @@ def kit(tmp_path_factory):
     install_plugin(folder, "crashed", "raise OSError('no such device')")
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(TESTS)]), "COLUMNS": "200"}
 
-    def run(*args: str, **variables: str) -> Report:
-        cwd = tmp_path_factory.mktemp("run")
+    def run(*args: str, cwd: Path | None = None, **variables: str) -> Report:
+        cwd = cwd or tmp_path_factory.mktemp("run")
         command = [sys.executable, "-m", "pytest", "-q", "--junitxml=report.xml", *args]
         done = subprocess.run(command, cwd=cwd, env=env | variables, capture_output=True, text=True, timeout=300)
         report = cwd / "report.xml"
@@ -107,6 +107,61 @@ def test_a_run_that_never_ends_does_not_hang_the_kit(kit):
     assert all("run() does not end" in message for message in report.failed.values())
 
 
+def test_what_was_stated_is_what_may_differ(kit):
+    arguments = ("--codellm-backend", "mixes-rows", "-k", "batch_equals_singles and greedy")
+    exact, near = kit(*arguments), kit(*arguments, "--codellm-tolerance", "0.5")
+    assert "nats apart (stated: 0)" in exact.output
+    assert "nats apart (stated: 0.5)" in near.output
+    assert (exact.code, near.code) == (1, 0)
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A backend author's own, strict and with fixtures of the same names."""
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    (tmp_path / "conftest.py").write_text(FIXTURES)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_mine.py").write_text("def test_mine(model, single): assert model == single == 1")
+    return tmp_path
+
+
+PROJECT = """
+[tool.pytest.ini_options]
+testpaths = ["tests"]
+addopts = ["--strict-markers", "--strict-config", "--import-mode=importlib"]
+filterwarnings = ["error"]
+"""
+FIXTURES = """
+import pytest
+
+@pytest.fixture
+def model(): return 1
+
+@pytest.fixture
+def single(): return 1
+"""
+
+
+def test_the_kit_runs_alone_in_an_authors_project(kit, project):
+    report = kit("--codellm-backend", "sound", "-k", "greedy or mine", cwd=project)
+    assert report.code == 0, report.output
+    assert len(report.checks) == 3
+    assert "test_mine" not in report.checks
+
+
+def test_the_kit_runs_beside_an_authors_tests(kit, project):
+    report = kit("tests", "--pyargs", "codellm.testing", "--codellm-backend=sound", "-k", "greedy or mine", cwd=project)
+    assert report.code == 0, report.output
+    assert len(report.checks) == 4
+    assert "test_mine" in report.checks
+
+
+def test_an_authors_own_run_is_as_it_was(kit, project):
+    report = kit(cwd=project)
+    assert (report.code, list(report.checks)) == (0, ["test_mine"])
+    assert "conformance" not in report.output
+
+
 UNUSABLE = """
 from codellm import Availability, hookimpl
 from support.sound_backend import SoundBackend
@@ -137,6 +192,7 @@ def codellm_backends(): return [Absent(), Vague(), Unloadable()]
         (["--codellm-backend", "crashed"], "plugin 'crashed' of crashed 1.0 is broken (OSError: no such device)"),
         (["--codellm-backend", "unloadable"], "failed to load codellm-demo: OSError: the table is gone"),
         (["--codellm-backend", "sound", "--codellm-model", "./nowhere"], "nowhere"),
+        (["--codellm-backend", "sound", "--codellm-option", "speed=9"], "unknown option 'speed'"),
         (["--codellm-backend", "sound", "--codellm-spec", "sheme=q8_0"], "takes one of scheme, dtype, device,"),
         (["--codellm-backend", "sound", "--codellm-spec", "threads=many"], "threads must be a whole number"),
         (["--codellm-backend", "sound", "--codellm-spec", "threads"], "takes NAME=VALUE, not 'threads'"),

@@ -48,7 +48,7 @@ AS_ALONE = (
 GREEDY = (
     "test_greedy_is_the_argmax",
     "test_ties_go_to_the_lowest_id",
-    "test_the_narrowest_choice_is_the_likeliest",
+    "test_the_narrowest_draw_is_the_likeliest",
     "test_a_repetition_is_penalized",
 )
 """The checks that hold each token of an output to the logits."""
@@ -244,7 +244,7 @@ class EndsAtEosAnyway(Leaves):
 
 @fails("it must not change what is drawn", "test_ignore_eos_goes_on")
 @fails("the greatest, that of 262", "test_greedy_is_the_argmax")
-@fails("less likely than the likeliest", "test_the_narrowest_choice_is_the_likeliest")
+@fails("less likely than the likeliest", "test_the_narrowest_draw_is_the_likeliest")
 @fails("below the greatest penalized logit", "test_a_repetition_is_penalized")
 @fails("the logprob of token 0 is", "test_log_probabilities_agree_with_score")
 class MasksEos(Sampler):
@@ -302,7 +302,7 @@ class RunsTwice(SoundModel):
         yield from self.steps(sequences)
 
 
-@fails("frees it however the run ends", "test_a_stream_that_is_left_frees_the_model")
+@fails("frees it however the run ends", "test_a_stream_left_frees_the_model")
 @fails("frees it however the run ends", "test_an_iterable_that_raises_frees_the_model")
 class KeepsTheModel(SoundModel):
     """Frees the model at the end of a run, and only there."""
@@ -414,9 +414,9 @@ class TakesAnyOption(SoundBackend):
         return super().load(attrs.evolve(spec, options={}), source)
 
 
-@fails("load() with a missing file raised FileNotFoundError", "test_load_raises_only_our_errors[missing-file]")
-@fails("load() with a unknown device raised KeyError", "test_load_raises_only_our_errors[unknown-device]")
-@fails("load() with a unknown attention raised", "test_load_raises_only_our_errors[unknown-attention]")
+@fails("load() with a wrong file raised FileNotFoundError", "test_load_raises_only_our_errors[file]")
+@fails("load() with a wrong device raised KeyError", "test_load_raises_only_our_errors[device]")
+@fails("load() with a wrong attention raised", "test_load_raises_only_our_errors[attention]")
 class RaisesWhatComes(SoundBackend):
     """Lets the errors of its library out."""
 
@@ -448,6 +448,7 @@ class Misreads(Sampler):
 @fails("Temperature 0 is the exact argmax", "test_greedy_is_the_argmax")
 @fails("share the greatest logit", "test_ties_go_to_the_lowest_id")
 @fails("below the greatest penalized logit", "test_a_repetition_is_penalized")
+@fails("in a batch and", "test_hundreds_of_sequences_refill_the_places")
 class GreedyIsWarm(Misreads):
     """Draws at a low temperature where 0 was asked for."""
 
@@ -497,7 +498,7 @@ class HasOneSeed(Sampler):
         self._rng = np.random.default_rng([7, sequence.index])
 
 
-@fails("top_k is not honoured", "test_the_narrowest_choice_is_the_likeliest[top_k]")
+@fails("top_k is not honoured", "test_the_narrowest_draw_is_the_likeliest[top_k]")
 class HasNoTopK(Misreads):
     """Does not know top_k."""
 
@@ -505,7 +506,7 @@ class HasNoTopK(Misreads):
         return attrs.evolve(params, top_k=0)
 
 
-@fails("top_p is not honoured", "test_the_narrowest_choice_is_the_likeliest[top_p]")
+@fails("top_p is not honoured", "test_the_narrowest_draw_is_the_likeliest[top_p]")
 class HasNoTopP(Misreads):
     """Does not know top_p."""
 
@@ -513,7 +514,7 @@ class HasNoTopP(Misreads):
         return attrs.evolve(params, top_p=1.0)
 
 
-@fails("min_p is not honoured", "test_the_narrowest_choice_is_the_likeliest[min_p]")
+@fails("min_p is not honoured", "test_the_narrowest_draw_is_the_likeliest[min_p]")
 class HasNoMinP(Misreads):
     """Does not know min_p."""
 
@@ -591,7 +592,7 @@ class ScoresAnyLength(SoundModel):
         return self.checked(ids)
 
 
-@fails("raised IndexError", "test_an_id_outside_the_vocabulary_is_our_error")
+@fails("raised IndexError", "test_an_id_that_is_no_token_is_our_error")
 class RaisesIndexErrors(SoundModel):
     """Lets numpy find ids that are no tokens."""
 

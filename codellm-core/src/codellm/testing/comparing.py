@@ -14,13 +14,13 @@ def alone(single: Model, one: Sequence) -> list[Token]:
     return drive(single, [again]).get(again, [])
 
 
-def hold(subject: Subject, single: Model, one: Sequence, batch: list[Token]) -> bool:
+def hold(subject: Subject, single: Model, one: Sequence, batch: list[Token], reference: list[Token]) -> bool:
     """Hold the tokens that `one` got in a `batch` to those it gets alone → whether they are the same.
 
     With a stated tolerance two tokens may take each other's place where the logits are that near; what follows them
     cannot be compared.
     """
-    reference = alone(single, one)
+    __tracebackhide__ = True
     who = (
         f"The sequence of {len(one.prompt_ids)} prompt tokens, index {one.index}, temperature {one.params.temperature}"
     )
@@ -46,6 +46,7 @@ def hold(subject: Subject, single: Model, one: Sequence, batch: list[Token]) -> 
 
 def _fork(subject: Subject, single: Model, one: Sequence, place: int, id: int) -> None:
     """Whether the tolerance explains that greedy decoding took another token than `id`; of a draw it cannot be told."""
+    __tracebackhide__ = True
     if one.params.temperature:
         return
     logits = single.logits(one.prompt_ids + one.token_ids[:place])

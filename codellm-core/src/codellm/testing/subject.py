@@ -35,8 +35,8 @@ class Measure:
         self.greatest = max(self.greatest or 0.0, difference)
 
     def __str__(self) -> str:
-        seen = "not measured" if self.greatest is None else f"at most {self.greatest:.2g} nats apart"
-        return f"{self.what}: {seen}, {self.stated:g} stated"
+        seen = "equal" if not self.greatest else f"at most {self.greatest:.2g} nats apart"
+        return f"{self.what}: {'not measured' if self.greatest is None else seen} (stated: {self.stated:g})"
 
 
 class Subject:
@@ -76,6 +76,9 @@ class Subject:
         """Close the shared models; those asked for later are loaded anew."""
         while self._shared:
             self._shared.popitem()[1].close()
+
+    def __repr__(self) -> str:
+        return f"<backend {self.backend.name}, tolerance {self.tolerance:g}>"
 
     def summary(self) -> list[str]:
         """What was checked and measured; nothing where no model was loaded."""

@@ -33,6 +33,7 @@ def drawing(seed: int, stop: tuple[str, ...] = ()) -> SamplingParams:
 
 def ends_before(single: Model, seed: int, stop: tuple[str, ...], text: str) -> None:
     """See that `stop` leaves `text`."""
+    __tracebackhide__ = True
     result = single.generate_batch([PROMPTS[0]], drawing(seed, stop))[0]
     assert (result.text, result.finish_reason) == (text, "stop"), (
         f"with the stop strings {stop} the text is {result.text!r} and the reason {result.finish_reason!r} "

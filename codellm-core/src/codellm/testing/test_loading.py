@@ -64,18 +64,18 @@ def test_an_unknown_option_is_refused(subject: Subject) -> None:
     )
 
 
-@pytest.mark.parametrize("fault", ["missing-file", "unknown-device", "unknown-attention"])
+@pytest.mark.parametrize("fault", ["file", "device", "attention"])
 def test_load_raises_only_our_errors(subject: Subject, tmp_path: Path, fault: str) -> None:
     """Whatever `load` cannot take is a CodellmError that says what to do; core wraps others, and the remedy is lost."""
     gone = tmp_path / "gone"
     source = attrs.evolve(subject.prepared[1], path=gone, files=(gone,))
     changes: dict[str, dict[str, Any]] = {
-        "missing-file": {"source": source},
-        "unknown-device": {"device": "no-such-device"},
-        "unknown-attention": {"attn_implementation": "no-such-attention"},
+        "file": {"source": source},
+        "device": {"device": "no-such-device"},
+        "attention": {"attn_implementation": "no-such-attention"},
     }
     error = error_of(lambda: subject.load(**changes[fault]).close())
     assert is_ours(error), (
-        f"load() with a {fault.replace('-', ' ')} raised {told(error)}. Raise ModelFileError for a file, "
+        f"load() with a wrong {fault} raised {told(error)}. Raise ModelFileError for a file, "
         "InvalidValueError for a field of the spec, chained from what went wrong."
     )

@@ -84,7 +84,7 @@ def test_seeds_differ(single: Model) -> None:
 
 
 @pytest.mark.parametrize("name", ["top_k", "top_p", "min_p"])
-def test_the_narrowest_choice_is_the_likeliest(subject: Subject, single: Model, name: str) -> None:
+def test_the_narrowest_draw_is_the_likeliest(subject: Subject, single: Model, name: str) -> None:
     """top_k=1, a top_p near 0 and min_p=1 leave only the likeliest token, at any temperature."""
     value = {"top_k": 1, "top_p": 1e-6, "min_p": 1.0}[name]
     for before, id, logits in outputs(single, temperature=1.0, seed=1, **{name: value}):
