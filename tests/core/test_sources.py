@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codellm.errors import DownloadError, ModelFileError, ModelNotFoundError, UnknownNameError
+from codellm.errors import ModelFileError, ModelNotFoundError, UnknownNameError
 from codellm.sources import find
 from codellm.sources.bundled import bundled_directory
 from support.plugin_folder import codellm, install_plugin
@@ -97,49 +97,6 @@ def test_names_that_lead_nowhere():
         find("dummy:starcoder-7b")
     with pytest.raises(ModelNotFoundError, match="no such file"):
         find("./models/nothing.gguf")
-
-
-def test_offline_the_hub_says_what_to_do(tmp_path, monkeypatch):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(DownloadError, match="not in the local cache"):
-        find("bigcode/starcoder2-3b").fetch()
-
-
-@pytest.mark.parametrize("offline", [True, False])
-def test_a_scheme_of_the_hub_needs_the_hub_or_the_cache(tmp_path, monkeypatch, offline):
-    """Without the offline switch the hub is tried, at an address where nobody listens."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    with pytest.raises(DownloadError, match="hf download ours/demo"):
-        find("ours/demo:q8_0")
-    snapshot = tmp_path / "hub" / "models--ours--demo" / "snapshots" / ("0" * 40)
-    snapshot.mkdir(parents=True)
-    (snapshot / "demo-Q8_0.gguf").write_bytes(b"GGUF")
-    found = find("ours/demo:q8_0")
-    assert (found.format, found.scheme) == ("gguf", "q8_0")
-
-
-def test_a_cached_hub_model_loads_offline(tmp_path, monkeypatch, copy):
-    """The hub's cache layout: models--ORG--NAME/{refs/main, snapshots/REVISION/files}."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    repo = tmp_path / "hub" / "models--ours--demo"
-    revision = "0123456789abcdef0123456789abcdef01234567"
-    (repo / "refs").mkdir(parents=True)
-    (repo / "refs" / "main").write_text(revision)
-    (repo / "snapshots").mkdir()
-    copy.rename(repo / "snapshots" / revision)
-    source = find("ours/demo").fetch()
-    assert (source.name, source.revision, source.licence) == ("ours/demo", revision, "apache-2.0")
-    assert source.digest == find("codellm-demo").fetch().digest
 
 
 def test_dummy_weights_say_so():

@@ -19,11 +19,9 @@ from codellm import plugins
 from codellm._version import __version__
 from codellm.cache import cache_path
 from codellm.errors import ArtifactError, CodellmError, InvalidValueError, UnknownNameError
+from codellm.progress import Progress, quiet, tell_licence
 from codellm.scheme import Scheme
 from codellm.sources import ModelSource
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much is done, and how much there is."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """Errors of the place that is written to, not of the plugin that writes."""
@@ -46,7 +44,7 @@ class QuantizeRequest:
 
 @attrs.frozen(kw_only=True)
 class Artifact:
-    """A file that holds a model in a scheme."""
+    """A file that holds a model in a scheme, and what its maker found out about it, for the manifest (as JSON)."""
 
     path: Path
     scheme: str
@@ -71,10 +69,6 @@ class Kept:
         with contextlib.suppress(OSError):
             return self.path.stat().st_size
         return 0
-
-
-def quiet(what: str, done: int, total: int) -> None:
-    """A progress callback that says nothing."""
 
 
 def ensure(
@@ -146,6 +140,7 @@ def _make(
 ) -> Kept:
     from codellm import quality
 
+    tell_licence(source.name, source.licence, progress)
     final = _directory(source, scheme)
     with _temporary(final) as directory:
         name = f"{_slug(source.name)}-{scheme.name}.{scheme.format}"

@@ -11,6 +11,7 @@ from codellm import artifacts, plugins
 from codellm.backend import Backend
 from codellm.errors import BackendError, CodellmError, UnknownNameError
 from codellm.model import Model
+from codellm.progress import Progress, quiet
 from codellm.registry import registry
 from codellm.scheme import Scheme
 from codellm.sources import ModelSource, find
@@ -29,8 +30,8 @@ def load(model: str, *, backend: str | None = None, scheme: str | None = None, *
     return open_spec(LoadSpec(model=model, backend=backend, scheme=scheme, **spec))
 
 
-def open_spec(spec: LoadSpec, progress: artifacts.Progress = artifacts.quiet) -> Model:
-    """Load what `spec` names; artifacts that have to be made report to `progress`.
+def open_spec(spec: LoadSpec, progress: Progress = quiet) -> Model:
+    """Load what `spec` names; files that have to be fetched or made report to `progress`.
 
     Raises:
         CodellmError: see `load`.
@@ -38,13 +39,13 @@ def open_spec(spec: LoadSpec, progress: artifacts.Progress = artifacts.quiet) ->
     return _load(*prepare(spec, progress))
 
 
-def prepare(spec: LoadSpec, progress: artifacts.Progress = artifacts.quiet) -> tuple[LoadSpec, ModelSource]:
+def prepare(spec: LoadSpec, progress: Progress = quiet) -> tuple[LoadSpec, ModelSource]:
     """Everything before the load itself: `spec` with backend and scheme chosen, and its files fetched or made.
 
     Raises:
         CodellmError: see `load`.
     """
-    reference = find(spec.model, spec.revision)
+    reference = find(spec.model, spec.revision, progress)
     spec = attrs.evolve(
         spec,
         backend=spec.backend or os.environ.get("CODELLM_BACKEND") or None,
@@ -54,7 +55,7 @@ def prepare(spec: LoadSpec, progress: artifacts.Progress = artifacts.quiet) -> t
         registry().scheme(spec.scheme)
     backend = registry().choose(spec, reference.format)
     scheme = _scheme(backend, spec.scheme, reference.format)
-    source = reference.fetch()
+    source = reference.in_scheme(scheme).fetch()
     if scheme is not None and scheme.applies == "file" and source.scheme != scheme.name:
         source = artifacts.ensure(source, scheme, threads=spec.threads, progress=progress)
     name = scheme.name if scheme is not None else source.scheme

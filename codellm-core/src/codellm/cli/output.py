@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 if TYPE_CHECKING:
-    from codellm.artifacts import Progress
+    from codellm.progress import Progress
 
 FORMATS = ("table", "md", "csv", "json", "jsonl")
 
@@ -79,7 +79,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
 
 @contextlib.contextmanager
 def progress() -> Iterator[Progress]:
-    """A progress bar on stderr for what is being made; silent where stderr is no terminal, but for one line each."""
+    """A progress bar on stderr for what is being done; silent where stderr is no terminal, but for one line each."""
     import rich.console
     import rich.progress
 
@@ -94,8 +94,14 @@ def progress() -> Iterator[Progress]:
         disable=not console.is_terminal,
     )
     tasks: dict[str, rich.progress.TaskID] = {}
+    remarks: set[str] = set()
 
     def update(what: str, done: int, total: int) -> None:
+        if not total:
+            if what not in remarks:
+                remarks.add(what)
+                note(what)
+            return
         if what not in tasks:
             tasks[what] = bar.add_task(what, total=total)
             if not console.is_terminal:

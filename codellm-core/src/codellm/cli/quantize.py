@@ -55,19 +55,19 @@ def convert(model: str, scheme: str | None, output: Path | None, threads: int | 
 
 def _make(model: str, name: str | None, output: Path | None, threads: int | None, revision: str | None) -> None:
     from codellm import artifacts
+    from codellm.progress import tell_licence
     from codellm.registry import registry
     from codellm.sources import find
 
     wanted = registry().scheme(name) if name is not None else None
-    source = find(model, revision).fetch()
-    if source.licence:
-        note(f"licence of {source.name}: {source.licence}")
-    scheme = wanted or registry().scheme(artifacts.PRECISIONS.get(source.dtype, source.dtype))
-    if scheme.applies != "file":
-        raise InvalidValueError(
-            f"scheme {scheme.name} is applied while loading and writes no file; use it with `-q` there"
-        )
     with progress() as update:
+        source = find(model, revision, update).fetch()
+        tell_licence(source.name, source.licence, update)
+        scheme = wanted or registry().scheme(artifacts.PRECISIONS.get(source.dtype, source.dtype))
+        if scheme.applies != "file":
+            raise InvalidValueError(
+                f"scheme {scheme.name} is applied while loading and writes no file; use it with `-q` there"
+            )
         made = artifacts.ensure(source, scheme, threads=threads, progress=update)
     assert made.path is not None  # an artifact is a file
     path = _copy(made.path, output) if output is not None else made.path

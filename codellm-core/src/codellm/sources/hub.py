@@ -2,142 +2,150 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from codellm.errors import DownloadError, ModelNotFoundError
-from codellm.sources.local import read_directory, read_licence
+from codellm.errors import CodellmError, ModelFileError, ModelNotFoundError
+from codellm.progress import Progress, quiet, tell_licence
+from codellm.sources.local import read_directory, read_json
+from codellm.sources.published import Published
 from codellm.sources.reference import Reference
+from codellm.sources.repository import Repository
 from codellm.sources.source import ModelSource
 
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import ModelInfo
-
-SMALL = (
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "model.safetensors.index.json",
-    "README.md",
-)
-WEIGHTS = ("model*.safetensors",)
+CONFIG, TOKENIZER, CARD = "config.json", "tokenizer.json", "README.md"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+SMALL = {CONFIG, TOKENIZER, "tokenizer_config.json", INDEX, CARD}
+_PICKLED = re.compile(r"\.(bin|pt|pth|ckpt|pkl)$")
 
 
-def hub(model: str, revision: str | None) -> Reference:
-    """A hub id, with `:SCHEME` perhaps: a GGUF file of that type in the repository is preferred to converting.
+def hub(model: str, revision: str | None, progress: Progress = quiet) -> Reference:
+    """A hub id, with `:SCHEME` perhaps: a GGUF file of that scheme in the repository is preferred to making one.
 
     Raises:
-        ModelNotFoundError: the hub has no such repository or revision.
-        DownloadError: the hub cannot be reached and the cache does not hold the model.
+        UnknownNameError: nobody has the scheme.
+        ModelNotFoundError: the hub has no such repository or revision, or it holds nothing that can be read.
+        DownloadError: the hub cannot be reached or refuses, and the cache does not hold the model.
     """
+    from codellm.registry import registry
+
     id, _, scheme = model.partition(":")
     if scheme:
-        from codellm.registry import registry
-
         registry().scheme(scheme)
-        listed = _listing(id, revision)
-        ready = [name for name in listed if name.endswith(".gguf") and _names(name, scheme)]
-        if ready:
-            return Reference(
-                name=id,
-                format="gguf",
-                scheme=scheme,
-                fetch=lambda: _fetch_gguf(id, min(ready), scheme, revision),
+    repository = Repository.find(id, revision)
+    published = Published.of(repository.names)
+    ready = {
+        name: _gguf(repository, file, name, progress)
+        for name, file in published.whole.items()
+        if name in registry().schemes
+    }
+    if scheme in ready:
+        return ready[scheme]
+    if CONFIG in repository.names and repository.names & {WEIGHTS, INDEX}:
+        if TOKENIZER not in repository.names:
+            raise repository.refusal or ModelNotFoundError(
+                f"{repository}: has no {TOKENIZER}; only models with one can be read"
             )
-    return Reference(name=id, format="safetensors", scheme=scheme or None, fetch=lambda: _fetch_directory(id, revision))
+        fetch = partial(_fetch_safetensors, repository, progress)
+        return Reference(name=id, format="safetensors", scheme=scheme or None, fetch=fetch, ready=ready)
+    if not published.whole and not published.others:
+        raise repository.refusal or _unreadable(repository)
+    if len(published.whole) == 1 and not published.others and not scheme:
+        only, file = next(iter(published.whole.items()))
+        return ready.get(only) or _gguf(repository, file, None, progress)
+    fault = repository.refusal or _undecided(repository, published, ready)
+    if scheme:
+        raise fault
+    return Reference(name=id, format="gguf", scheme=None, fetch=_raising(fault), ready=ready)
 
 
-def _names(file: str, scheme: str) -> bool:
-    """Whether a GGUF's file name carries the scheme, as `model-Q4_K_M.gguf` does."""
-    words = file.removesuffix(".gguf").lower().replace("-", ".").split(".")
-    return scheme.lower() in words
+def _gguf(repository: Repository, file: str, scheme: str | None, progress: Progress) -> Reference:
+    fetch = partial(_fetch_gguf, repository, file, scheme, progress)
+    return Reference(name=repository.id, format="gguf", scheme=scheme, fetch=fetch)
 
 
-def _fetch_directory(id: str, revision: str | None) -> ModelSource:
-    from huggingface_hub import snapshot_download
+def _fetch_safetensors(repository: Repository, progress: Progress) -> ModelSource:
+    directory = repository.fetch(SMALL & repository.names)
+    licence = _licence(directory / CARD)
+    _fetch_weights(repository, _shards(repository, directory), licence, progress)
+    return read_directory(directory, repository.id, revision=repository.commit, licence=licence)
 
-    with _Explained(id, revision):
-        path = Path(snapshot_download(id, revision=revision, allow_patterns=[*SMALL, *WEIGHTS]))
-    return read_directory(path, id, revision=path.name)
 
-
-def _fetch_gguf(id: str, file: str, scheme: str, revision: str | None) -> ModelSource:
-    from huggingface_hub import hf_hub_download, snapshot_download
-
-    with _Explained(id, revision):
-        path = Path(hf_hub_download(id, file, revision=revision))
-        card = Path(snapshot_download(id, revision=revision, allow_patterns=["README.md"]))
+def _fetch_gguf(repository: Repository, file: str, scheme: str | None, progress: Progress) -> ModelSource:
+    licence = _licence(repository.fetch({CARD}) / CARD) if CARD in repository.names else None
+    path = _fetch_weights(repository, {file}, licence, progress) / file
     return ModelSource(
-        name=id,
+        name=repository.id,
         format="gguf",
         path=path,
         files=(path,),
-        revision=card.name,
+        revision=repository.commit,
         scheme=scheme,
-        licence=read_licence(card / "README.md"),
+        licence=licence,
     )
 
 
-def _listing(id: str, revision: str | None) -> Iterable[str]:
-    """Names of the repository's files; where the hub cannot be reached, those that the cache holds.
+def _fetch_weights(repository: Repository, names: set[str], licence: str | None, progress: Progress) -> Path:
+    if repository.missing(names):
+        tell_licence(repository.id, licence, progress)
+    directory = repository.fetch(names, progress)
+    repository.remember()
+    return directory
 
-    Raises:
-        DownloadError: it cannot be reached, and the cache holds nothing of it.
-    """
-    from huggingface_hub import HfApi
+
+def _shards(repository: Repository, directory: Path) -> set[str]:
+    """The weights' files: those that the index names, where there is one."""
+    if INDEX not in repository.names:
+        return {WEIGHTS}
+    named = read_json(directory / INDEX).get("weight_map")
+    shards = {str(name) for name in named.values()} if isinstance(named, dict) else set()
+    absent = sorted(shards - repository.names)
+    if absent or not shards:
+        raise repository.refusal or ModelFileError(
+            f"{repository}: its {INDEX} names {absent[0] if absent else 'no file'}, which the repository does not hold"
+        )
+    return shards
+
+
+def _licence(card: Path) -> str | None:
+    """What a model card says in its metadata: the name where `license` says no more than "other"."""
+    from huggingface_hub import metadata_load
 
     try:
-        with _Explained(id, revision):
-            info: ModelInfo = HfApi().model_info(id, revision=revision)
-    except DownloadError:
-        cached = _cached(id)
-        if not cached:
-            raise
-        return cached
-    return [sibling.rfilename for sibling in info.siblings or ()]
-
-
-def _cached(id: str) -> set[str]:
-    """Names of the files that the cache holds of a repository."""
-    from huggingface_hub import constants, errors, scan_cache_dir
-
-    try:
-        repos = [repo for repo in scan_cache_dir(constants.HF_HUB_CACHE).repos if repo.repo_id == id]
-    except errors.CacheNotFound:
-        return set()
-    return {file.file_name for repo in repos for snapshot in repo.revisions for file in snapshot.files}
-
-
-class _Explained:
-    """Turns what huggingface_hub raises into one line that says what to do."""
-
-    def __init__(self, id: str, revision: str | None) -> None:
-        self._id, self._revision = id, revision
-
-    def __enter__(self) -> None:
+        told = metadata_load(card) or {}
+    except Exception:  # a card is for people; nothing that is wrong with it keeps the model from running
         return None
+    found = told.get("license")
+    if found == "other":
+        found = told.get("license_name") or found
+    return ", ".join(map(str, found)) if isinstance(found, list) else str(found) if found else None
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, Exception):
-            return
-        from huggingface_hub import errors
 
-        at = f"{self._id}@{self._revision}" if self._revision else self._id
-        if isinstance(error, errors.GatedRepoError):
-            raise DownloadError(
-                f"{at}: the repository is gated; accept its terms on the hub, then set HF_TOKEN"
-            ) from error
-        if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
-            raise DownloadError(
-                f"{at}: not in the local cache, and the hub cannot be reached; connect, unset HF_HUB_OFFLINE, "
-                f"or fetch it elsewhere with `hf download {self._id}` and name the directory"
-            ) from error
-        if isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError | errors.EntryNotFoundError):
-            raise ModelNotFoundError(
-                f"{at}: the hub has no such model or file; check the name, and set HF_TOKEN if it is private"
-            ) from error
-        raise DownloadError(
-            f"{at}: the hub cannot be reached or gave up ({type(error).__name__}: {error}); try again when connected, "
-            f"or fetch it elsewhere with `hf download {self._id}` and name the directory"
-        ) from error
+def _undecided(repository: Repository, published: Published, ready: dict[str, Reference]) -> CodellmError:
+    said = [f"name one: {', '.join(f'{repository.id}:{name}' for name in sorted(ready))}"] if ready else []
+    said += [f"it has {name or 'one without a scheme'} {why}" for name, why in sorted(published.others.items())]
+    foreign = sorted(set(published.whole.values()) - {published.whole[name] for name in ready})
+    if foreign:
+        said.append(f"to use {foreign[0]}, fetch it with `hf download {repository.id} {foreign[0]}` and give the file")
+    return ModelNotFoundError(f"{repository}: holds only GGUF files; {'; '.join(said)}")
+
+
+def _unreadable(repository: Repository) -> CodellmError:
+    pickled = sorted(filter(_PICKLED.search, repository.names))
+    if pickled:
+        return ModelNotFoundError(
+            f"{repository}: holds its weights pickled ({pickled[0]}), which is never loaded; "
+            "name a repository or --revision with safetensors"
+        )
+    return ModelNotFoundError(
+        f"{repository}: holds no {WEIGHTS} with a {CONFIG} and no .gguf file, so it is no model that can be read"
+    )
+
+
+def _raising(fault: CodellmError) -> Callable[[], ModelSource]:
+    def fetch() -> ModelSource:
+        raise fault
+
+    return fetch

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import attrs
 
 from codellm.errors import ModelFileError, ModelNotFoundError, UnknownNameError
+from codellm.progress import Progress, quiet
+from codellm.scheme import Scheme
 from codellm.sources.source import ModelSource
 
 BUNDLED = ("codellm-demo",)
@@ -26,10 +28,16 @@ class Reference:
     fetch: Callable[[], ModelSource]
     fault: str = ""
     """What is wrong with it where no plugin takes this format."""
+    ready: Mapping[str, Reference] = attrs.field(factory=dict)
+    """Files of the same model that are in a file scheme already, by the scheme's name: these need not be made."""
+
+    def in_scheme(self, scheme: Scheme | None) -> Reference:
+        """What to fetch for a model in `scheme`: the file that is in it already, else what it can be made from."""
+        return self.ready.get(scheme.name, self) if scheme is not None else self
 
 
-def find(model: str, revision: str | None = None) -> Reference:
-    """Understand a model string.
+def find(model: str, revision: str | None = None, progress: Progress = quiet) -> Reference:
+    """Understand a model string; what has to be fetched later reports to `progress`.
 
     Raises:
         UnknownNameError: a bare name that is neither bundled nor a dummy.
@@ -56,7 +64,7 @@ def find(model: str, revision: str | None = None) -> Reference:
     if HUB_ID.fullmatch(model) and not model.endswith((".gguf", ".safetensors")):
         from codellm.sources.hub import hub
 
-        return hub(model, revision)
+        return hub(model, revision, progress)
     if "/" in model or path.suffix:
         raise ModelNotFoundError(f"{model}: no such file or directory")
     from codellm.sources.dummy import SIZES
