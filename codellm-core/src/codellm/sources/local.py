@@ -124,7 +124,9 @@ def _weights(path: Path) -> tuple[Path, ...]:
             raise ModelFileError(f"{index}: names {quoted(outside)}, a file outside the directory")
         found = tuple(path / name for name in names)
     else:
-        found = tuple(sorted(path.glob("*.safetensors")))
+        # alone: beside it, some repositories hold the same weights once more, as consolidated.safetensors
+        single = path / "model.safetensors"
+        found = (single,) if single.is_file() else tuple(sorted(path.glob("*.safetensors")))
     missing = next((file for file in found if not file.exists()), None)
     if missing is not None:
         raise ModelFileError(f"{shown(missing)}: missing, though {index.name} names it")
