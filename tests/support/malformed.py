@@ -200,7 +200,6 @@ FATAL: dict[str, tuple[Callable[[Gguf], None], str]] = {
         ),
         "crashes on it (SIGABRT)",
     ),
-    "rwkv-tokenizer": (_key("tokenizer.ggml.model", STRING, "rwkv"), "crashes on it (SIGABRT)"),
 }
 """GGUF files that pass every check of ours, and end the process that hands them to llama.cpp."""
 

@@ -8,6 +8,7 @@ Source: llama.cpp, src/llama-model.cpp (load_hparams), src/llama-vocab.cpp (load
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
@@ -16,19 +17,23 @@ from codellm.errors import ModelFileError
 from codellm.sources.regular import quoted, shown
 from codellm_cpu.llama.header import Array, Header, TensorEntry
 
-_RANGES = {
+_SIZES = {
     "block_count": (1, 512),  # llama-hparams.h, LLAMA_MAX_LAYERS
     "context_length": (1, 1 << 31),
     "embedding_length": (1, 1 << 20),
+}
+"""Whole numbers that every architecture has by key, with the least and the most that any model has."""
+
+_RANGES = {
     "feed_forward_length": (1, 1 << 24),
     "attention.head_count": (1, 1 << 16),
     "attention.head_count_kv": (1, 1 << 16),
     "attention.key_length": (1, 1 << 16),
     "attention.value_length": (1, 1 << 16),
 }
-"""Whole numbers by key, with the least and the most that any model has; also allowed: one per block, as an array."""
+"""The same of the families below: 0 means something elsewhere. One number for each block, as an array, is allowed."""
 
-_NEEDED = ("block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count")
+_NEEDED = (*_SIZES, "feed_forward_length", "attention.head_count")
 
 # Sides of a tensor: H embedding, Q heads, K key-value heads, F feed-forward, V vocabulary.
 _ENDS = {"token_embd.weight": "HV", "output.weight": "HV", "output_norm.weight": "H", "output_norm.bias": "H"}
@@ -112,28 +117,32 @@ class _Check:
     def fault(self) -> str:
         if not isinstance(self._scalars.get("general.architecture"), str) or not self._header.architecture:
             return "the header names no architecture (general.architecture)"
-        return self._numbers() or self._vocabulary() or self._family()
+        return self._numbers(_SIZES) or self._blocks() or self._vocabulary() or self._family()
 
     def _key(self, key: str) -> str:
         return f"{self._header.architecture}.{key}"
 
-    def _numbers(self) -> str:
-        for key, (least, most) in _RANGES.items():
+    def _size(self, key: str, default: int = 0) -> int:
+        return self._header.number(key) or default
+
+    def _numbers(self, ranges: Mapping[str, tuple[int, int]]) -> str:
+        for key, (least, most) in ranges.items():
             name = self._key(key)
             value = self._scalars.get(name, least)
             if type(value) is not int or not least <= value <= most:
                 return f"the key {quoted(name)} is {_brief(value)}, not a whole number from {least} to {most}"
             array = self._arrays.get(name)
-            if array is not None and array != Array(array.kind, self._header.number("block_count") or 0):
+            if array is not None and array.length != self._size("block_count"):
                 return f"the key {quoted(name)} has {array.length} values, not one for each block"
-        blocks = self._header.number("block_count") or 0
-        if blocks > len(self._header.tensors):
-            return f"it claims {blocks} blocks but holds {len(self._header.tensors)} tensors"
         return ""
 
+    def _blocks(self) -> str:
+        blocks, tensors = self._size("block_count"), len(self._header.tensors)
+        return f"it claims {blocks} blocks but holds {tensors} tensors" if blocks > tensors else ""
+
     def _vocabulary(self) -> str:
-        if "tokenizer.ggml.model" not in self._scalars:  # then it may be no model of text at all, which llama.cpp says
-            return ""
+        if "tokenizer.ggml.model" not in {**self._scalars, **self._arrays}:
+            return ""  # of the families it is missing; another may be no model of text at all, as llama.cpp will say
         tokens = self._arrays.get("tokenizer.ggml.tokens")
         if tokens is None or tokens.kind != "string" or not tokens.length:
             return "it holds no vocabulary: tokenizer.ggml.tokens is no array of strings"
@@ -161,7 +170,10 @@ class _Check:
         missing = next((key for key in needed if key not in {**self._scalars, **self._arrays}), None)
         if missing:
             return f"the key {missing!r} is missing"
-        return self._reals(family) or self._heads() or self._missing(family) or self._shapes()
+        fault = self._numbers(_RANGES) or self._reals(family) or self._missing(family)
+        if any(self._key(key) in self._arrays for key in (*_SIZES, *_RANGES)):
+            return fault  # blocks of different sizes are left to llama.cpp
+        return fault or self._heads() or self._shapes()
 
     def _reals(self, family: Family) -> str:
         epsilon = self._scalars.get(self._key(family.epsilon))
@@ -173,15 +185,13 @@ class _Check:
         return ""
 
     def _heads(self) -> str:
-        heads, hidden = self._header.number("attention.head_count"), self._header.number("embedding_length")
-        if heads is None or hidden is None:  # one per block: left to llama.cpp
-            return ""
-        groups = self._header.number("attention.head_count_kv")
-        if groups and heads % groups:
+        heads, hidden = self._size("attention.head_count"), self._size("embedding_length")
+        groups = self._size("attention.head_count_kv", heads)
+        if heads % groups:
             return f"{heads} attention heads do not divide into {groups} key-value heads"
-        if hidden % heads and not self._header.number("attention.key_length"):
+        if hidden % heads and not self._size("attention.key_length"):
             return f"an embedding of {hidden} does not divide into {heads} attention heads"
-        head = self._header.number("attention.key_length") or hidden // heads
+        head = self._size("attention.key_length", hidden // heads)
         turned = self._scalars.get(self._key("rope.dimension_count"), head)
         if turned != head:
             return f"the key {self._key('rope.dimension_count')!r} is {_brief(turned)}, not the {head} of a head"
@@ -190,8 +200,8 @@ class _Check:
     def _missing(self, family: Family) -> str:
         tensors = self._header.tensors
         names = list(family.ends)
-        for block in range(self._header.number("block_count") or 0):
-            elsewhere = set(_EXPERTS) if self._header.number("expert_count") else set()
+        for block in range(self._size("block_count")):
+            elsewhere = set(_EXPERTS) if self._size("expert_count") else set()
             if f"blk.{block}.attn_qkv.weight" in tensors:
                 elsewhere.update(_FUSED)
             names += [f"blk.{block}.{name}" for name in family.block if name not in elsewhere]
@@ -199,13 +209,12 @@ class _Check:
         return f"the tensor {missing!r} is missing" if missing else ""
 
     def _shapes(self) -> str:
-        number = self._header.number
-        hidden, heads, inner = number("embedding_length"), number("attention.head_count"), number("feed_forward_length")
-        if hidden is None or heads is None or inner is None or number("expert_count"):
+        if self._size("expert_count"):
             return ""
-        head = number("attention.key_length") or hidden // heads
-        groups = number("attention.head_count_kv") or heads
-        sides = {"H": hidden, "Q": heads * head, "K": groups * head, "F": inner}
+        hidden, heads = self._size("embedding_length"), self._size("attention.head_count")
+        head = self._size("attention.key_length", hidden // heads)
+        groups = self._size("attention.head_count_kv", heads)
+        sides = {"H": hidden, "Q": heads * head, "K": groups * head, "F": self._size("feed_forward_length")}
         sides["V"] = self._arrays["tokenizer.ggml.tokens"].length
         for tensor in self._header.tensors.values():
             expected = tuple(sides[side] for side in _sides(tensor))

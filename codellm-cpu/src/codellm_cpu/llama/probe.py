@@ -107,9 +107,10 @@ def probe(path: Path) -> Outcome:
         raise BackendError(f"cannot start a process to try {shown(path)} in ({error.strerror})") from error
     assert child.stdin is not None  # pipes were asked for
     assert child.stdout is not None
+    end = time.monotonic() + seconds
     try:
-        said = _listen(child.stdout, seconds)
-        code = child.wait(timeout=5)
+        said = _listen(child.stdout, end)
+        code = child.wait(timeout=max(1.0, end - time.monotonic()))
     except (TimeoutError, subprocess.TimeoutExpired):
         return Outcome(f"llama.cpp did not finish loading it within {seconds:.0f} seconds", final=False)
     finally:
@@ -120,13 +121,12 @@ def probe(path: Path) -> Outcome:
     return _outcome(code, said)
 
 
-def _listen(pipe: IO[bytes], seconds: float) -> str:
-    """The end of what the child prints, up to its own end.
+def _listen(pipe: IO[bytes], end: float) -> str:
+    """The last that the child prints, until it prints no more.
 
     Raises:
-        TimeoutError: it is still running after `seconds`.
+        TimeoutError: it prints, or may yet, when the clock shows `end`.
     """
-    end = time.monotonic() + seconds
     tail = b""
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)

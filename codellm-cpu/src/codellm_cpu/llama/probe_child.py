@@ -23,7 +23,7 @@ from codellm.sources.regular import shown
 from codellm_cpu.llama.library import ContextShape, NativeContext, open_context, open_native
 from codellm_cpu.llama.tokenizer import LlamaTokenizer
 
-MEMORY = 4 << 30
+MEMORY = 2 << 30
 """Bytes of memory of its own that the process may have: many times what one token of the largest models takes."""
 
 _LEADING = (*range(0x80, 0x800, 64), *range(0x800, 0xD800, 2048), 0xE000, 0xF000, *range(1 << 16, 0x110000, 1 << 16))

@@ -17,7 +17,7 @@ _MOST = 500
 def file_key(path: Path) -> str:
     """A file as it is now, and the llama.cpp that tries it.
 
-    The time is that of the last change of any kind, which is nobody's to set back, unlike the time of modification.
+    The time of change stands beside that of modification, which anybody may set back.
 
     Raises:
         ModelFileError: the file is gone.

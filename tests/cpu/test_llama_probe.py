@@ -1,0 +1,236 @@
+"""The first load in a child: its limits, and what is remembered of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from codellm.errors import ModelFileError
+from codellm_cpu.llama import header, probe
+from codellm_cpu.llama.check import check
+from codellm_cpu.llama.header import read_header
+from support.gguf_bytes import ARRAY, STRING, Gguf, starcoder2
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CODELLM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def good(tmp_path):
+    path = tmp_path / "good.gguf"
+    path.write_bytes(starcoder2().encode())
+    return path
+
+
+@pytest.fixture
+def bad(tmp_path):
+    path = tmp_path / "bad.gguf"
+    file = starcoder2()
+    file.put("starcoder2.rope.scaling.type", STRING, "sideways")
+    path.write_bytes(file.encode())
+    return path
+
+
+@pytest.fixture
+def probes(monkeypatch):
+    """The paths that were probed, each for real."""
+    found = []
+    real = probe.probe
+
+    def watched(path):
+        found.append(path)
+        return real(path)
+
+    monkeypatch.setattr(probe, "probe", watched)
+    return found
+
+
+def test_a_file_is_tried_once_until_it_changes(cache, good, bad, probes):
+    for _ in range(3):
+        probe.vetted(good)
+        with pytest.raises(ModelFileError, match=r"bad\.gguf: llama\.cpp crashes on it"):
+            probe.vetted(bad)
+    assert probes == [good, bad]
+    stat = good.stat()
+    with good.open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        stream.write(b"\1")
+    os.utime(good, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # whoever sets the time back does not hide the change
+    probe.vetted(good)
+    assert probes == [good, bad, good]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff"])
+def test_a_damaged_memory_is_forgotten(cache, good, probes, content):
+    cache.mkdir()
+    (cache / "probes.json").write_bytes(content)
+    probe.vetted(good)
+    probe.vetted(good)
+    assert probes == [good]
+
+
+def test_the_newest_verdicts_are_kept(cache, good):
+    cache.mkdir()
+    (cache / "probes.json").write_text(json.dumps({str(number): "" for number in range(1000)}))
+    probe.vetted(good)
+    kept = json.loads((cache / "probes.json").read_text())
+    assert len(kept) == 500
+    assert "999" in kept
+    assert any(str(good) in key for key in kept)
+
+
+def test_without_a_cache_each_load_tries_again(tmp_path, monkeypatch, good, probes):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("CODELLM_CACHE", str(tmp_path / "file" / "cache"))
+    probe.vetted(good)
+    probe.vetted(good)
+    assert probes == [good, good]
+
+
+def test_what_codellm_made_and_gated_is_not_tried_again(cache, good, probes):
+    kept = cache / "artifacts" / "good-f32-0"
+    kept.mkdir(parents=True)
+    path = good.rename(kept / "good.gguf")
+    (kept / "manifest.json").write_text("{}")
+    probe.vetted(path)
+    assert probes == []
+
+
+def test_a_probe_that_takes_too_long_is_ended_and_nothing_is_concluded(cache, good, monkeypatch):
+    monkeypatch.setattr(probe, "SECONDS", 0.01)
+    with pytest.raises(ModelFileError, match="did not finish loading it within"):
+        probe.vetted(good)
+    assert not psutil.Process().children()
+    monkeypatch.undo()
+    assert not (cache / "probes.json").exists()
+
+
+@pytest.mark.parametrize("script", ["exec yes", "exec >&- 2>&-; exec sleep 100"], ids=["flood", "silence"])
+def test_a_child_that_floods_or_falls_silent_is_ended(good, tmp_path, monkeypatch, script):
+    """No file is known that does this to llama.cpp, so a shell stands in for it."""
+    child = tmp_path / "child"
+    child.write_text(f"#!/bin/sh\n{script}\n")
+    child.chmod(0o755)
+    monkeypatch.setattr(probe.sys, "executable", str(child))
+    monkeypatch.setattr(probe, "SECONDS", 1.0)
+    before = psutil.Process().memory_info().rss
+    assert not probe.probe(good).final
+    assert psutil.Process().memory_info().rss < before + (50 << 20)
+    assert not psutil.Process().children()
+
+
+CALLER = """
+import sys
+from pathlib import Path
+from codellm_cpu.llama import probe
+probe.sys.executable = sys.argv[2]
+print("ready", flush=True)
+probe.probe(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGKILL, -signal.SIGKILL)])
+def test_the_child_ends_with_its_caller(good, tmp_path, sent, code):
+    """A real child, made slow: it ends on Ctrl-C at once, and by itself where the caller is killed."""
+    mark = f"probe-{os.getpid()}-{sent}"
+    child = tmp_path / "child"
+    slow = "import sys, threading, time; from codellm_cpu.llama import probe_child as child; "
+    slow += "threading.Thread(target=child._end_with_parent, daemon=True).start(); time.sleep(60)"
+    child.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{slow}' {mark}\n")
+    child.chmod(0o755)
+    caller = subprocess.Popen([sys.executable, "-c", CALLER, str(good), str(child)], stdout=subprocess.PIPE)
+    with caller:
+        assert caller.stdout is not None
+        caller.stdout.readline()
+        wait_for(lambda: marked(mark))
+        caller.send_signal(sent)
+        assert caller.wait(timeout=30) == code
+        wait_for(lambda: not marked(mark))
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter(["cmdline"]) if mark in (process.info["cmdline"] or ())]
+
+
+def wait_for(condition) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_the_child_has_little_memory_and_writes_no_file(tmp_path):
+    code = """
+import sys
+from codellm_cpu.llama import probe_child
+probe_child._limit()
+try:
+    bytearray(probe_child.MEMORY)
+except MemoryError:
+    print("no memory")
+try:
+    open(sys.argv[1], "w").write("x" * 100_000)
+except OSError as error:
+    print(error.strerror)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "file")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == ["no memory", "File too large"]
+
+
+def test_a_file_that_takes_memory_without_end_is_stopped(tmp_path):
+    """By the limit of memory, or on a busy machine by that of time. llama.cpp splits these tokens for ever."""
+    path = tmp_path / "rwkv.gguf"
+    file = starcoder2()
+    file.put("tokenizer.ggml.model", STRING, "rwkv")
+    path.write_bytes(file.encode())
+    check(path, read_header(path))
+    assert probe.probe(path).fault in {
+        "llama.cpp crashes on it (SIGABRT): what():  std::bad_alloc",
+        "llama.cpp did not finish loading it within 20 seconds",
+    }
+
+
+def test_a_file_cut_short_while_it_is_read_gives_an_error_and_no_signal(good, monkeypatch):
+    monkeypatch.setattr(header, "_CHUNK", 64)
+    with good.open("rb") as stream:
+        reader = header._Reader(good, stream)
+        os.truncate(good, 100)
+        with pytest.raises(ModelFileError, match="it changed while it was read"):
+            reader.header()
+
+
+def test_reading_a_header_takes_bounded_time(tmp_path):
+    """As many strings as a header may have, all empty; one more is refused before the first is read."""
+    path = tmp_path / "strings.gguf"
+    for count, says in (
+        (1 << 22, "0 dimensions"),
+        ((1 << 22) + 1, "claims 4194305 values"),
+        (1 << 24, "claims 16777216"),
+    ):
+        file = Gguf(tensor_count=1)
+        file.put_bytes("a", ARRAY, struct.pack("<IQ", STRING, count))
+        path.write_bytes(file.encode())
+        os.truncate(path, 200 << 20)  # zeros that take no space on the disk
+        start = time.monotonic()
+        with pytest.raises(ModelFileError, match=says if count > 1 << 22 else "empty or holds"):
+            read_header(path)
+        assert time.monotonic() - start < 30
+
+
+def test_a_path_in_another_alphabet_is_tried_as_it_is(cache, tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + "/модель ".encode() + b"\xff.gguf"))
+    path.write_bytes(starcoder2().encode())
+    probe.vetted(path)
