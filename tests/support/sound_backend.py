@@ -1,5 +1,5 @@
 """A small backend that keeps every contract: a seeded table gives the logits after each prefix, several sequences run
-together, end-of-text comes up, logits tie. Those of `broken_backends` each break one thing of it."""
+together, end-of-text comes up, logits tie. Those of `support.broken` each break one thing of it."""
 
 from __future__ import annotations
 

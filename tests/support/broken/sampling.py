@@ -1,0 +1,117 @@
+"""Backends that draw otherwise than they were asked to."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+
+from codellm.sampler import Sampler
+from codellm.sequence import Token
+from support.broken.fault import STOPS, fails
+
+
+class Misreads(Sampler):
+    """Draws by other parameters than those it was given."""
+
+    def misread(self, params):
+        raise NotImplementedError
+
+    def __call__(self, logits):
+        real = self._sequence
+        self._sequence = attrs.evolve(real, params=self.misread(real.params))
+        token = super().__call__(logits)
+        self._sequence = real
+        return Token(token.id, real, token.logprob)
+
+
+@fails("Temperature 0 is the exact argmax", "test_greedy_is_the_argmax")
+@fails("share the greatest logit", "test_ties_go_to_the_lowest_id")
+@fails("below the greatest penalized logit", "test_a_repetition_is_penalized")
+@fails("in a batch and", "test_hundreds_of_sequences_refill_the_places")
+class GreedyIsWarm(Misreads):
+    """Draws at a low temperature where 0 was asked for."""
+
+    def misread(self, params):
+        return attrs.evolve(params, temperature=params.temperature or 0.2)
+
+
+@fails("share the greatest logit", "test_ties_go_to_the_lowest_id")
+class LastOfTies(Sampler):
+    """Takes the last of several greatest logits."""
+
+    def __call__(self, logits):
+        token = super().__call__(logits)
+        if self._sequence.params.temperature or self._sequence.params.repetition_penalty != 1:
+            return token
+        return Token(int(np.flatnonzero(logits == logits.max())[-1]), self._sequence, token.logprob)
+
+
+@fails("Seed each sequence's generator from (seed, index)", "test_a_seed_repeats")
+@fails("alone", "test_a_batch_equals_singles[sampled]", "test_stop_strings_end_sequences_of_a_batch")
+@fails("with the stop strings", *STOPS)
+@fails("it must not change what is drawn", "test_ignore_eos_goes_on")
+@fails("Both are built on run()", "test_a_stream_is_the_result_in_pieces[sampled]")
+class HasNoSeed(Sampler):
+    """Draws from a generator of its own."""
+
+    def __init__(self, sequence):
+        super().__init__(sequence)
+        self._rng = np.random.default_rng()
+
+
+@fails("6 samples of one prompt at temperature 2 gave 1 different", "test_samples_of_one_seed_differ")
+class ForgetsTheIndex(Sampler):
+    """Seeds every sample alike."""
+
+    def __init__(self, sequence):
+        super().__init__(sequence)
+        self._rng = np.random.default_rng(sequence.params.seed)
+
+
+@fails("6 seeds at temperature 2 gave 1 different", "test_seeds_differ")
+class HasOneSeed(Sampler):
+    """Seeds by the index alone."""
+
+    def __init__(self, sequence):
+        super().__init__(sequence)
+        self._rng = np.random.default_rng([7, sequence.index])
+
+
+@fails("top_k is not honoured", "test_the_narrowest_draw_is_the_likeliest[top_k]")
+class HasNoTopK(Misreads):
+    """Does not know top_k."""
+
+    def misread(self, params):
+        return attrs.evolve(params, top_k=0)
+
+
+@fails("top_p is not honoured", "test_the_narrowest_draw_is_the_likeliest[top_p]")
+class HasNoTopP(Misreads):
+    """Does not know top_p."""
+
+    def misread(self, params):
+        return attrs.evolve(params, top_p=1.0)
+
+
+@fails("min_p is not honoured", "test_the_narrowest_draw_is_the_likeliest[min_p]")
+class HasNoMinP(Misreads):
+    """Does not know min_p."""
+
+    def misread(self, params):
+        return attrs.evolve(params, min_p=0.0)
+
+
+@fails("below the greatest penalized logit", "test_a_repetition_is_penalized")
+class HasNoPenalty(Misreads):
+    """Does not know repetition_penalty."""
+
+    def misread(self, params):
+        return attrs.evolve(params, repetition_penalty=1.0)
+
+
+@fails("Draw from softmax(logits / temperature)", "test_draws_follow_the_logits")
+class HasOneTemperature(Misreads):
+    """Draws at 1 whatever the temperature."""
+
+    def misread(self, params):
+        return attrs.evolve(params, temperature=min(1.0, params.temperature * 1e6))
