@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from codellm.errors import ModelFileError
+from codellm.errors import BackendError, ModelFileError
 from codellm_cpu.llama import header, probe
 from codellm_cpu.llama.check import check
 from codellm_cpu.llama.header import read_header
@@ -234,3 +234,13 @@ def test_a_path_in_another_alphabet_is_tried_as_it_is(cache, tmp_path):
     path = Path(os.fsdecode(os.fsencode(tmp_path) + "/модель ".encode() + b"\xff.gguf"))
     path.write_bytes(starcoder2().encode())
     probe.vetted(path)
+
+
+def test_a_child_that_cannot_run_says_nothing_of_the_file(cache, good, tmp_path, monkeypatch):
+    child = tmp_path / "child"
+    child.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'import nothing_of_this_name'\n")
+    child.chmod(0o755)
+    monkeypatch.setattr(probe.sys, "executable", str(child))
+    with pytest.raises(BackendError, match=r"cannot try .*good\.gguf .*No module named 'nothing_of_this_name'"):
+        probe.vetted(good)
+    assert not (cache / "probes.json").exists()

@@ -24,6 +24,7 @@ from codellm.errors import BackendError, ModelFileError
 from codellm.sources.regular import shown
 from codellm_cpu.llama.check import check
 from codellm_cpu.llama.header import Header, read_header
+from codellm_cpu.llama.probe_child import REFUSED
 from codellm_cpu.llama.verdicts import Verdicts, file_key
 
 SECONDS = 20.0
@@ -90,7 +91,7 @@ def probe(path: Path) -> Outcome:
     """Load `path` in a child process. Ctrl-C ends it at once.
 
     Raises:
-        BackendError: no process can be started.
+        BackendError: no process can be started, or it fails before it comes to the file.
     """
     seconds = SECONDS + path.stat().st_size / BYTES_PER_SECOND
     try:
@@ -118,7 +119,7 @@ def probe(path: Path) -> Outcome:
         child.wait()
         child.stdin.close()
         child.stdout.close()
-    return _outcome(code, said)
+    return _outcome(path, code, said)
 
 
 def _listen(pipe: IO[bytes], end: float) -> str:
@@ -139,13 +140,19 @@ def _listen(pipe: IO[bytes], end: float) -> str:
     raise TimeoutError
 
 
-def _outcome(code: int, said: str) -> Outcome:
-    """What an exit code and the last line printed mean."""
+def _outcome(path: Path, code: int, said: str) -> Outcome:
+    """What an exit code and the last line printed mean.
+
+    Raises:
+        BackendError: the child could not try the file.
+    """
     if code == 0:
         return Outcome("")
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     last = shown(_PLACE.sub("", lines[-1]))[:_LINE] if lines else "it gave no reason"
-    if code > 0:
+    if code == REFUSED:
         return Outcome(last)
+    if code > 0:
+        raise BackendError(f"cannot try {shown(path)} in a process of its own: {last}")
     name = signal.Signals(-code).name
     return Outcome(f"llama.cpp crashes on it ({name}): {last}", final=-code != signal.SIGKILL)

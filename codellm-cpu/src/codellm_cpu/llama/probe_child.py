@@ -2,8 +2,8 @@
 
 `python -m codellm_cpu.llama.probe_child PATH`
 
-Exit code 0: the file loads, computes and tokenizes. 1: it does not, and the last line printed says why. Any other end
-is llama.cpp's. Nothing is written and little memory taken, whatever the file says: the weights stay mapped.
+Exit code 0: the file loads, computes and tokenizes. 3: it does not, and the last line printed says why. A signal is
+llama.cpp's end, and any other code means that the file was not tried. Nothing is written and little memory taken, whatever the file says: the weights stay mapped.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from codellm.machine import default_threads
 from codellm.sources.regular import shown
 from codellm_cpu.llama.library import ContextShape, NativeContext, open_context, open_native
 from codellm_cpu.llama.tokenizer import LlamaTokenizer
+
+REFUSED = 3
+"""Exit code of a verdict: Python ends with 1 where something is wrong that has nothing to do with the file."""
 
 MEMORY = 2 << 30
 """Bytes of memory of its own that the process may have: many times what one token of the largest models takes."""
@@ -42,7 +45,7 @@ def main() -> int:
     except CodellmError as error:
         fault = str(error).removeprefix(f"{path}: ")
     sys.stdout.buffer.write(shown(fault).encode())
-    return 1 if fault else 0
+    return REFUSED if fault else 0
 
 
 def _limit() -> None:
