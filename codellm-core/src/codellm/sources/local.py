@@ -119,17 +119,17 @@ def _weights(path: Path) -> tuple[Path, ...]:
         if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
             raise ModelFileError(f"{index}: has no weight_map of file names")
         names = sorted(set(shards.values()))
-        outside = next((name for name in names if Path(name).name != name), None)
+        outside = next((name for name in names if "/" in name), None)
         if outside is not None:
             raise ModelFileError(f"{index}: names {quoted(outside)}, a file outside the directory")
+        missing = next((name for name in names if not (path / name).exists()), None)
+        if missing is not None:
+            raise ModelFileError(f"{shown(path / missing)}: missing, though {index.name} names it")
         found = tuple(path / name for name in names)
     else:
         # alone: beside it, some repositories hold the same weights once more, as consolidated.safetensors
         single = path / "model.safetensors"
         found = (single,) if single.is_file() else tuple(sorted(path.glob("*.safetensors")))
-    missing = next((file for file in found if not file.exists()), None)
-    if missing is not None:
-        raise ModelFileError(f"{shown(missing)}: missing, though {index.name} names it")
     if not found:
         raise ModelFileError(f"{path}: holds no .safetensors file (pickled weights are never loaded)")
     return found

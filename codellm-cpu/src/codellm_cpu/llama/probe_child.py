@@ -3,7 +3,8 @@
 `python -m codellm_cpu.llama.probe_child PATH`
 
 Exit code 0: the file loads, computes and tokenizes. 3: it does not, and the last line printed says why. A signal is
-llama.cpp's end, and any other code means that the file was not tried. Nothing is written and little memory taken, whatever the file says: the weights stay mapped.
+llama.cpp's end, and any other code means that the file was not tried. Nothing is written and little memory taken,
+whatever the file says: the weights stay mapped.
 """
 
 from __future__ import annotations

@@ -1,0 +1,113 @@
+"""Files that are none, and files that would cost more than they may: refused before they are read."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from codellm.errors import ModelFileError, ModelNotFoundError
+from codellm.sources import local, safetensors
+from codellm.sources.local import file, read_json, read_licence
+from codellm.sources.regular import open_regular, quoted, read_regular, shown
+from codellm.sources.safetensors import SafetensorsFiles
+
+
+def pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+def test_only_files_are_opened(tmp_path):
+    listening = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(listening))
+        others = {
+            tmp_path: "a directory",
+            pipe(tmp_path / "pipe"): "a named pipe",
+            Path("/dev/null"): "a device",
+            listening: "a socket",
+        }
+        for path, says in others.items():
+            with pytest.raises(ModelFileError, match=f"it is {says}, not a file"), open_regular(path):
+                pass
+    with pytest.raises(ModelNotFoundError, match="no such file"):
+        read_regular(tmp_path / "gone", 1)
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(ModelFileError, match="symbolic links"):
+        read_regular(loop, 1)
+
+
+def test_every_reader_of_a_model_refuses_a_pipe(tmp_path):
+    path = pipe(tmp_path / "model.safetensors")
+    for reader in (file, read_json, lambda path: SafetensorsFiles([path])):
+        with pytest.raises(ModelFileError, match=r"model\.safetensors: cannot be read, it is a named pipe"):
+            reader(path)
+    assert read_licence(path) is None
+
+
+def test_an_error_while_reading_names_the_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"")
+    with pytest.raises(ModelFileError, match="file: cannot be read"), open_regular(path):
+        raise OSError(5, "Input/output error")
+
+
+def test_names_are_shown_in_one_line():
+    assert shown(Path("a\nb\x1b[0m\u202e")) == "a\\nb\\x1b[0m\\u202e"
+    assert shown(Path(os.fsdecode(b"\xff"))) == "\\udcff"
+    assert shown(Path("модель 1.gguf")) == "модель 1.gguf"
+    assert quoted("a\n") == r"'a\n'"
+    assert len(quoted("x" * 10_000)) == 102
+
+
+def test_json_and_headers_have_limits(tmp_path, monkeypatch):
+    path = tmp_path / "config.json"
+    monkeypatch.setattr(local, "_MAX_JSON", 100)
+    path.write_text(json.dumps({"a": "x" * 200}))
+    with pytest.raises(ModelFileError, match=r"config\.json: longer than 100 bytes"):
+        read_json(path)
+    monkeypatch.setattr(safetensors, "MAX_NESTED", 10)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes((60).to_bytes(8, "little") + b'{"a":' + b"[],{}" * 11)
+    with pytest.raises(ModelFileError, match="header of more than 10 lists and objects"):
+        SafetensorsFiles([weights])
+
+
+def test_an_index_of_a_million_tensors_is_read_or_refused(tmp_path):
+    """It may name one file a million times, and no file is opened that is not there."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    names = {f"t{number}": f"{number}.safetensors" for number in range(1_000_000)}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    with pytest.raises(ModelFileError, match=r"0\.safetensors: missing"):
+        local.read_directory(tmp_path, "test")
+
+
+def test_a_key_twice_in_an_index_is_harmless(tmp_path):
+    """The index only names files; what stands in them is read from their headers."""
+    (tmp_path / "config.json").write_text('{"a": 1, "a": 2}')
+    (tmp_path / "tokenizer.json").write_text("{}")
+    header = b'{"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
+    (tmp_path / "1.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"x")
+    index = '{"weight_map": {"t": "2.safetensors", "t": "1.safetensors"}}'
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    tensors = local.read_directory(tmp_path, "test").tensors
+    assert tensors is not None
+    assert [info.name for info in tensors] == ["t"]
+
+
+def test_numbers_and_shapes_without_bounds_are_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    for shape, says in (("[0, 9223372036854775807]", "absurd"), ("[9223372036854775808]", "no list of sizes")):
+        header = f'{{"t":{{"dtype":"U8","shape":{shape},"data_offsets":[0,0]}}}}'.encode()
+        path.write_bytes(len(header).to_bytes(8, "little") + header)
+        with pytest.raises(ModelFileError, match=says):
+            SafetensorsFiles([path])
+    header = b'{"t":{"dtype":"U8","shape":[-0],"data_offsets":[0,0]}}   '  # JSON's minus zero is zero, and padding is
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    assert SafetensorsFiles([path]).read("t").shape == (0,)
