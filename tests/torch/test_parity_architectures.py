@@ -5,18 +5,28 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from codellm.sources import find
+from codellm.tokenizer import HFTokenizer
 from codellm_cpu.convert import convert
+from codellm_cpu.convert.probes import CODE
+from codellm_cpu.convert.reference import EXACT, Reference
+from codellm_cpu.convert.storage import to_float32
+from codellm_cpu.convert.writer import read_config
 from support.checkpoints import config_of, random_weights, source_of, train_tokenizer
 from support.native import native_logits
+from support.theirs import transformers_logits
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
 
 ATOL = 1e-3  # half-precision GELU of StarCoder2; the others are below a tenth of it
 
 SCALED = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 CASES = {  # architecture, family of the tokenizer, changes of config.json
     "starcoder2": ("starcoder2", "starcoder2", {}),
+    "starcoder2 without biases": ("starcoder2", "starcoder2", {"use_bias": False}),
+    "one key-value head": ("starcoder2", "starcoder2", {"num_key_value_heads": 1}),
+    "window not reached": ("starcoder2", "starcoder2", {"sliding_window": 128}),
     "qwen2": ("qwen2", "qwen2", {}),
     "qwen2 with linear rope": ("qwen2", "qwen2", {"rope_scaling": {"type": "linear", "factor": 2.0}}),
     "codellama": ("llama", "codellama", {}),
@@ -26,18 +36,6 @@ CASES = {  # architecture, family of the tokenizer, changes of config.json
     "heads of their own size": ("llama", "llama3", {"head_dim": 24}),
     "no groups": ("llama", "llama3", {"num_key_value_heads": 6}),
 }
-
-
-def theirs(config, weights, ids):
-    """transformers' logits [T, V] in float32."""
-    model_config = transformers.AutoConfig.for_model(**config, attn_implementation="eager")
-    model = transformers.AutoModelForCausalLM.from_config(model_config).eval()
-    left = model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()}, strict=False)
-    assert not left.unexpected_keys
-    assert set(left.missing_keys) <= {"lm_head.weight"}
-    model.tie_weights()
-    with torch.no_grad():
-        return model(torch.tensor([ids])).logits[0].numpy()
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
@@ -51,9 +49,33 @@ def test_logits_and_greedy_tokens_equal_those_of_transformers(tmp_path, case, ti
     convert(source, "f32", tmp_path / "tiny.gguf")
     ids = [int(id) for id in np.random.default_rng(1).integers(0, 600, 100)]
 
-    ours, expected = native_logits(tmp_path / "tiny.gguf", ids), theirs(config, weights, ids)
+    ours, expected = native_logits(tmp_path / "tiny.gguf", ids), transformers_logits(config, weights, ids)
 
     assert expected.std() > 0.3  # logits that say something
     np.testing.assert_allclose(ours, expected, rtol=0, atol=ATOL)
     chosen = expected[np.arange(len(ids)), ours.argmax(axis=1)]
     assert (expected.max(axis=1) - chosen).max() <= 2 * ATOL  # the greedy token, but for ties
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_the_reference_that_conversions_are_held_against_equals_transformers(tmp_path, case, tied):
+    model_type, family, changes = case
+    config = config_of(model_type, 600, tie_word_embeddings=tied, **changes)
+    weights = random_weights(config)
+    source = source_of(config, train_tokenizer(family, tmp_path))
+    ids = [int(id) for id in np.random.default_rng(1).integers(0, 600, 100)]
+
+    exact, rounded = Reference(source.tensors, read_config(source)[1], (EXACT, 8)).logits(ids)
+
+    expected = transformers_logits(config, weights, ids)
+    np.testing.assert_allclose(exact, expected, rtol=0, atol=1e-5)
+    assert 1e-4 < np.abs(rounded - expected).max() < 0.05
+
+
+def test_the_reference_of_the_bundled_model_equals_transformers():
+    source = find("codellm-demo").fetch()
+    weights = {info.name: np.array(to_float32(source.tensors.read(info.name), info.dtype)) for info in source.tensors}
+    ids = HFTokenizer(source.tokenizer, source.tokenizer_config).encode(CODE)
+    [logits] = Reference(source.tensors, read_config(source)[1]).logits(ids)
+    np.testing.assert_allclose(logits, transformers_logits(dict(source.config), weights, ids), rtol=0, atol=1e-4)

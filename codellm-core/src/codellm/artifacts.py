@@ -8,7 +8,7 @@ import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,7 @@ def _make(
         )
         artifact = _written(request)
         manifest: dict[str, Any] = {
+            **artifact.facts,
             "source": source.name,
             "source_digest": source.digest,
             "revision": source.revision,

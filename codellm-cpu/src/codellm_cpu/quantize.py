@@ -55,6 +55,7 @@ def quantize(request: QuantizeRequest) -> Artifact | None:
         InvalidValueError: the source's format is not one that the scheme takes, the source is quantized already, or a
             tensor's rows do not divide into the scheme's blocks.
         ModelFileError: the source is damaged or cannot be converted.
+        QualityError: a conversion computes otherwise than its source.
         ArtifactError: the disk is too full, or the file cannot be written.
     """
     scheme = next((known for known in SCHEMES if known.name == request.scheme.name), None)
@@ -68,20 +69,38 @@ def quantize(request: QuantizeRequest) -> Artifact | None:
             f"{source.name}: scheme {scheme.name} starts from {' or '.join(scheme.takes)}, not {source.format}"
         )
     if scheme.name in CONVERSIONS:
-        from codellm_cpu.convert import convert
-
-        convert(source, scheme.name, destination, request.progress)
-    else:
-        path = source.files[0] if source.files else source.path
-        if path is None or len(source.files) > 1:
-            raise InvalidValueError(f"{source.name}: quantizing needs one GGUF file")
-        header = vetted(path)
-        check_precision(path, header, source.scheme)
-        size = check_rows(path, header, scheme.name, scheme.bits)
-        with writing(destination, size):
-            run_quantizer(path, header, scheme.name, destination, request)
-            read_header(destination)  # holds the tensors' ends against the file's: nothing was cut
+        return convert_and_check(request)
+    path = source.files[0] if source.files else source.path
+    if path is None or len(source.files) > 1:
+        raise InvalidValueError(f"{source.name}: quantizing needs one GGUF file")
+    header = vetted(path)
+    check_precision(path, header, source.scheme)
+    size = check_rows(path, header, scheme.name, scheme.bits)
+    with writing(destination, size):
+        run_quantizer(path, header, scheme.name, destination, request)
+        read_header(destination)  # holds the tensors' ends against the file's: nothing was cut
     return Artifact(path=destination, scheme=scheme.name, format="gguf")
+
+
+def convert_and_check(request: QuantizeRequest) -> Artifact:
+    """The conversion, compared with its source; the figures are the artifact's fact `parity`.
+
+    Half of the progress is the comparison's, where weights are compared.
+    """
+    from codellm_cpu.convert import check_parity, convert
+
+    source, scheme, destination = request.source, request.scheme.name, request.destination
+    parts = 1 if source.dummy else 2
+    with writing(destination, 0):  # what fails the check does not stay
+        convert(source, scheme, destination, lambda done, total: request.progress(done, parts * total))
+        parity = check_parity(
+            source,
+            scheme,
+            destination,
+            threads=request.threads,
+            progress=lambda done, total: request.progress(total + done, parts * total),
+        )
+    return Artifact(path=destination, scheme=scheme, format="gguf", facts={"parity": parity})
 
 
 def check_precision(path: Path, header: Header, scheme: str | None) -> None:

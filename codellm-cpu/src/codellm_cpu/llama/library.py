@@ -68,18 +68,19 @@ def library() -> Any:
 
 
 class NativeModel:
-    """A loaded GGUF file with its vocabulary.
+    """A loaded GGUF file with its vocabulary; with `vocab_only` nothing else of it is read.
 
     Raises:
         ModelFileError: llama.cpp refuses the file; the message carries its reason.
     """
 
-    def __init__(self, path: Path, *, repack: bool, mmap: bool) -> None:
+    def __init__(self, path: Path, *, repack: bool, mmap: bool, vocab_only: bool = False) -> None:
         self.lib = lib = library()
         self.path = path
         params = lib.llama_model_default_params()
         params.n_gpu_layers = 0
         params.use_extra_bufts = repack
+        params.vocab_only = vocab_only
         params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if mmap else lib.LLAMA_LOAD_MODE_NONE
         LOG.clear()
         self._handle: int | None = lib.llama_model_load_from_file(os.fsencode(path), params)
@@ -299,9 +300,11 @@ class NativeContext:
             self._lib.llama_free(handle)
 
 
-def open_native(stack: contextlib.ExitStack, path: Path, *, repack: bool, mmap: bool) -> NativeModel:
+def open_native(
+    stack: contextlib.ExitStack, path: Path, *, repack: bool, mmap: bool, vocab_only: bool = False
+) -> NativeModel:
     """Load `path`; `stack` frees it."""
-    model = NativeModel(path, repack=repack, mmap=mmap)
+    model = NativeModel(path, repack=repack, mmap=mmap, vocab_only=vocab_only)
     stack.callback(model.close)
     return model
 

@@ -1,0 +1,118 @@
+"""The check that every conversion passes: llama.cpp on the file against its source.
+
+Token ids, special ids and what stays text must be equal; logits and greedy tokens as near as `logits` says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codellm.errors import QualityError
+from codellm.machine import default_threads
+from codellm.sources.local import read_json
+from codellm.tokenizer import HFTokenizer
+from codellm_cpu.convert.logits import BITS, compare_logits, native_logits
+from codellm_cpu.convert.probes import CODE, POSITIONS, TEXTS
+from codellm_cpu.convert.reference import EXACT, Reference
+from codellm_cpu.convert.writer import read_config
+from codellm_cpu.llama.library import open_native
+from codellm_cpu.llama.probe import vetted
+from codellm_cpu.llama.tokenizer import LlamaTokenizer
+
+if TYPE_CHECKING:
+    from codellm.sources import ModelSource
+
+
+def check_parity(
+    source: ModelSource,
+    scheme: str,
+    path: Path,
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Compare the GGUF file at `path` with the `source` it was converted from; the figures, for the manifest.
+
+    Random weights have their tokenizer compared alone. The others cost one pass over the source and one over the file;
+    of the source, a tensor is in memory at a time. `progress` is told of layers.
+
+    Raises:
+        QualityError: they differ; the message names the text, the token or the position.
+        ModelFileError: llama.cpp does not load the file.
+    """
+    assert source.tokenizer is not None  # converted
+    assert source.tensors is not None
+    theirs = HFTokenizer(source.tokenizer, source.tokenizer_config)
+    with contextlib.ExitStack() as stack:
+        if not source.dummy:
+            vetted(path)
+        native = open_native(stack, path, repack=False, mmap=True, vocab_only=source.dummy)
+        ours = LlamaTokenizer(native)
+        figures: dict[str, Any] = {
+            "special_ids": compare_special_ids(source, theirs, ours),
+            "token_ids": compare_token_ids(source, theirs, ours),
+        }
+        if not source.dummy:
+            _, config = read_config(source)
+            window = config.raw.get("sliding_window") or config.context
+            ids = theirs.prompt_ids(CODE)[: min(POSITIONS, config.context, window)]
+            expected, rounded = Reference(source.tensors, config, (EXACT, BITS[scheme])).logits(ids, progress)
+            computed = native_logits(native, ids, threads or default_threads())
+            figures["logits"], fault = compare_logits(computed, expected, rounded, scheme)
+            if fault is not None:
+                raise refusal(source, fault)
+    return figures
+
+
+def compare_special_ids(source: ModelSource, theirs: HFTokenizer, ours: LlamaTokenizer) -> dict[str, Any]:
+    """The ids that begin, end and steer a text; those that the source names must be the file's."""
+    roles: Mapping[str, tuple[Any, Any]] = {
+        "eos": (theirs.eos if theirs.eos is not None else ours.eos, ours.eos),
+        "add_bos": (theirs.add_bos, ours.add_bos),
+        "beginning": (theirs.prompt_ids("") if theirs.eos is not None else ours.prompt_ids(""), ours.prompt_ids("")),
+        "fim": (theirs.fim or ours.fim, ours.fim),
+    }
+    for role, (wanted, got) in roles.items():
+        if wanted != got:
+            raise refusal(source, f"{role} is {wanted} by tokenizer.json, {got} in the GGUF file")
+    for text, id in controls(source, theirs).items():
+        got = ours.encode(text, special=True)
+        if got != [id]:
+            raise refusal(source, f"the special token {text!r} is {id} by tokenizer.json, {got} in the GGUF file")
+    fim = ours.fim
+    return {"bos": ours.bos, "eos": ours.eos} | ({} if fim is None else {"fim": [fim.prefix, fim.suffix, fim.middle]})
+
+
+def compare_token_ids(source: ModelSource, theirs: HFTokenizer, ours: LlamaTokenizer) -> dict[str, int]:
+    """Every probe must give the same ids; so must every added token's string inside a text, special or not."""
+    assert source.tokenizer is not None
+    added = [str(token["content"]) for token in read_json(source.tokenizer).get("added_tokens") or []]
+    texts = [*TEXTS, *(f"x = {text}y" for text in added)]
+    count = 0
+    for text in texts:
+        wanted, got = theirs.encode(text), ours.encode(text)
+        if wanted != got:
+            pairs = zip([*wanted, None], [*got, None], strict=False)
+            place = next(place for place, (one, other) in enumerate(pairs) if one != other)
+            raise refusal(
+                source,
+                f"{text[:60]!r} has other tokens in the GGUF file: from place {place} on {got[place : place + 3]}, "
+                f"by tokenizer.json {wanted[place : place + 3]}",
+            )
+        count += len(wanted)
+    return {"texts": len(texts), "tokens": count}
+
+
+def controls(source: ModelSource, theirs: HFTokenizer) -> dict[str, int]:
+    """The special tokens' strings, with their ids."""
+    assert source.tokenizer is not None
+    texts = [str(token["content"]) for token in read_json(source.tokenizer).get("added_tokens") or []]
+    return {text: id for text in texts if (id := theirs.special_id(text)) is not None}
+
+
+def refusal(source: ModelSource, what: str) -> QualityError:
+    """The one line of a conversion that is not kept."""
+    return QualityError(f"{source.name}: the conversion is wrong and not kept: {what}; please report it")

@@ -1,0 +1,133 @@
+"""The forward pass of a checkpoint in numpy, one layer at a time: what a conversion is held against.
+
+Independent of what it judges: it shares no code with the writer but the reading of config.json, names tensors as
+transformers does, and is itself held against transformers (tests/torch). Which norm, which feed-forward layer and
+which biases a model has it sees from the tensors that are there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from codellm_cpu.convert.storage import to_float32
+
+if TYPE_CHECKING:
+    from codellm.sources import Tensors
+    from codellm_cpu.convert.architecture import Config
+
+Array = npt.NDArray[np.float32]
+
+BLOCK = 1 << 24
+"""Weights turned into float32 at once: 64 MB beside the tensor itself, which is mapped from its file."""
+
+
+EXACT = 24
+"""Bits of a float32's significand."""
+
+
+class Reference:
+    """A checkpoint of StarCoder2, Llama or Qwen2 that computes logits; `tensors` are read once a pass.
+
+    `bits` are the significands that activations are rounded to before each product of matrices: one stream of
+    computation for each, all in one pass over the weights. `EXACT` is float32 throughout.
+    """
+
+    def __init__(self, tensors: Tensors, config: Config, bits: tuple[int, ...] = (EXACT,)) -> None:
+        self._tensors, self._config, self._bits = tensors, config, bits
+        self._types = {info.name: info.dtype for info in tensors.infos()}
+
+    def logits(self, ids: Sequence[int], progress: Callable[[int, int], None] = lambda done, total: None) -> Array:
+        """`ids` [T] → logits [S, T, V] of each stream; `progress` is told of layers. The output counts as one."""
+        config = self._config
+        rows = self._tensors.read("model.embed_tokens.weight")[np.asarray(ids)]
+        embedded = to_float32(rows, self._types["model.embed_tokens.weight"])
+        x = np.repeat(embedded[np.newaxis], len(self._bits), axis=0)  # [S, T, H]
+        turn = rotation(config, len(ids))
+        for layer in range(config.layers):
+            progress(layer, config.layers + 1)
+            name = f"model.layers.{layer}"
+            x = x + self._attention(f"{name}.self_attn", self._norm(f"{name}.input_layernorm", x), turn)
+            x = x + self._feed_forward(f"{name}.mlp", self._norm(f"{name}.post_attention_layernorm", x))
+        progress(config.layers, config.layers + 1)
+        output = "model.embed_tokens" if config.tied else "lm_head"
+        logits = self._linear(output, self._norm("model.norm", x))
+        progress(config.layers + 1, config.layers + 1)
+        return logits
+
+    def _vector(self, name: str) -> Array:
+        return to_float32(self._tensors.read(name), self._types[name])
+
+    def _linear(self, name: str, x: Array) -> Array:
+        """A projection with the bias that the checkpoint has: x [S, T, in] → [S, T, out]."""
+        weight, dtype = self._tensors.read(f"{name}.weight"), self._types[f"{name}.weight"]  # [out, in]
+        flat = np.concatenate([rounded(stream, bits) for stream, bits in zip(x, self._bits, strict=True)])
+        out = np.empty((len(flat), len(weight)), np.float32)
+        step = max(1, BLOCK // weight.shape[1])
+        for begin in range(0, len(weight), step):
+            part = slice(begin, begin + step)
+            np.matmul(flat, to_float32(weight[part], dtype).T, out=out[:, part])
+        if f"{name}.bias" in self._types:
+            out += self._vector(f"{name}.bias")
+        return out.reshape(*x.shape[:2], -1)
+
+    def _norm(self, name: str, x: Array) -> Array:
+        """A layer norm where the checkpoint has its bias, else an RMS norm."""
+        layer_norm = f"{name}.bias" in self._types
+        if layer_norm:
+            x = x - x.mean(axis=-1, keepdims=True)
+        x = x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + np.float32(self._config.epsilon))
+        x = x * self._vector(f"{name}.weight")
+        return x + self._vector(f"{name}.bias") if layer_norm else x
+
+    def _attention(self, name: str, x: Array, turn: tuple[Array, Array]) -> Array:
+        """Causal, with grouped key-value heads: x [S, T, H] → [S, T, H]."""
+        config = self._config
+        q, k, v = (
+            self._linear(f"{name}.{part}_proj", x).reshape(*x.shape[:2], -1, config.head).swapaxes(1, 2)
+            for part in ("q", "k", "v")
+        )  # [S, heads, T, D]
+        group = config.heads // config.kv_heads
+        q, k, v = rotate(q, turn), rotate(k, turn).repeat(group, axis=1), v.repeat(group, axis=1)
+        scores = q @ k.swapaxes(2, 3) / np.float32(math.sqrt(config.head))  # [S, heads, T, T]
+        scores += np.triu(np.full(scores.shape[2:], -np.inf, np.float32), 1)
+        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        mixed = scores / scores.sum(axis=-1, keepdims=True) @ v  # [S, heads, T, D]
+        return self._linear(f"{name}.o_proj", mixed.swapaxes(1, 2).reshape(*x.shape[:2], -1))
+
+    def _feed_forward(self, name: str, x: Array) -> Array:
+        """SiLU-gated where the checkpoint has a gate, else GELU (the tanh form): x [S, T, H] → [S, T, H]."""
+        if f"{name}.gate_proj.weight" in self._types:
+            gate = self._linear(f"{name}.gate_proj", x)
+            with np.errstate(over="ignore"):  # exp of a large negative gate: infinity, and the quotient 0
+                gated = gate / (1 + np.exp(-gate)) * self._linear(f"{name}.up_proj", x)
+            return self._linear(f"{name}.down_proj", gated)
+        up = self._linear(f"{name}.c_fc", x)
+        inner = np.float32(math.sqrt(2 / math.pi)) * (up + np.float32(0.044715) * up * up * up)
+        return self._linear(f"{name}.c_proj", np.float32(0.5) * up * (1 + np.tanh(inner)))
+
+
+def rounded(x: Array, bits: int) -> Array:
+    """Finite `x` with a significand of `bits` bits, whatever the exponent."""
+    if bits == EXACT:
+        return x
+    lost = EXACT - bits
+    return ((x.view(np.uint32) + np.uint32(1 << (lost - 1))) & np.uint32(-1 << lost & 0xFFFFFFFF)).view(np.float32)
+
+
+def rotation(config: Config, length: int) -> tuple[Array, Array]:
+    """Cosines and sines of every position and pair of a head: two of [T, D / 2]."""
+    frequencies = config.rope.theta ** (-np.arange(0, config.head, 2) / config.head)
+    angles = np.outer(np.arange(length), frequencies / config.rope.divisors(config.head))
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+def rotate(x: Array, turn: tuple[Array, Array]) -> Array:
+    """The first half of each head turned against the second: [S, heads, T, D] → the same."""
+    cos, sin = turn
+    first, second = np.split(x, 2, axis=-1)
+    return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
