@@ -6,20 +6,24 @@ X-Error-Code), and the headers that huggingface.co answers with.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import socket
-import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
 import attrs
 
+from codellm.sources.bundled import bundled_directory
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+DEMO = {path.name: path.read_bytes() for path in bundled_directory("codellm-demo").iterdir()}
+"""The bundled model's files, which a repository may hold."""
 LFS = (".safetensors", ".gguf", ".bin")
 """Files that the hub keeps in LFS: their ETag is a SHA-256, and they are had elsewhere, by a redirect."""
 
@@ -86,7 +90,8 @@ class Hub:
     requests: list[Request] = attrs.field(factory=list)
     served: dict[str, int] = attrs.field(factory=dict)
     """Bytes of bodies by file name."""
-    on_bytes: Callable[[str, int], None] = lambda name, total: None
+    headers: dict[str, str] = attrs.field(factory=dict)
+    """What every answer carries."""
     cdn: Hub | None = None
     """Where files in LFS are redirected to; another server, so another host."""
     _server: ThreadingHTTPServer | None = None
@@ -111,6 +116,13 @@ class Hub:
 
     def fault(self, line: str) -> Fault | None:
         return next((fault for fault in self.faults if fault.take(line)), None)
+
+
+@contextlib.contextmanager
+def hubs(repos: dict[str, Repo]) -> Iterator[Hub]:
+    """A hub and its CDN, another host, which share repositories, faults and the count of what was served."""
+    with Hub(repos) as cdn, Hub(repos, cdn.faults, served=cdn.served, cdn=cdn) as hub:
+        yield hub
 
 
 def etag(name: str, content: bytes) -> str:
@@ -158,17 +170,21 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.status is not None:
             raise _RefusedError(fault.status, **fault.headers)
         if parts[:2] == ["api", "models"]:
-            self._api("/".join(parts[2:4]), "/".join(parts[5:]) or "main", token)
+            self._api("/".join(parts[2:4]), "/".join(parts[5:]) or "main", token, fault)
         elif parts[0] == "cdn":
             self._cdn(parts[1], parts[-1], fault)
+        elif parts[2:3] != ["resolve"]:
+            raise _RefusedError(
+                404
+            )  # the client asks for more than models: which coding agents there are, for instance
         else:
             self._resolve("/".join(parts[:2]), parts[3], "/".join(parts[4:]), token, fault)
 
-    def _api(self, id: str, revision: str, token: str | None) -> None:
+    def _api(self, id: str, revision: str, token: str | None, fault: Fault | None) -> None:
         repo = self._repo(id, token)
         commit, files = self._files(repo, revision)
         info = {"id": id, "sha": commit, "siblings": [{"rfilename": name} for name in files], "gated": repo.gated}
-        self._send(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
+        self._send(200, json.dumps(info).encode(), {"Content-Type": "application/json"}, fault=fault)
 
     def _resolve(self, id: str, revision: str, name: str, token: str | None, fault: Fault | None) -> None:
         repo = self._repo(id, token)
@@ -220,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
         self, status: int, body: bytes, headers: dict[str, str], name: str = "", fault: Fault | None = None
     ) -> None:
         self.send_response(status)
-        for key, value in headers.items():
+        for key, value in {**self.hub.headers, **headers}.items():
             self.send_header(key, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -230,12 +246,10 @@ class _Handler(BaseHTTPRequestHandler):
         for place in range(0, len(body) if cut is None else cut, 1 << 18):
             piece = body[place : min(place + (1 << 18), len(body) if cut is None else cut)]
             self.wfile.write(piece)
-            self.hub.served[name] = self.hub.served.get(name, 0) + len(piece)
-            self.hub.on_bytes(name, self.hub.served[name])
+            if name:
+                self.hub.served[name] = self.hub.served.get(name, 0) + len(piece)
             if fault is not None and fault.delay:
                 time.sleep(fault.delay)
         if cut is not None:
-            # a reset, not an orderly end
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
-            self.connection.close()
+            self.connection.shutdown(socket.SHUT_RDWR)

@@ -19,7 +19,8 @@ import attrs
 
 from codellm.errors import DownloadError
 
-CHUNK = 1 << 20
+CHUNK = 1 << 18
+"""Bytes that are written at once; what has come of a chunk is lost when the connection breaks."""
 TRIES = 4
 """Times in a row that a connection may break without a new byte."""
 PAUSE = 1.0

@@ -120,7 +120,8 @@ def _licence(card: Path) -> str | None:
     found = told.get("license")
     if found == "other":
         found = told.get("license_name") or found
-    return ", ".join(map(str, found)) if isinstance(found, list) else str(found) if found else None
+    text = ", ".join(map(str, found if isinstance(found, list) else [found])) if found else ""
+    return "".join(filter(str.isprintable, text)) or None  # it is shown in a terminal
 
 
 def _undecided(repository: Repository, published: Published, ready: dict[str, Reference]) -> CodellmError:

@@ -57,8 +57,13 @@ def _refusal(id: str, revision: str | None, error: Exception) -> CodellmError:
         return _refused(at, page, error)
     if isinstance(error, OSError) and error.errno is not None:
         return DownloadError(
-            f"{at}: {error.filename or constants.HF_HUB_CACHE} cannot be written ({error.strerror}); "
+            f"{at}: {error.filename or constants.HF_HUB_CACHE} cannot be written or read ({error.strerror}); "
             "free some space, or set HF_HOME to another place"
+        )
+    if isinstance(error, LookupError | TypeError | ValueError):
+        return DownloadError(
+            f"{at}: {constants.ENDPOINT} gives no answer of a hub ({_told(error)}); "
+            "see whether HF_ENDPOINT, a proxy or a login page stands between"
         )
     return DownloadError(
         f"{at}: the hub cannot be reached at {constants.ENDPOINT} ({_told(error)}); "
@@ -73,7 +78,7 @@ def _refused(at: str, page: str, error: Exception) -> CodellmError:
     assert isinstance(error, errors.HfHubHTTPError)
     status = error.response.status_code
     if status == 401:
-        return DownloadError(f"{at}: the hub does not accept HF_TOKEN (HTTP 401); set it to a valid token, or unset it")
+        return DownloadError(f"{at}: needs a valid token (HTTP 401); set HF_TOKEN to one, or unset a bad one")
     if status == 403:
         return DownloadError(f"{at}: access is denied (HTTP 403); see {page}, and whether HF_TOKEN may read it")
     if status == 404:

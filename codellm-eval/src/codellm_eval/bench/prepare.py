@@ -20,9 +20,9 @@ def prepare(job: Job, report: Report) -> None:
 
     last = ""
 
-    def progress(what: str, _done: int, _total: int) -> None:
+    def progress(what: str, _done: int, total: int) -> None:
         nonlocal last
-        if what != last:
+        if total and what != last:  # else it is a remark
             last = what
             report.phase(what)
 
