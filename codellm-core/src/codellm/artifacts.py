@@ -49,6 +49,7 @@ class Artifact:
     path: Path
     scheme: str
     format: str
+    facts: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
