@@ -7,7 +7,7 @@ import time
 import attrs
 import pytest
 
-from codellm import artifacts, quality
+from codellm import artifacts, quality, store
 from codellm.errors import ArtifactError, InvalidValueError, QualityError
 from codellm.registry import registry
 from codellm.sources import find
@@ -38,7 +38,7 @@ def test_a_ladder_shares_its_base_and_nothing_is_made_twice(cache):
     second = ensure("codellm-demo", "q8_0", progress=lambda *event: told.append(event))
     again = ensure("codellm-demo", "q8_0", progress=lambda *event: pytest.fail("made twice"))
     assert second == again
-    assert [kept.manifest["scheme"] for kept in artifacts.kept_artifacts()] == ["bf16", "q4_0", "q8_0"]
+    assert [kept.manifest["scheme"] for kept in store.kept_artifacts()] == ["bf16", "q4_0", "q8_0"]
     assert first.path.name == "codellm-demo-q4_0.gguf"
     assert first.digest == find("codellm-demo").fetch().digest
 
@@ -61,7 +61,7 @@ def test_the_gate_refuses_what_lost_too_much(cache):
     strict = attrs.evolve(registry().scheme("q4_0"), bound=0.0)
     with pytest.raises(QualityError, match="over its bound of 0"):
         artifacts.ensure(find("codellm-demo").fetch(), strict)
-    assert [kept.manifest["scheme"] for kept in artifacts.kept_artifacts()] == ["bf16"]
+    assert [kept.manifest["scheme"] for kept in store.kept_artifacts()] == ["bf16"]
     assert len(left_over(cache)) == 1
 
 
@@ -108,7 +108,7 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_an_artifact(cache, name):
         time.sleep(0.05)
     child.send_signal(getattr(signal, name))
     _, errors = child.communicate(timeout=60)
-    assert artifacts.kept_artifacts() == []
+    assert store.kept_artifacts() == []
     if name == "SIGINT":
         assert child.returncode == 130
         assert b"Traceback" not in errors
@@ -118,7 +118,7 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_an_artifact(cache, name):
 def test_what_a_killed_run_left_is_swept_by_the_next(cache):
     made = ensure("codellm-demo", "bf16")
     stale = made.path.parent.with_name(f".{made.path.parent.name}-abc")
-    artifacts.remove(artifacts.kept_artifacts()[0])
+    store.remove(store.kept_artifacts()[0])
     stale.mkdir()
     (stale / "half.gguf").write_bytes(b"GGUF")
     ensure("codellm-demo", "bf16")
@@ -127,7 +127,7 @@ def test_what_a_killed_run_left_is_swept_by_the_next(cache):
 
 def test_remove_deletes(cache):
     ensure("codellm-demo", "bf16")
-    [kept] = artifacts.kept_artifacts()
+    [kept] = store.kept_artifacts()
     assert kept.size > 1_000_000
-    artifacts.remove(kept)
-    assert artifacts.kept_artifacts() == []
+    store.remove(kept)
+    assert store.kept_artifacts() == []

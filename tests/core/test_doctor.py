@@ -8,9 +8,9 @@ import pytest
 
 from codellm import machine
 from codellm._version import __version__
-from codellm.artifacts import abandoned
 from codellm.cli.doctor.hardware import hardware
 from codellm.packages import installed_versions
+from codellm.store import abandoned
 from support.plugin_folder import codellm, install_plugin
 
 KEYS = [

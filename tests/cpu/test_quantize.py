@@ -24,8 +24,9 @@ from codellm.sources import ModelSource
 from codellm.sources.dummy import DummyTensors, dummy_config
 from codellm_cpu.llama.header import read_header
 from codellm_cpu.llama.library import open_native
-from codellm_cpu.quantize import FILE_TYPES, check_rows, quantize
-from codellm_cpu.schemes import CONVERSIONS, SCHEMES
+from codellm_cpu.quantize import quantize
+from codellm_cpu.quantizer import check_rows
+from codellm_cpu.schemes import CONVERSIONS, FILE_TYPES, SCHEMES
 
 DEMO = Path(codellm.__file__).parent / "data" / "codellm-demo"
 BY_NAME = {scheme.name: scheme for scheme in SCHEMES}
@@ -90,7 +91,7 @@ def test_every_scheme_makes_a_file_of_its_types_that_loads(base, tmp_path, schem
 
     assert (artifact.path, artifact.scheme, artifact.format) == (path, scheme, "gguf")
     assert set(types(path).values()) == EXPECTED[scheme] | {"F32"}
-    assert read_header(path).scalars["general.file_type"] == FILE_TYPES[scheme][0]
+    assert read_header(path).scalars["general.file_type"] == FILE_TYPES[scheme].number
     assert read_header(path).scalars["codellm.source.digest"] == "0"
     assert loads(path) == loads(base)
     assert told[0] == (0, told[-1][1])
@@ -101,7 +102,7 @@ def test_every_scheme_makes_a_file_of_its_types_that_loads(base, tmp_path, schem
 
 @pytest.mark.parametrize("scheme", FILE_TYPES)
 def test_the_room_asked_for_is_what_it_takes(base, tmp_path, scheme):
-    asked = check_rows(base, read_header(base), scheme, BY_NAME[scheme].bits)
+    asked = check_rows(base, read_header(base), FILE_TYPES[scheme])
     quantize(request(of_file(base), scheme, tmp_path / "q.gguf"))
     assert 0.9 * asked < (tmp_path / "q.gguf").stat().st_size < 1.01 * asked
 
@@ -139,7 +140,7 @@ def test_another_plugins_scheme_is_left_to_it(base, tmp_path):
 
 
 @pytest.mark.parametrize(("hidden", "scheme", "advice"), [
-    (96, "q4_k_m", "multiple of 256 weights, tensor '.*' has 96; choose q8_0 or q4_0"),
+    (96, "q4_k_m", "multiple of 256 weights, tensor '.*' has 96; choose q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl"),
     (40, "q8_0", "multiple of 32 weights, tensor '.*' has 40; choose f16 or bf16"),
 ])  # fmt: skip
 def test_rows_that_do_not_fit_are_refused_by_name(tmp_path, hidden, scheme, advice):
@@ -173,8 +174,6 @@ def test_a_source_of_the_wrong_format_is_refused(base, tmp_path):
         quantize(request(original(), "q8_0", tmp_path / "q"))
     with pytest.raises(InvalidValueError, match="scheme f16 starts from safetensors, not gguf"):
         quantize(request(of_file(base), "f16", tmp_path / "q"))
-    with pytest.raises(InvalidValueError, match="takes no calibration text"):
-        quantize(request(of_file(base), "q8_0", tmp_path / "q", calibration=base))
     two = attrs.evolve(of_file(base), files=(base, base))
     with pytest.raises(InvalidValueError, match="needs one GGUF file"):
         quantize(request(two, "q8_0", tmp_path / "q"))

@@ -1,18 +1,24 @@
 """llama.cpp's quantizer in a process of its own.
 
-`python -m codellm_cpu.quantize_child SOURCE DESTINATION TYPE THREADS`
+`python -m codellm_cpu.quantize_child SOURCE DESTINATION TYPE THREADS MATRIX`
 
-One C call does everything: it cannot be interrupted, and on some files it ends the process. So the caller (quantize.py)
-runs it here, reads llama.cpp's log from stdout, and kills the process when it has had enough. Exit code 0: written.
+One C call does everything: it cannot be interrupted, and on some files it ends the process. So the caller
+(quantizer.py) runs it here, reads llama.cpp's log from stdout, and kills the process when it has had enough. MATRIX is
+a file of imatrix.py, or empty. Exit code 0: written.
 """
 
 from __future__ import annotations
 
-import contextlib
+import ctypes
 import os
 import sys
-import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codellm_cpu.child import end_with_parent
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 BUFFER = 512 << 20
 """Bytes of rows that llama.cpp may hold at once; its own default is 8 GiB."""
@@ -20,8 +26,8 @@ BUFFER = 512 << 20
 
 def main() -> int:
     """Quantize as the command line says."""
-    source, destination, file_type, threads = sys.argv[1:]
-    threading.Thread(target=end_with_parent, args=(destination,), daemon=True).start()
+    source, destination, file_type, threads, matrix = sys.argv[1:]
+    end_with_parent(Path(destination))
 
     import llama_cpp.llama_cpp as lib
 
@@ -35,16 +41,29 @@ def main() -> int:
     params.ftype = int(file_type)
     params.nthread = int(threads)
     params.max_buf_size = BUFFER
+    if matrix:
+        means = _read(Path(matrix))
+        entries = _entries(lib, means)
+        params.imatrix = ctypes.cast(entries, ctypes.POINTER(lib.llama_model_imatrix_data))
     code: int = lib.llama_model_quantize(os.fsencode(source), os.fsencode(destination), params)
     return 1 if code else 0
 
 
-def end_with_parent(destination: str) -> None:
-    """The caller holds the other end of stdin: its end of file is the caller's end, however that came about."""
-    sys.stdin.read()
-    with contextlib.suppress(OSError):
-        Path(destination).unlink()
-    os._exit(1)
+def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: np.ascontiguousarray(stored[name], np.float32) for name in stored.files}
+
+
+def _entries(lib: Any, means: dict[str, npt.NDArray[Any]]) -> Any:
+    """The matrix as llama.cpp takes it: an array that an entry without a name ends; it points into `means`."""
+    entries = (lib.llama_model_imatrix_data * (len(means) + 1))()
+    for entry, (name, mean) in zip(entries, means.items(), strict=False):
+        entry.name = name.encode()
+        entry.data = mean.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        entry.size = len(mean)
+    return entries
 
 
 if __name__ == "__main__":

@@ -2,10 +2,84 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+import attrs
+
 from codellm.scheme import Scheme
+from codellm_cpu.llama.blocks import BLOCKS
 
 CONVERSIONS = ("f32", "f16", "bf16")
 """Schemes that the converter writes from safetensors; what llama.cpp quantizes starts from one of them."""
+
+
+@attrs.frozen
+class FileType:
+    """A type of file that llama.cpp quantizes to.
+
+    `number` is llama.h's enum llama_ftype, and `main` the type of most of its tensors (ggml.h, enum ggml_type); most
+    mix in larger types where it matters, and embedding and output keep 5 bits or more. `calibration` says whether an
+    importance matrix enters, and `bound` is the gate's: docs/quantization.md derives both.
+    """
+
+    name: str
+    number: int
+    main: int
+    calibration: Literal["none", "takes", "wants", "needs"]
+    bound: float
+    description: str
+
+    @property
+    def block(self) -> int:
+        """Weights of a block of the main type: rows are made of whole blocks."""
+        return BLOCKS[self.main][0]
+
+    @property
+    def bits(self) -> float:
+        """Bits that a weight takes in the main type, with its share of the block's scales."""
+        block, size = BLOCKS[self.main]
+        return size * 8 / block
+
+
+# Left out, with the reason in docs/quantization.md: mxfp4_moe and nvfp4.
+_TYPES = (
+    FileType("q8_0", 7, 8, "none", 0.01, "8 bits, near-lossless"),
+    FileType("q6_k", 18, 14, "takes", 0.02, "6 bits"),
+    FileType("q5_1", 9, 7, "takes", 0.04, "5 bits, blocks with an offset"),
+    FileType("q5_k_m", 17, 13, "takes", 0.04, "5 bits, sensitive tensors at 6"),
+    FileType("q5_k_s", 16, 13, "takes", 0.04, "5 bits"),
+    FileType("q5_0", 8, 6, "takes", 0.04, "5 bits, plain blocks"),
+    FileType("q4_1", 3, 3, "takes", 0.15, "4 bits, blocks with an offset"),
+    FileType("q4_k_m", 15, 12, "takes", 0.10, "4 bits, sensitive tensors at 6"),
+    FileType("q4_k_s", 14, 12, "takes", 0.12, "4 bits, few tensors at more"),
+    FileType("q4_0", 2, 2, "takes", 0.15, "4 bits, plain blocks"),
+    FileType("iq4_nl", 25, 20, "wants", 0.15, "4 bits, uneven steps"),
+    FileType("iq4_xs", 30, 23, "wants", 0.15, "4 bits, uneven steps, larger blocks"),
+    FileType("q3_k_l", 13, 11, "takes", 0.3, "3 bits, sensitive tensors at 5"),
+    FileType("q3_k_m", 12, 11, "takes", 0.3, "3 bits, sensitive tensors at 4 and 5"),
+    FileType("q3_k_s", 11, 11, "takes", 0.3, "3 bits"),
+    FileType("iq3_m", 27, 21, "wants", 0.3, "3 bits by codebook, sensitive tensors at 4"),
+    FileType("iq3_s", 26, 21, "wants", 0.3, "3 bits by codebook"),
+    FileType("iq3_xs", 22, 21, "needs", 0.3, "3 bits by codebook, attention in smaller ones"),
+    FileType("iq3_xxs", 23, 18, "needs", 0.3, "3 bits by codebook, attention at 2"),
+    FileType("q2_k", 10, 10, "takes", 1.0, "2 bits, sensitive tensors at 3"),
+    FileType("q2_k_s", 21, 10, "needs", 1.0, "2 bits"),
+    FileType("iq2_m", 29, 22, "needs", 1.0, "2 bits by codebook, sensitive tensors at 3"),
+    FileType("iq2_s", 28, 17, "needs", 1.0, "2 bits by codebook, sensitive tensors at 3"),
+    FileType("iq2_xs", 20, 17, "needs", 1.0, "2 bits by codebook"),
+    FileType("q2_0", 41, 42, "none", 1.0, "4 levels, for models trained with few"),
+    FileType("iq2_xxs", 19, 16, "needs", 1.0, "2 bits by codebook"),
+    FileType("tq2_0", 37, 35, "none", 1.0, "3 levels, for models trained with them"),
+    FileType("iq1_m", 31, 29, "needs", 1.0, "under 2 bits by codebook"),
+    FileType("tq1_0", 36, 34, "none", 1.0, "3 levels packed closely, for models trained with them"),
+    FileType("iq1_s", 24, 19, "needs", 1.0, "under 2 bits by codebook"),
+    FileType("q1_0", 40, 41, "none", 1.0, "2 levels, for models trained with them"),
+)
+
+FILE_TYPES: Mapping[str, FileType] = MappingProxyType({kind.name: kind for kind in _TYPES})
+"""What llama.cpp quantizes to, by name, from many bits to few."""
 
 
 def _conversion(name: str, bits: float, description: str) -> Scheme:
@@ -19,28 +93,22 @@ def _conversion(name: str, bits: float, description: str) -> Scheme:
     )
 
 
-def _quantization(name: str, bits: float, bound: float, description: str) -> Scheme:
+def _quantization(kind: FileType) -> Scheme:
     return Scheme(
-        name=name,
-        bits=bits,
+        name=kind.name,
+        bits=kind.bits,
         applies="file",
         format="gguf",
         takes=frozenset({"gguf"}),
-        bound=bound,
-        description=description,
+        bound=kind.bound,
+        calibration=kind.calibration,
+        description=kind.description,
     )
 
 
-# Bits are those of the scheme's main block format: 32 weights with a 16-bit scale for q8_0 and q4_0, super-blocks of
-# 256 for the K-quants (ggml, ggml-common.h). A file holds a little more: embedding and output keep more bits.
 SCHEMES: tuple[Scheme, ...] = (
     _conversion("f32", 32.0, "every weight as it is computed with"),
     _conversion("f16", 16.0, "half precision; refuses weights beyond 65504"),
     _conversion("bf16", 16.0, "half precision with float32's range"),
-    _quantization("q8_0", 8.5, 0.01, "8 bits, near-lossless"),
-    _quantization("q6_k", 6.5625, 0.02, "6 bits"),
-    _quantization("q5_k_m", 5.5, 0.04, "5 bits, sensitive tensors at 6"),
-    _quantization("q4_k_m", 4.5, 0.10, "4 bits, sensitive tensors at 6"),
-    _quantization("q4_k_s", 4.5, 0.12, "4 bits, few tensors at more"),
-    _quantization("q4_0", 4.5, 0.15, "4 bits, the plain block format"),
+    *map(_quantization, _TYPES),
 )

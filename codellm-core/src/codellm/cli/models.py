@@ -17,8 +17,8 @@ def models(ctx: click.Context, format_: str) -> None:
     """List bundled models and kept artifacts."""
     if ctx.invoked_subcommand is not None:
         return
-    from codellm.artifacts import kept_artifacts
     from codellm.sources.reference import BUNDLED
+    from codellm.store import kept_artifacts
 
     rows: list[dict[str, Any]] = [
         {"name": name, "kind": "bundled", "model": name, "scheme": "", "size": ""} for name in BUNDLED
@@ -41,16 +41,16 @@ def models(ctx: click.Context, format_: str) -> None:
 @click.option("--all", "everything", is_flag=True, help="Remove every artifact.")
 def remove(names: tuple[str, ...], everything: bool) -> None:
     """Remove artifacts by the name that `codellm models` shows."""
-    from codellm import artifacts
+    from codellm import store
 
     if bool(names) == everything:
         raise click.UsageError("give names, or --all")
-    kept = {one.directory.name: one for one in artifacts.kept_artifacts()}
+    kept = {one.directory.name: one for one in store.kept_artifacts()}
     unknown = next((name for name in names if name not in kept), None)
     if unknown is not None:
         raise UnknownNameError("artifact", unknown, kept)
     chosen = [kept[name] for name in names] if names else list(kept.values())
     freed = sum(one.size for one in chosen)
     for one in chosen:
-        artifacts.remove(one)
+        store.remove(one)
     note(f"removed {len(chosen)} artifacts, {size(freed)}")

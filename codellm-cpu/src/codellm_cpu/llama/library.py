@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 _ERROR = 4  # ggml.h, enum ggml_log_level
 _CONTINUED = 5
+
+Watch = Callable[[int, bool, object], bool]
+"""Called with a pointer to each operation (ggml_tensor), first with True: whether to be shown what it computed, then
+with False when it has: whether to go on. It must not raise."""
 
 
 class Log:
@@ -171,11 +176,13 @@ class NativeContext:
     `tokens`, `positions`, `places` and `wanted` [chunk] are llama.cpp's own batch arrays: write row i, then `decode`
     the first n rows. `wanted` marks the rows whose logits are computed.
 
+    `watch` is shown each operation: see `Watch`.
+
     Raises:
         BackendError: llama.cpp cannot make the context; the message carries its reason.
     """
 
-    def __init__(self, model: NativeModel, shape: ContextShape) -> None:
+    def __init__(self, model: NativeModel, shape: ContextShape, watch: Watch | None = None) -> None:
         self._lib = lib = model.lib
         self.shape = shape
         self.decoded_tokens = 0
@@ -195,6 +202,9 @@ class NativeContext:
         # them masked, which cost a sixth of the speed at 16 places.
         params.kv_unified = False
         params.no_perf = True
+        self._watch = lib.ggml_backend_sched_eval_callback(watch) if watch is not None else None  # a bare pointer there
+        if self._watch is not None:
+            params.cb_eval = self._watch
         LOG.clear()
         self._handle: int | None = lib.llama_init_from_model(model.handle, params)
         if not self._handle:
@@ -309,8 +319,10 @@ def open_native(
     return model
 
 
-def open_context(stack: contextlib.ExitStack, model: NativeModel, shape: ContextShape) -> NativeContext:
+def open_context(
+    stack: contextlib.ExitStack, model: NativeModel, shape: ContextShape, watch: Watch | None = None
+) -> NativeContext:
     """Make a context of `model`; `stack` frees it."""
-    context = NativeContext(model, shape)
+    context = NativeContext(model, shape, watch)
     stack.callback(context.close)
     return context

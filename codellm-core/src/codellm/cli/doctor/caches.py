@@ -10,11 +10,11 @@ from pathlib import Path
 
 import attrs
 
-from codellm.artifacts import abandoned
 from codellm.cache import cache_path
 from codellm.cli.doctor.section import Section
 from codellm.cli.output import size
 from codellm.finding import Finding
+from codellm.store import abandoned
 
 
 @attrs.frozen(kw_only=True)

@@ -1,0 +1,79 @@
+"""Importance matrices: what each column of a model's weights is multiplied with, on a calibration text.
+
+A matrix is kept in the cache like an artifact, under the model and the text, and serves every scheme that is fitted to
+that text. The file is a .npz: the mean square of each input column, float32, by the weight's name.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codellm._version import __version__
+from codellm.errors import BackendError
+from codellm.machine import default_threads
+from codellm.store import Place
+from codellm_cpu.child import Ending, running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from codellm.artifacts import QuantizeRequest
+    from codellm.calibration import Calibration
+    from codellm.store import Kept
+
+KIND = "imatrix"
+"""What `codellm models` shows as the scheme of a matrix."""
+
+
+def matrix(request: QuantizeRequest, text: Calibration, path: Path, progress: Callable[[int, int], None]) -> Path:
+    """The matrix of the model at `path` on `text`: from the cache, else computed; `progress` counts tokens.
+
+    Raises:
+        BackendError: llama.cpp cannot compute the text.
+        ArtifactError: the cache cannot be written.
+    """
+    source = request.source
+    place = Place(source.name, KIND, (source.digest, source.scheme or "", text.digest))
+    kept = place.kept()
+    if kept is None:
+        with place.lock():
+            kept = place.kept() or _make(place, request, text, path, progress)
+    return kept.path
+
+
+def _make(
+    place: Place, request: QuantizeRequest, text: Calibration, path: Path, progress: Callable[[int, int], None]
+) -> Kept:
+    source, name = request.source, f"{place.title}.npz"
+    manifest = {
+        "source": source.name,
+        "source_digest": source.digest,
+        "dummy": source.dummy,
+        "scheme": KIND,
+        "file": name,
+        "calibration": {"text": text.name, "sha256": text.digest},
+        "codellm": __version__,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with place.making(manifest) as directory:
+        words = directory / "calibration.txt"
+        words.write_text(text.text, "utf-8")
+        threads = request.threads or default_threads()
+        with running("codellm_cpu.imatrix_child", path.resolve(), words, directory / name, threads) as child:
+            for line in child.lines():
+                done, _, total = line.strip().partition(" ")
+                if done.isdecimal() and total.isdecimal():
+                    progress(int(done), int(total))
+            ending = child.wait()
+        if ending.code:
+            raise _failure(path, ending)
+    kept = place.kept()
+    assert kept is not None  # just written
+    return kept
+
+
+def _failure(path: Path, ending: Ending) -> BackendError:
+    what = f"crashed ({ending.signal})" if ending.signal else "failed"
+    return BackendError(f"{path}: computing its importance matrix {what}: {ending.last.removeprefix(f'{path}: ')}")
