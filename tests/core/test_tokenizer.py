@@ -1,6 +1,10 @@
+import json
+
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import models, normalizers, processors
 
 from codellm.errors import ModelFileError
 from codellm.fim import TEMPLATES, find_fim
@@ -40,6 +44,61 @@ def test_a_broken_tokenizer_is_named(tmp_path):
     path.write_text("{}")
     with pytest.raises(ModelFileError, match=r"tokenizer\.json: not a readable tokenizer"):
         HFTokenizer(path, {})
+
+
+def test_control_strings_stay_text_though_the_file_lists_them_as_ordinary(tmp_path):
+    """As Qwen2.5-Coder's and DeepSeek-Coder's files do."""
+    data = json.loads((DEMO / "tokenizer.json").read_text())
+    for token in data["added_tokens"]:
+        token["special"] = token["content"] == "<|endoftext|>"
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data))
+    tokenizer = HFTokenizer(tmp_path / "tokenizer.json", {})
+    assert tokenizer.fim == TOKENIZER.fim
+    text = "a<fim_prefix>b<fim_pad>c"
+    assert tokenizer.encode(text) == TOKENIZER.encode(text)
+    assert tokenizer.token_bytes(tokenizer.fim.prefix) == b""
+
+
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+
+
+def characters(tmp_path, template=None):
+    """A tokenizer of whole characters with a space written "▁", as CodeLlama's."""
+    vocab = {token: id for id, token in enumerate(["<unk>", "<s>", *BYTES, "▁", "a", "b", "▁a", "é"])}
+    model = models.BPE(vocab, [("▁", "a")], unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.add_special_tokens(["<s>"])
+    if template:
+        tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=[("<s>", 1)])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    return tmp_path / "tokenizer.json"
+
+
+def test_whole_characters_and_single_bytes_decode(tmp_path):
+    tokenizer = HFTokenizer(characters(tmp_path), {"bos_token": "<s>"})
+    text = "a bé\n五 <s>"
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == " " + text  # the space that such a tokenizer puts first
+    assert tokenizer.token_bytes(tokenizer.encode("a")[0]) == b" a"
+    assert tokenizer.token_bytes(2 + 0x0A) == b"\n"
+    assert tokenizer.token_bytes(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("template", "config", "expected"),
+    [
+        ("<s> $A", {}, True),
+        (None, {}, False),
+        ("<s> $A", {"add_bos_token": False}, False),
+        (None, {"add_bos_token": True}, True),
+        ("<s> $A", {"add_bos_token": None}, True),
+    ],
+)
+def test_who_says_whether_bos_goes_first(tmp_path, template, config, expected):
+    tokenizer = HFTokenizer(characters(tmp_path, template), {"bos_token": "<s>"} | config)
+    assert tokenizer.add_bos is expected
+    assert tokenizer.prompt_ids("")[0] == 1
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: template.family)

@@ -21,11 +21,11 @@ from codellm.sources.dummy import DummyTensors, dummy_config
 from codellm.sources.safetensors import SafetensorsFiles
 from codellm.sources.starcoder2 import starcoder2_shapes
 from codellm_cpu.convert import convert, storage
+from support.checkpoints import save_safetensors
 
 DEMO = Path(codellm.__file__).parent / "data" / "codellm-demo"
 TOKENIZER_CONFIG = json.loads((DEMO / "tokenizer_config.json").read_text())
 CONFIG = dummy_config("tiny") | {"hidden_size": 64, "intermediate_size": 96, "vocab_size": 4000, "norm_epsilon": 3e-5}
-CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 class Changed(Tensors):
@@ -62,24 +62,6 @@ def source(config=CONFIG, dtype="float32", changes=None, **fields):
         }
         | fields
     )
-
-
-def save(path, tensors, names):
-    """Write a safetensors file; the package itself writes no bfloat16 from numpy."""
-    header, data = {}, b""
-    infos = {info.name: info for info in tensors}
-    for name in names:
-        content = np.ascontiguousarray(tensors.read(name)).tobytes()
-        offsets = [len(data), len(data) + len(content)]
-        header[name] = {
-            "dtype": CODES[infos[name].dtype],
-            "shape": list(infos[name].shape),
-            "data_offsets": offsets,
-        }
-        data += content
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
-    return path
 
 
 def contents(path):
@@ -186,7 +168,7 @@ def test_a_tied_checkpoint_that_stores_its_output_too_is_written_once(tmp_path):
 def test_sharded_files_convert_as_the_weights_they_hold(tmp_path, dtype):
     tensors = DummyTensors(CONFIG, dtype)
     names = [info.name for info in tensors]
-    shards = [save(tmp_path / f"model-{part}.safetensors", tensors, names[part::2]) for part in range(2)]
+    shards = [save_safetensors(tmp_path / f"model-{part}.safetensors", tensors, names[part::2]) for part in range(2)]
     convert(source(dtype=dtype, tensors=SafetensorsFiles(shards)), "bf16", tmp_path / "sharded.gguf")
     convert(source(dtype=dtype), "bf16", tmp_path / "whole.gguf")
     assert (tmp_path / "sharded.gguf").read_bytes() == (tmp_path / "whole.gguf").read_bytes()
@@ -290,7 +272,7 @@ def test_a_disk_that_fills_up_leaves_no_file(tmp_path):
     """In a process whose files may not grow past 200 kB: the system refuses the write as a full disk does."""
     script = f"""
 import resource, signal, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parent.parent)]!r}
 import test_convert
 from codellm.errors import ArtifactError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -332,11 +314,11 @@ def test_memory_stays_near_the_largest_tensor(tmp_path):
     tensors = DummyTensors(config, "bfloat16")
     shards = []
     for part, names in enumerate(np.array_split([info.name for info in tensors], 4)):
-        shards.append(str(save(tmp_path / f"{part}.safetensors", tensors, [str(name) for name in names])))
+        shards.append(str(save_safetensors(tmp_path / f"{part}.safetensors", tensors, [str(name) for name in names])))
     script = f"""
 import resource, sys
 from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parent.parent)]!r}
 import test_convert as t
 files = [Path(name) for name in {shards!r}]
 def peak():

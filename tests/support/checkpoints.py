@@ -76,6 +76,24 @@ def random_weights(config: dict[str, Any], seed: int = 7) -> dict[str, np.ndarra
     return weights
 
 
+def save_safetensors(path: Path, tensors: Tensors, names: list[str]) -> Path:
+    """Write some tensors to a file; the package itself writes no bfloat16 from numpy."""
+    codes = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+    header, data = {}, b""
+    infos = {info.name: info for info in tensors}
+    for name in names:
+        content = np.ascontiguousarray(tensors.read(name)).tobytes()
+        header[name] = {
+            "dtype": codes[infos[name].dtype],
+            "shape": list(infos[name].shape),
+            "data_offsets": [len(data), len(data) + len(content)],
+        }
+        data += content
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return path
+
+
 FIM = {
     "starcoder2": ("<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>", "<repo_name>", "<file_sep>"),
     "qwen2": ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"),
