@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,9 +23,9 @@ class Gated(Architecture):
     fixed: ClassVar[Mapping[str, tuple[Any, ...]]] = {"hidden_act": ("silu",)}
     epsilon: ClassVar[tuple[str, float]] = ("rms_norm_eps", 1e-6)
 
+    @abc.abstractmethod
     def biased(self, config: Config) -> tuple[str, ...]:
         """Prefixes of the projections that have a bias."""
-        raise NotImplementedError
 
     def shapes(self, config: Config) -> dict[str, tuple[int, ...]]:
         hidden, inner = config.hidden, config.inner

@@ -6,7 +6,7 @@ Token ids, special ids and what stays text must be equal; logits and greedy toke
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,50 +46,54 @@ def check_parity(
     assert source.tokenizer is not None  # converted
     assert source.tensors is not None
     theirs = HFTokenizer(source.tokenizer, source.tokenizer_config)
+    added = [str(token["content"]) for token in read_json(source.tokenizer).get("added_tokens") or []]
     with contextlib.ExitStack() as stack:
-        if not source.dummy:
-            vetted(path)
-        native = open_native(stack, path, repack=False, mmap=True, vocab_only=source.dummy)
-        ours = LlamaTokenizer(native)
+        ours = LlamaTokenizer(open_native(stack, path, repack=False, mmap=True, vocab_only=True))
         figures: dict[str, Any] = {
-            "special_ids": compare_special_ids(source, theirs, ours),
-            "token_ids": compare_token_ids(source, theirs, ours),
+            "special_ids": compare_special_ids(source, theirs, ours, added),
+            "token_ids": compare_token_ids(source, theirs, ours, added),
         }
-        if not source.dummy:
-            _, config = read_config(source)
-            window = config.raw.get("sliding_window") or config.context
-            ids = theirs.prompt_ids(CODE)[: min(POSITIONS, config.context, window)]
-            expected, rounded = Reference(source.tensors, config, (EXACT, BITS[scheme])).logits(ids, progress)
-            computed = native_logits(native, ids, threads or default_threads())
-            figures["logits"], fault = compare_logits(computed, expected, rounded, scheme)
-            if fault is not None:
-                raise refusal(source, fault)
+    if source.dummy:
+        return figures
+    vetted(path)
+    _, config = read_config(source)
+    window = config.raw.get("sliding_window") or config.context
+    ids = theirs.prompt_ids(CODE)[: min(POSITIONS, config.context, window)]
+    expected, rounded = Reference(source.tensors, config, (EXACT, BITS[scheme])).logits(ids, progress)
+    with contextlib.ExitStack() as stack:  # after the reference: two models would crowd each other out of memory
+        native = open_native(stack, path, repack=False, mmap=True)
+        computed = native_logits(native, ids, threads or default_threads())
+    figures["logits"], fault = compare_logits(computed, expected, rounded, scheme)
+    if fault is not None:
+        raise refusal(source, fault)
     return figures
 
 
-def compare_special_ids(source: ModelSource, theirs: HFTokenizer, ours: LlamaTokenizer) -> dict[str, Any]:
-    """The ids that begin, end and steer a text; those that the source names must be the file's."""
-    roles: Mapping[str, tuple[Any, Any]] = {
-        "eos": (theirs.eos if theirs.eos is not None else ours.eos, ours.eos),
-        "add_bos": (theirs.add_bos, ours.add_bos),
-        "beginning": (theirs.prompt_ids("") if theirs.eos is not None else ours.prompt_ids(""), ours.prompt_ids("")),
-        "fim": (theirs.fim or ours.fim, ours.fim),
-    }
+def compare_special_ids(
+    source: ModelSource, theirs: HFTokenizer, ours: LlamaTokenizer, added: list[str]
+) -> dict[str, Any]:
+    """The ids that begin, end and steer a text: those that the source names must be the file's."""
+    roles: dict[str, tuple[Any, Any]] = {"add_bos": (theirs.add_bos, ours.add_bos)}
+    if theirs.eos is not None:  # else config.json names it, which HFTokenizer does not read
+        roles["eos"] = theirs.eos, ours.eos
+        roles["beginning"] = theirs.prompt_ids(""), ours.prompt_ids("")
+    if theirs.fim is not None:
+        roles["fim"] = theirs.fim, ours.fim
+    for text in added:
+        id = theirs.special_id(text)
+        if id is not None:
+            roles[f"the special token {text!r}"] = [id], ours.encode(text, special=True)
     for role, (wanted, got) in roles.items():
         if wanted != got:
             raise refusal(source, f"{role} is {wanted} by tokenizer.json, {got} in the GGUF file")
-    for text, id in controls(source, theirs).items():
-        got = ours.encode(text, special=True)
-        if got != [id]:
-            raise refusal(source, f"the special token {text!r} is {id} by tokenizer.json, {got} in the GGUF file")
     fim = ours.fim
     return {"bos": ours.bos, "eos": ours.eos} | ({} if fim is None else {"fim": [fim.prefix, fim.suffix, fim.middle]})
 
 
-def compare_token_ids(source: ModelSource, theirs: HFTokenizer, ours: LlamaTokenizer) -> dict[str, int]:
+def compare_token_ids(
+    source: ModelSource, theirs: HFTokenizer, ours: LlamaTokenizer, added: list[str]
+) -> dict[str, int]:
     """Every probe must give the same ids; so must every added token's string inside a text, special or not."""
-    assert source.tokenizer is not None
-    added = [str(token["content"]) for token in read_json(source.tokenizer).get("added_tokens") or []]
     texts = [*TEXTS, *(f"x = {text}y" for text in added)]
     count = 0
     for text in texts:
@@ -104,13 +108,6 @@ def compare_token_ids(source: ModelSource, theirs: HFTokenizer, ours: LlamaToken
             )
         count += len(wanted)
     return {"texts": len(texts), "tokens": count}
-
-
-def controls(source: ModelSource, theirs: HFTokenizer) -> dict[str, int]:
-    """The special tokens' strings, with their ids."""
-    assert source.tokenizer is not None
-    texts = [str(token["content"]) for token in read_json(source.tokenizer).get("added_tokens") or []]
-    return {text: id for text in texts if (id := theirs.special_id(text)) is not None}
 
 
 def refusal(source: ModelSource, what: str) -> QualityError:
