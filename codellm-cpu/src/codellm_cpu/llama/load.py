@@ -11,6 +11,7 @@ from codellm.model import ModelInfo
 from codellm_cpu.llama.library import ContextShape, open_context, open_native
 from codellm_cpu.llama.model import LlamaCppModel
 from codellm_cpu.llama.probe import vetted
+from codellm_cpu.schemes import FILE_TYPES
 
 if TYPE_CHECKING:
     from codellm.sources import ModelSource
@@ -116,6 +117,6 @@ def _fitting_context(spec: LoadSpec, native: NativeModel, outputs: int) -> int:
 
 def _file_type(header: Header) -> str:
     """The scheme by the header's `general.file_type` (llama.h, llama_ftype)."""
-    names = {0: "f32", 1: "f16", 2: "q4_0", 7: "q8_0", 14: "q4_k_s", 15: "q4_k_m", 17: "q5_k_m", 18: "q6_k", 32: "bf16"}
-    kind = header.scalars.get("general.file_type")
-    return names.get(kind, "gguf") if isinstance(kind, int) else "gguf"
+    names = {0: "f32", 1: "f16", 32: "bf16"} | {kind.number: name for name, kind in FILE_TYPES.items()}
+    number = header.scalars.get("general.file_type")
+    return names.get(number, "gguf") if isinstance(number, int) else "gguf"
