@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codellm.errors import ModelFileError, ModelNotFoundError, UnknownNameError
+from codellm import load
+from codellm.errors import CodellmError, ModelFileError, ModelNotFoundError, UnknownNameError
 from codellm.sources import find
 from codellm.sources.bundled import bundled_directory
 from support.plugin_folder import codellm, install_plugin
@@ -135,3 +136,9 @@ def test_a_plugin_may_take_folders_and_files_of_its_own(tmp_path):
     # without the plugin, the same are told what a model is
     assert "holds no config.json" in codellm("generate", "-m", str(folder), "x").stderr
     assert "not a GGUF file" in codellm("generate", "-m", made, "x").stderr
+
+
+@pytest.mark.parametrize("model", ["x" * 5000, "a/" * 3000, "~nobody-of-this-name/model", "./\0", "/root/\ud800/x"])
+def test_a_name_that_no_file_can_have_is_an_unknown_model(model):
+    with pytest.raises(CodellmError, match="unknown model|no such file|must be"):
+        load(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -53,8 +54,8 @@ def find(model: str, revision: str | None = None, progress: Progress = quiet) ->
         from codellm.sources.bundled import dummy
 
         return dummy(model)
-    path = Path(model).expanduser()
-    if path.exists():
+    path = Path(os.path.expanduser(model))  # noqa: PTH111 - pathlib's raises where there is no such user
+    if os.path.exists(path):  # noqa: PTH110 - pathlib's raises on names that no file can have
         from codellm.sources.local import directory, file
 
         found = directory(path) if path.is_dir() else file(path)
