@@ -165,6 +165,23 @@ def train_tokenizer(family: str, folder: Path, size: int = 590) -> tuple[Path, d
     return path, config
 
 
+def with_every_pair(tokenizer: tuple[Path, dict[str, Any]], folder: Path) -> tuple[tuple[Path, dict[str, Any]], int]:
+    """A byte-level tokenizer with its words replaced by all pairs of bytes, and its size: every cut of a text shows."""
+    data = json.loads(tokenizer[0].read_text())
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    data["added_tokens"] = [token for token in data["added_tokens"] if token["content"] not in alphabet]
+    pairs = [[one, other] for one in alphabet for other in alphabet]
+    words = [*(token["content"] for token in data["added_tokens"]), *alphabet, *map("".join, pairs)]
+    ids = {word: id for id, word in enumerate(words)}
+    for token in data["added_tokens"]:
+        token["id"] = ids[token["content"]]
+    data["model"] |= {"vocab": ids, "merges": pairs}
+    data["post_processor"] = None
+    path = folder / "pairs.json"
+    path.write_text(json.dumps(data))
+    return (path, tokenizer[1]), len(words)
+
+
 def _train_characters(path: Path, specials: list[str], size: int) -> None:
     """CodeLlama's kind: whole characters, bytes for the rest, and all pairs that make a token among the merges.
 

@@ -3,6 +3,10 @@
 GGUF carries no rules for that but names them, so what has no name there is refused: its token ids would differ. The
 names are told from the file's own rules, never from a model's name. Source: llama.cpp's src/llama-vocab.cpp for what
 each name does.
+
+Measured with vocabularies that show every cut: equal to the tokenizers library on all characters but those that one of
+the two knows by an older Unicode, and in `deepseek-coder` the spaces U+1680, U+2000 to U+200A, U+2028, U+2029, U+202F,
+U+205F and U+3000, which llama.cpp cuts off from the letter or punctuation that follows.
 """
 
 from __future__ import annotations
