@@ -71,7 +71,7 @@ def test_a_sample_that_never_comes_is_told():
         def run(self, sequences):
             return super().run(itertools.islice(sequences, 3))
 
-    with pytest.raises(SamplesError, match="2 of 5 samples failed.* ended its run before"):
+    with pytest.raises(SamplesError, match=r"2 of 5 samples failed.* ended its run before"):
         draw(Short())
 
 
