@@ -79,7 +79,7 @@ def _load(spec: LoadSpec, source: ModelSource) -> Model:
         model = manager.hook.codellm_load(spec=spec, source=source)
     except CodellmError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BackendError(
             f"backend {spec.backend!r} failed to load {source.name}: {plugins.describe(error)}{manager.blame(error)}"
         ) from error
