@@ -88,6 +88,19 @@ def test_a_load_that_raises_is_one_line(plugins):
     assert "Traceback" in codellm("--debug", "generate", "x", "-b", "toy", path=path).stderr
 
 
+def test_a_load_that_exits_ends_nothing_else(plugins):
+    code = WORKS.format(name="toy", ok=True).replace('"toy"})', '"safetensors"})')
+    done = codellm("generate", "x", "-b", "toy", path=plugins("toy", code.replace("RuntimeError", "SystemExit")))
+    assert done.returncode == 1
+    assert "backend 'toy' failed to load codellm-demo: SystemExit: toys do not load" in done.stderr
+
+
+def test_an_availability_that_exits_is_a_reason(plugins):
+    code = WORKS.format(name="toy", ok=True).replace("return Availability", "raise SystemExit")
+    path = plugins("toy", code)
+    assert "availability() failed (SystemExit" in listing(path, "backends")["toy"]["available"]
+
+
 def test_commands_are_listed_unimported_and_loaded_when_invoked(plugins):
     group = "codellm.commands"
     plugins("boom", "raise OSError('boom')", group=group, entry="boom = boom:command")
