@@ -15,7 +15,7 @@ import attrs
 from codellm import calibration, plugins, store
 from codellm._version import __version__
 from codellm.calibration import Calibration
-from codellm.errors import ArtifactError, CodellmError, InvalidValueError, UnknownNameError
+from codellm.errors import ArtifactError, CodellmError, InvalidValueError, QualityError, UnknownNameError
 from codellm.progress import Progress, quiet, tell_licence
 from codellm.scheme import Scheme
 from codellm.sources import ModelSource
@@ -53,6 +53,14 @@ class Artifact:
     facts: Mapping[str, Any] = attrs.field(factory=dict)
 
 
+class RefusedError(QualityError):
+    """An artifact that the gate refused; `manifest` is what it would have been kept with."""
+
+    def __init__(self, message: str, manifest: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.manifest = manifest
+
+
 def ensure(
     source: ModelSource,
     scheme: Scheme,
@@ -69,29 +77,39 @@ def ensure(
     Raises:
         InvalidValueError: no scheme leads from the source's format to this one, or the scheme takes no text.
         ArtifactError: the file cannot be written.
-        QualityError: the gate refused it.
+        RefusedError: the gate refused it.
     """
     text = _text(scheme, text)
     place = _place(source, scheme, text)
     kept = place.kept()
     if kept is None:
-        base = base_of(source, scheme, threads=threads, progress=progress)
+        lossless = base_scheme(source, scheme)
+        base = source if lossless is None else ensure(source, lossless, threads=threads, progress=progress)
         with place.lock():
             kept = place.kept() or _make(place, source, base, scheme, threads, text, progress)
     return _as_source(source, kept)
 
 
-def base_of(
-    source: ModelSource, scheme: Scheme, *, threads: int | None = None, progress: Progress = quiet
-) -> ModelSource:
-    """What `scheme` is made from: `source`, or an artifact in its lossless precision, which is made where missing.
+def base_scheme(source: ModelSource, scheme: Scheme) -> Scheme | None:
+    """The lossless scheme of `source` that `scheme` is made from; None where it takes the source as it is.
 
     Raises:
-        CodellmError: see `ensure`.
+        InvalidValueError: no scheme leads from the source's format to this one.
     """
     if source.format in scheme.takes:
-        return source
-    return ensure(source, _lossless(source, scheme), threads=threads, progress=progress)
+        return None
+    from codellm.registry import registry
+
+    base: Scheme | None = None
+    with contextlib.suppress(UnknownNameError):
+        base = registry().scheme(PRECISIONS.get(source.dtype, ""))
+    if base is None or source.format not in base.takes or base.format not in scheme.takes:
+        taken = ", ".join(sorted(scheme.takes)) or "no file"
+        raise InvalidValueError(
+            f"{source.name}: scheme {scheme.name} is made from {taken}, and nothing leads there from "
+            f"{source.format} in {source.dtype}"
+        )
+    return base
 
 
 def find_kept(source: ModelSource, scheme: Scheme, text: Calibration | None = None) -> Kept | None:
@@ -148,6 +166,7 @@ def _make(
             scheme=scheme.name,
             format=scheme.format,
             file=artifact.path.name,
+            bytes=artifact.path.stat().st_size,
             seconds=round(time.monotonic() - start, 1),
             codellm=__version__,
             made=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -165,7 +184,10 @@ def _make(
         if not source.dummy:
             progress(f"checking {scheme.name}", 0, 1)
             reference = _reference(base) if scheme.bound is not None else None
-            manifest["quality"] = attrs.asdict(quality.gate(candidate, scheme, reference))
+            figures = quality.gate(candidate, scheme, reference)
+            manifest["quality"] = attrs.asdict(figures)
+            if figures.fault:
+                raise RefusedError(f"{source.name}: {scheme.name} {figures.fault}", manifest)
             progress(f"checking {scheme.name}", 1, 1)
     kept = place.kept()
     assert kept is not None  # just written
@@ -208,21 +230,6 @@ def _reference(base: ModelSource) -> float:
     kept = store.read(base.path.parent) if base.path is not None else None
     figures = kept.manifest.get("quality") if kept else None
     return float(figures["bits_per_byte"]) if figures else quality.measure(base)
-
-
-def _lossless(source: ModelSource, scheme: Scheme) -> Scheme:
-    from codellm.registry import registry
-
-    base: Scheme | None = None
-    with contextlib.suppress(UnknownNameError):
-        base = registry().scheme(PRECISIONS.get(source.dtype, ""))
-    if base is None or source.format not in base.takes or base.format not in scheme.takes:
-        taken = ", ".join(sorted(scheme.takes)) or "no file"
-        raise InvalidValueError(
-            f"{source.name}: scheme {scheme.name} is made from {taken}, and nothing leads there from "
-            f"{source.format} in {source.dtype}"
-        )
-    return base
 
 
 def _as_source(source: ModelSource, kept: Kept) -> ModelSource:

@@ -80,16 +80,17 @@ def running(module: str, *arguments: str | Path | int) -> Iterator[Child]:
         child.end()
 
 
-def end_with_parent(destination: Path) -> None:
-    """In the child: end, and remove the file that is half-written, when the process that started this one is gone.
+def end_with_parent(destination: Path | None) -> None:
+    """In the child: end, and remove a file that is half-written, when the process that started this one is gone.
 
     The parent holds the other end of stdin: its end of file is the parent's end, however that came about.
     """
 
     def wait() -> None:
         sys.stdin.read()
-        with contextlib.suppress(OSError):
-            destination.unlink()
+        if destination is not None:
+            with contextlib.suppress(OSError):
+                destination.unlink()
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -18,12 +18,7 @@ def writing(destination: Path, size: int) -> Iterator[None]:
         ArtifactError: there is no room for `size` bytes, or the system refuses a write.
     """
     try:
-        free = shutil.disk_usage(destination.parent).free
-        if free < size:
-            raise ArtifactError(
-                f"{destination}: needs {amount(size)}, {amount(free)} are free in {destination.parent}; "
-                "free some space, or set another cache directory"
-            )
+        require_room(destination, size)
         yield
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -32,6 +27,20 @@ def writing(destination: Path, size: int) -> Iterator[None]:
             reason = error.strerror or str(error)
             raise ArtifactError(f"{destination}: cannot be written ({reason}); the partial file is removed") from error
         raise
+
+
+def require_room(destination: Path, size: int) -> None:
+    """See that `size` bytes fit where `destination` is to be.
+
+    Raises:
+        ArtifactError: they do not.
+    """
+    free = shutil.disk_usage(destination.parent).free
+    if free < size:
+        raise ArtifactError(
+            f"{destination}: needs {amount(size)}, {amount(free)} are free in {destination.parent}; "
+            "free some space, or set another cache directory"
+        )
 
 
 def amount(size: int) -> str:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from codellm.artifacts import Artifact
 from codellm.errors import InvalidValueError
 from codellm.machine import default_threads
-from codellm_cpu.files import writing
+from codellm_cpu.files import require_room, writing
 from codellm_cpu.imatrix import matrix
 from codellm_cpu.llama.header import Header, read_header
 from codellm_cpu.llama.probe import vetted
-from codellm_cpu.quantizer import check_precision, check_rows, run_quantizer
+from codellm_cpu.quantizer import check_precision, check_rows, planned_size, run_quantizer
 from codellm_cpu.schemes import CONVERSIONS, FILE_TYPES, SCHEMES
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ def quantize_and_check(request: QuantizeRequest) -> Artifact:
         raise InvalidValueError(f"{source.name}: quantizing needs one GGUF file")
     header = vetted(path)
     check_precision(path, header, source.scheme)
-    size = check_rows(path, header, kind)
+    check_rows(path, header, kind)
+    size = planned_size(path, header, kind, matrix=request.calibration is not None)
+    require_room(destination, size)
     text, parts = request.calibration, 1 if request.calibration is None else 2
     weighed = None
     if text is not None:

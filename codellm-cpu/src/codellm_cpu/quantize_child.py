@@ -4,7 +4,8 @@
 
 One C call does everything: it cannot be interrupted, and on some files it ends the process. So the caller
 (quantizer.py) runs it here, reads llama.cpp's log from stdout, and kills the process when it has had enough. MATRIX is
-a file of imatrix.py, or empty. Exit code 0: written.
+a file of imatrix.py, or empty. Without DESTINATION nothing is written, and the log tells the sizes; a matrix is
+then only `planned`. Exit code 0: done.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ BUFFER = 512 << 20
 def main() -> int:
     """Quantize as the command line says."""
     source, destination, file_type, threads, matrix = sys.argv[1:]
-    end_with_parent(Path(destination))
+    end_with_parent(Path(destination) if destination else None)
 
     import llama_cpp.llama_cpp as lib
 
@@ -41,8 +42,9 @@ def main() -> int:
     params.ftype = int(file_type)
     params.nthread = int(threads)
     params.max_buf_size = BUFFER
+    params.dry_run = not destination
     if matrix:
-        means = _read(Path(matrix))
+        means = _read(Path(matrix)) if destination else {}
         entries = _entries(lib, means)
         params.imatrix = ctypes.cast(entries, ctypes.POINTER(lib.llama_model_imatrix_data))
     code: int = lib.llama_model_quantize(os.fsencode(source), os.fsencode(destination), params)

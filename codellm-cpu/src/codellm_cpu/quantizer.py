@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ FULL_PRECISION = (2.0, 4.0)
 DONE = re.compile(r"^\[ *\d+/ *\d+\] (\S+) ")
 """llama.cpp's line on a tensor; it ends when the tensor is written."""
 
+PLANNED = re.compile(r"quant size += *([\d.]+) MiB")
 FALLBACK = re.compile(r"warning: (\S+) .*-> falling back to +(\S+)")
 FAILURE = re.compile(r"failed to quantize: (.*)")
 WRITE_FAILED = "iostream error"
@@ -46,18 +46,15 @@ def quantizable(tensor: TensorEntry) -> bool:
     return len(tensor.shape) > 1 and tensor.name.endswith("weight") and "_norm." not in tensor.name
 
 
-def check_rows(path: Path, header: Header, kind: FileType) -> int:
-    """Refuse rows that do not divide into blocks; the bytes that the file will take at most, roughly.
+def check_rows(path: Path, header: Header, kind: FileType) -> None:
+    """Refuse rows that do not divide into blocks.
 
     llama.cpp writes such a tensor in another type without failing, and the file's name would lie.
 
     Raises:
         InvalidValueError: names the tensor and schemes that fit.
     """
-    total = path.stat().st_size
-    for tensor in header.tensors.values():
-        if not quantizable(tensor):
-            continue
+    for tensor in filter(quantizable, header.tensors.values()):
         row = tensor.shape[0]
         if row % kind.block:
             fits = [other.name for other in FILE_TYPES.values() if row % other.block == 0]
@@ -66,12 +63,26 @@ def check_rows(path: Path, header: Header, kind: FileType) -> int:
                 f"{path}: scheme {kind.name} needs rows of a multiple of {kind.block} weights, "
                 f"tensor {tensor.name!r} has {row}; {advice}"
             )
-        # llama.cpp keeps the output at Q6_K (Q8_0 where rows do not divide), and some tensors of the mixed schemes
-        output = 8.5 if row % 256 else 6.5625
-        ends = tensor.name in ("token_embd.weight", "output.weight")
-        kept = max(kind.bits, output) if ends else kind.bits * (1.1 if kind.block == 256 else 1.0)
-        total -= tensor.size - int(math.prod(tensor.shape) * kept / 8)
-    return total
+
+
+def planned_size(path: Path, header: Header, kind: FileType, *, matrix: bool) -> int:
+    """Bytes that the file will take, as llama.cpp plans it, with or without a matrix.
+
+    Raises:
+        ModelFileError: llama.cpp refuses the file, or crashes on it.
+    """
+    planned = None
+    with running(
+        "codellm_cpu.quantize_child", path.resolve(), "", kind.number, 1, "planned" if matrix else ""
+    ) as child:
+        for line in child.lines():
+            planned = PLANNED.search(line) or planned
+        ending = child.wait()
+    if ending.code or planned is None:
+        raise failure(path, path, ending)
+    rounding = 1 << 14  # it tells hundredths of a MiB
+    weights = sum(tensor.size for tensor in header.tensors.values())
+    return path.stat().st_size - weights + int(float(planned[1]) * (1 << 20)) + rounding
 
 
 def run_quantizer(

@@ -1,0 +1,126 @@
+"""One model in many schemes, one after the other from one file: what each takes, and what it costs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from codellm import artifacts, store
+from codellm.calibration import Calibration
+from codellm.errors import CodellmError
+from codellm.progress import Progress, quiet
+from codellm.registry import registry
+from codellm.scheme import Scheme
+from codellm.sources import ModelSource
+from codellm.store import Kept
+
+
+@attrs.frozen(kw_only=True)
+class Rung:
+    """A scheme and what became of it: the artifact that is `kept`, or the `fault` for which there is none.
+
+    `made` tells that this run made it, not one before. What the gate refused has a manifest too.
+    """
+
+    scheme: Scheme
+    kept: Kept | None = None
+    made: bool = False
+    fault: str = ""
+    manifest: Mapping[str, Any] = attrs.field(factory=dict)
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the file."""
+        size = self._figure("bytes")
+        return int(size) if size is not None else None
+
+    @property
+    def bits_per_weight(self) -> float | None:
+        """Bytes of all tensors times 8 / weights: the nominal bits, and what the scheme keeps at more."""
+        size, weights = self._figure("weight_bytes"), self._figure("parameters")
+        return size * 8 / weights if size and weights else None
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """What the gate measured; None for dummy weights, which have no quality."""
+        quality = self.manifest.get("quality")
+        return float(quality["bits_per_byte"]) if quality else None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long writing it took when it was made, a matrix that had to be computed for it included."""
+        return self._figure("seconds")
+
+    def _figure(self, name: str) -> float | None:
+        value = self.manifest.get(name)
+        return float(value) if isinstance(value, int | float) else None
+
+
+def all_schemes(source: ModelSource) -> list[Scheme]:
+    """The precision that `source` is quantized from, and every file scheme of fewer bits, from many bits to few."""
+    known = [scheme for scheme in registry().schemes.values() if scheme.applies == "file"]
+    native = artifacts.PRECISIONS.get(source.dtype)
+    base = [scheme for scheme in known if scheme.name == native and source.format in scheme.takes]
+    reached = {source.format, *(scheme.format for scheme in base)}
+    most = base[0].bits if base else 32.0
+    fewer = [scheme for scheme in known if scheme.bits < most and scheme.takes & reached]
+    return base + sorted(fewer, key=lambda scheme: -scheme.bits)
+
+
+def climb(
+    source: ModelSource,
+    schemes: Sequence[Scheme],
+    *,
+    threads: int | None = None,
+    text: Calibration | None = None,
+    keep: bool = True,
+    progress: Progress = quiet,
+) -> Iterator[Rung]:
+    """`source` in each of `schemes`, of which one that fails leaves the others alone.
+
+    `text` goes to the schemes that take one. Without `keep` each file that this makes is removed again once its rung
+    was looked at, and the one that they are made from at the end: there are never more than two at a time.
+
+    Raises:
+        CodellmError: what the schemes are made from cannot be made.
+    """
+    with contextlib.ExitStack() as doomed:
+        for base in _bases(source, schemes):
+            made = artifacts.find_kept(source, base) is None
+            artifacts.ensure(source, base, threads=threads, progress=progress)
+            kept = artifacts.find_kept(source, base)
+            if made and not keep and kept is not None:
+                doomed.callback(store.remove, kept)
+        for scheme in schemes:
+            rung = _rung(source, scheme, threads, text if scheme.calibration != "none" else None, progress)
+            yield rung
+            if rung.made and not keep and rung.kept is not None:
+                store.remove(rung.kept)
+
+
+def _bases(source: ModelSource, schemes: Sequence[Scheme]) -> list[Scheme]:
+    """The lossless schemes that others are made from; a scheme that nothing leads to is told with its rung."""
+    found: dict[str, Scheme] = {}
+    for scheme in schemes:
+        with contextlib.suppress(CodellmError):
+            base = artifacts.base_scheme(source, scheme)
+            if base is not None:
+                found[base.name] = base
+    return list(found.values())
+
+
+def _rung(
+    source: ModelSource, scheme: Scheme, threads: int | None, text: Calibration | None, progress: Progress
+) -> Rung:
+    made = artifacts.find_kept(source, scheme, text) is None
+    try:
+        artifacts.ensure(source, scheme, threads=threads, text=text, progress=progress)
+    except artifacts.RefusedError as error:
+        return Rung(scheme=scheme, fault=str(error), manifest=error.manifest)
+    except CodellmError as error:
+        return Rung(scheme=scheme, fault=str(error))
+    kept = artifacts.find_kept(source, scheme, text)
+    return Rung(scheme=scheme, kept=kept, made=made, manifest=kept.manifest if kept is not None else {})

@@ -1,0 +1,155 @@
+"""What each scheme costs the bundled model, with and without an importance matrix, and what broken files would cost.
+
+    python tests/benchmarks/imatrix.py --output docs/results/quantization-imatrix.json
+
+Each file is read twice: the quality gate's text gives what its bounds come from, the held-out documents of codellm-eval
+(neither the gate's text nor the calibration text) what the matrix is worth. A difference is paired by document, and its
+standard error is that of a total over documents drawn at random (a ratio estimate, Cochran, Sampling Techniques, 6.4).
+The broken files are in q8_0 with one layer's matrix moved by a row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import common
+import gguf
+
+import codellm
+from codellm import artifacts, calibration, quality
+from codellm.artifacts import QuantizeRequest
+from codellm.registry import registry
+from codellm.sources import find
+from codellm_cpu.imatrix import matrix
+from codellm_cpu.llama.header import read_header
+from codellm_cpu.quantize import weights
+from codellm_cpu.quantizer import run_quantizer
+from codellm_cpu.schemes import FILE_TYPES
+from codellm_eval import perplexity
+from codellm_eval.documents import Document, heldout_documents
+
+MODEL = "codellm-demo"
+TEXT = 64 << 10
+"""Bytes of held-out documents, as `codellm bench` reads."""
+
+
+def documents() -> list[Document]:
+    chosen, size = [], 0
+    for document in heldout_documents():
+        if size < TEXT:
+            chosen.append(document)
+            size += document.size
+    return chosen
+
+
+def losses(path: Path) -> tuple[float, list[float]]:
+    """Bits per byte of the gate's text, and the bits of each held-out document."""
+    with codellm.load(str(path), threads=1) as model:
+        gate = quality.bits_per_byte(model, quality.gate_text())
+        return gate, [perplexity.measure(model, [each]).nll / math.log(2) for each in documents()]
+
+
+def difference(ours: list[float], theirs: list[float]) -> tuple[float, float]:
+    """Bits per byte of `ours` minus `theirs`, and its standard error."""
+    sizes = [document.size for document in documents()]
+    count, total = len(sizes), sum(sizes)
+    mean = (sum(ours) - sum(theirs)) / total
+    rest = sum((mine - its - mean * size) ** 2 for mine, its, size in zip(ours, theirs, sizes, strict=True))
+    return mean, math.sqrt(count / (count - 1) * rest) / total
+
+
+def make(job: tuple[Path, str, Path | None, Path]) -> dict[str, Any]:
+    """Quantize and measure."""
+    base, scheme, weighed, folder = job
+    path = folder / f"{scheme}-{weighed is not None}.gguf"
+    kind = FILE_TYPES[scheme]
+    run_quantizer(base, read_header(base), kind, path, matrix=weighed, threads=1, progress=lambda done, total: None)
+    gate, heldout = losses(path)
+    held = weights(read_header(path))
+    path.unlink()
+    return {
+        "scheme": scheme,
+        "matrix": weighed is not None,
+        "bits_per_weight": held["weight_bytes"] * 8 / held["parameters"],
+        "gate": gate,
+        "heldout": heldout,
+    }
+
+
+def broken(job: tuple[Path, str, Path]) -> dict[str, Any]:
+    """Measure a copy of a file with the rows of one matrix moved on by one."""
+    whole, name, folder = job
+    path = folder / f"{name}.gguf"
+    path.write_bytes(whole.read_bytes())
+    tensor = next(tensor for tensor in gguf.GGUFReader(path, "r+").tensors if tensor.name == name)
+    tensor.data[:] = tensor.data[[-1, *range(len(tensor.data) - 1)]].copy()
+    tensor.data.base.flush() if hasattr(tensor.data.base, "flush") else None
+    gate, _ = losses(path)
+    path.unlink()
+    return {"tensor": name, "gate": gate}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--output", type=Path, required=True)
+    given = parser.parse_args()
+    source = find(MODEL).fetch()
+    base = artifacts.ensure(source, registry().scheme("bf16"))
+    whole = artifacts.ensure(source, registry().scheme("q8_0"))
+    assert base.path is not None
+    assert whole.path is not None
+    text = calibration.bundled()
+    request = QuantizeRequest(source=base, scheme=registry().scheme("iq2_xxs"), destination=Path(), threads=1)
+    weighed = matrix(request, text, base.path, lambda done, total: None)
+    pairs = [
+        (kind.name, each)
+        for kind in FILE_TYPES.values()
+        for each in {"none": [None], "needs": [weighed]}.get(kind.calibration, [None, weighed])
+    ]
+    layers = [
+        name
+        for name in read_header(whole.path).tensors
+        if name.startswith("blk.") and name.endswith(("ffn_down.weight", "ffn_up.weight", "attn_v.weight"))
+    ]
+    gate, heldout = losses(base.path)
+    with (
+        tempfile.TemporaryDirectory() as name,
+        concurrent.futures.ProcessPoolExecutor(given.processes) as pool,
+    ):
+        folder = Path(name)
+        rows = list(pool.map(make, [(base.path, scheme, each, folder) for scheme, each in pairs]))
+        damaged = list(pool.map(broken, [(whole.path, tensor, folder) for tensor in layers]))
+    plain = {row["scheme"]: row["heldout"] for row in rows if not row["matrix"]}
+    size = sum(document.size for document in documents())
+    for row in rows:
+        bits = row.pop("heldout")
+        row["gate_rise"] = row["gate"] - gate
+        row["heldout"] = sum(bits) / size
+        row["heldout_rise"], row["heldout_rise_error"] = difference(bits, heldout)
+        if row["matrix"] and row["scheme"] in plain:
+            row["of_the_matrix"], row["of_the_matrix_error"] = difference(bits, plain[row["scheme"]])
+        print({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}, flush=True)
+    for row in damaged:
+        row["gate_rise"] = row["gate"] - gate
+        print(row)
+    common.write(
+        given.output,
+        model=MODEL,
+        gate_tokens=quality.GATE_TOKENS,
+        heldout_bytes=size,
+        heldout_documents=len(documents()),
+        protocol="document",
+        base={"gate": gate, "heldout": sum(heldout) / size},
+        rows=rows,
+        broken=damaged,
+    )
+
+
+if __name__ == "__main__":
+    main()
