@@ -131,3 +131,21 @@ def test_remove_deletes(cache):
     assert kept.size > 1_000_000
     store.remove(kept)
     assert store.kept_artifacts() == []
+
+
+def test_what_is_left_of_a_removed_artifact_is_no_artifact_and_no_obstacle(cache):
+    """A file without its manifest, or a manifest without its file: whoever deleted half of it, it is made anew."""
+    for name in ("manifest.json", "dummy-tiny-bf16.gguf"):
+        made = ensure("dummy:tiny", "bf16")
+        (made.path.parent / name).unlink()
+        assert store.kept_artifacts() == []
+    assert ensure("dummy:tiny", "bf16") == made
+    assert len(left_over(cache)) == 1
+
+
+def test_whatever_is_made_next_sweeps_what_killed_runs_left(cache):
+    stale = cache / "artifacts" / ".another-q8_0-0123456789ab-deadbeef"
+    stale.mkdir(parents=True)
+    (stale / "half.gguf").write_bytes(b"GGUF")
+    ensure("dummy:tiny", "bf16")
+    assert not stale.exists()
