@@ -64,6 +64,7 @@ BROKEN = {
     "schemes-str": (toy("a", "def schemes(self): return ('q4_0',)"), "must be a Scheme"),
     "schemes-raise": (toy("a", "def schemes(self): raise OSError('no')"), "schemes() raised OSError: no"),
     "load-scheme": (SCHEME.format(name="x").replace("'file'", "'load'"), "applies is 'load' (str), which must be"),
+    "calibration": (SCHEME.format(name="x").replace("bits=4", "bits=4, calibration='yes'"), "calibration is 'yes'"),
     "takes-none": (SCHEME.format(name="x").replace("frozenset({'gguf'})", "None"), "takes is None (NoneType)"),
 }  # fmt: skip
 """Plugins that are blocked: their code, and what is said of them."""

@@ -70,6 +70,9 @@ def _check_scheme(scheme: Scheme, where: str) -> None:
     _must(who, "applies", values["applies"], values["applies"] in {"file", "load"}, "'file' or 'load'")
     _must(who, "format", values["format"], isinstance(values["format"], str), "a str")
     _must(who, "takes", values["takes"], _is_names(values["takes"]), "a frozenset of str")
+    kinds = ("none", "takes", "wants", "needs")
+    calibration: Any = scheme.calibration
+    _must(who, "calibration", calibration, calibration in kinds, f"one of {', '.join(kinds)}")
     bound: Any = scheme.bound
     _must(who, "bound", bound, bound is None or isinstance(bound, int | float), "a number or None")
 
