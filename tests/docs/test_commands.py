@@ -26,6 +26,8 @@ NOT_RUN = {
     "pip install --force-reinstall": "compiles llama.cpp again, without the cache: minutes",
     "codellm generate -m bigcode/": "downloads published weights; test_sources.py loads a hub model from a cache",
     "python tests/benchmarks/": "takes minutes; its record is in docs/results",
+    "codellm quantize codellm-demo --all": "takes minutes; tests/core/test_ladder.py makes a ladder of several schemes",
+    "codellm quantize dummy:starcoder2-3b": "takes tens of minutes and 9 GB; its record is in docs/results",
     "cmake ": "compiles llama-bench, which only the benchmark of decoding needs",
 }
 """Beginnings of commands that no test runs, and why."""
