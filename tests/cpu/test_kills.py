@@ -46,7 +46,7 @@ def test_whenever_a_run_is_killed_what_is_kept_is_whole_and_the_next_run_sweeps(
     assert set(expected) == {"bf16", "imatrix", "iq3_s", "q4_0"}
 
     draw, killed = random.Random(0), 0
-    for turn in range(5):
+    for turn in range(4):
         for kept in store.kept_artifacts():
             store.remove(kept)
         child = start(*SCHEMES)
@@ -56,7 +56,7 @@ def test_whenever_a_run_is_killed_what_is_kept_is_whole_and_the_next_run_sweeps(
         killed += child.returncode != 0
         for scheme, content in contents().items():
             assert content == expected[scheme], scheme
-    assert killed >= 3
+    assert killed >= 2
 
     last = start(*SCHEMES)
     last.communicate(timeout=120)

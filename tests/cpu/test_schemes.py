@@ -60,8 +60,6 @@ def test_llama_cpp_makes_a_file_of_it_and_computes_with_it(tiny_gguf, matrix, tm
     block, size = BLOCKS[kind.main]
     assert any(tensor.row * block == tensor.shape[0] * size for tensor in header.tensors.values())
     assert np.isfinite(scores(path)).all()
-    asked = planned_size(tiny_gguf, read_header(tiny_gguf), kind, matrix=weighed is not None)
-    assert asked - (1 << 15) < path.stat().st_size <= asked
     held = weights(header)
     assert held["weight_bytes"] * 8 / held["parameters"] > kind.bits
     assert told[0] == (0, told[-1][1])
@@ -69,8 +67,19 @@ def test_llama_cpp_makes_a_file_of_it_and_computes_with_it(tiny_gguf, matrix, tm
     assert told == sorted(told)
 
 
-@pytest.mark.parametrize("scheme", [kind.name for kind in FILE_TYPES.values() if kind.calibration != "none"])
-def test_what_needs_a_matrix_is_refused_without_and_nothing_else(tiny_gguf, tmp_path, scheme):
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize("scheme", ["q8_0", "q4_0", "q3_k_l"])
+def test_the_room_asked_for_is_what_it_takes(tiny_gguf, matrix, tmp_path, scheme, weighed):
+    """In q4_0 a matrix changes the types."""
+    path = write(tiny_gguf, scheme, tmp_path / "q.gguf", matrix if weighed else None)
+    asked = planned_size(tiny_gguf, read_header(tiny_gguf), FILE_TYPES[scheme], matrix=weighed)
+    assert asked - (1 << 15) < path.stat().st_size <= asked
+
+
+@pytest.mark.parametrize(
+    "scheme", [kind.name for kind in FILE_TYPES.values() if kind.calibration in {"wants", "needs"}]
+)
+def test_what_needs_a_matrix_is_refused_without_and_what_wants_one_is_not(tiny_gguf, tmp_path, scheme):
     if FILE_TYPES[scheme].calibration == "needs":
         with pytest.raises(
             ModelFileError, match=r"llama\.cpp cannot quantize it: this quantization requires an imatrix"
