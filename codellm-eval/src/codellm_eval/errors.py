@@ -21,6 +21,10 @@ class SamplesError(CodellmError, ValueError):
     """A file of samples that cannot be judged, or that does not hold what was asked for."""
 
 
+class ResultsError(CodellmError, ValueError):
+    """A folder that is none of `codellm bench`, or holds what no benchmark of this version wrote."""
+
+
 class DummyModelError(CodellmError, ValueError):
     """A quality figure was asked of random weights."""
 

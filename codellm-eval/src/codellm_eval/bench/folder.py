@@ -1,0 +1,97 @@
+"""A results folder read back: what `results` wrote, also where the benchmark was killed half way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+import cattrs
+
+from codellm_eval.bench.job import QualityPlan
+from codellm_eval.bench.plan import Plan
+from codellm_eval.bench.record import Record, make_converter
+from codellm_eval.errors import ResultsError
+
+
+@attrs.frozen(kw_only=True)
+class Folder:
+    """The rows of one benchmark and what they were made with."""
+
+    path: Path
+    records: tuple[Record, ...]
+    plan: Plan
+    quality: QualityPlan | None
+    manifest: Mapping[str, Any]
+    """As JSON; empty where the benchmark was killed before it wrote one."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The results in `path`. A last line that was cut short while it was written is left out.
+
+        Raises:
+            ResultsError: there are none, or a file holds what no benchmark of this version wrote.
+        """
+        manifest = _manifest(path / "manifest.json")
+        records = tuple(_records(path / "rows.jsonl"))
+        if not records:
+            raise ResultsError(f"{path}: holds no finished row; `codellm bench --output DIR` makes such a folder")
+        settings, converter = manifest.get("bench", {}), make_converter()
+        try:
+            plan = converter.structure(settings["plan"], Plan) if settings else _widest(records)
+            quality = settings.get("quality") and converter.structure(settings["quality"], QualityPlan)
+        except _BROKEN as error:
+            raise _unreadable(path / "manifest.json", error) from error
+        return cls(path=path, records=records, plan=plan, quality=quality, manifest=manifest)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the benchmark came to its end and wrote its manifest."""
+        return bool(self.manifest)
+
+
+_BROKEN = (ValueError, TypeError, KeyError, AttributeError, cattrs.BaseValidationError)
+"""What cattrs and our own validators raise at JSON of another shape."""
+
+
+def _manifest(file: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(file, error) from error
+    if not isinstance(found, dict):
+        raise ResultsError(f"{file}: is no manifest of a benchmark")
+    return found
+
+
+def _records(file: Path) -> list[Record]:
+    converter = make_converter()
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ResultsError(f"{file.parent}: holds no rows.jsonl; is it the folder of a `codellm bench`?") from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(file, error) from error
+    records = []
+    # a line without its end was cut while it was written
+    for number, line in enumerate(text.split("\n")[:-1], 1):
+        try:
+            records.append(converter.structure(json.loads(line), Record))
+        except (*_BROKEN, RecursionError) as error:
+            raise _unreadable(file, error, number) from error
+    return records
+
+
+def _widest(records: tuple[Record, ...]) -> Plan:
+    """The plan of the row that was cut least to fit its context."""
+    return max((record.plan for record in records if record.plan), key=lambda plan: plan.context_length, default=Plan())
+
+
+def _unreadable(file: Path, error: BaseException, line: int | None = None) -> ResultsError:
+    place = f"{file}, line {line}" if line else str(file)
+    what = "; ".join(cattrs.transform_error(error)) if isinstance(error, cattrs.BaseValidationError) else str(error)
+    return ResultsError(f"{place}: cannot be read ({what[:200]}); was it written by another version of codellm?")
