@@ -127,8 +127,15 @@ def judge_samples(
     Raises:
         SandboxError: the sandbox did not start.
     """
-    jobs = ((sample, problems[sample.task_id], sample.completion) for sample in samples)
+    jobs = (_job(sample, problems[sample.task_id]) for sample in samples)
     return judge_all(jobs, sandbox=sandbox, limits=limits, workers=workers)
+
+
+def _job(sample: Sample, problem: Problem) -> tuple[Sample, Problem, str]:
+    """What the judge is to run: the completion after the prompt, or a whole program after nothing."""
+    if sample.solution is None:
+        return sample, problem, sample.completion
+    return sample, attrs.evolve(problem, prompt=""), sample.solution
 
 
 @attrs.frozen(kw_only=True)

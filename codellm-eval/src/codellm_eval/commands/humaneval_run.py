@@ -131,7 +131,7 @@ class HumanEvalRun:
         unfit = 0
         with contextlib.closing(generate(model, self.problems.values(), self.params, self.n_samples)) as samples:
             for sample in samples:
-                writer.write(attrs.asdict(sample))
+                writer.write(sample.line())
                 unfit += sample.error is not None
                 update("sampled", writer.lines, total)
                 yield sample

@@ -1,0 +1,58 @@
+"""Files of one JSON object a line, plain or gzipped, that others wrote: read within bounds, each fault at its line."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from codellm.errors import InputError, ModelFileError, ModelNotFoundError
+from codellm.sources.regular import read_regular
+
+MOST_BYTES = 1 << 30
+"""Unpacked. 200 samples of each of HumanEval's problems are some 100 MB; a gzip file may unpack to a thousand times
+its size."""
+
+
+def read_text(path: Path) -> str:
+    """The whole text of a UTF-8 file, unpacked where its name ends in `.gz`.
+
+    Raises:
+        InputError: it is no regular file, cannot be read or unpacked, is no UTF-8, or unpacks to more than MOST_BYTES.
+    """
+    try:
+        data = read_regular(path, MOST_BYTES + 1)
+        if path.suffix == ".gz":
+            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(MOST_BYTES + 1)
+    except (ModelNotFoundError, ModelFileError) as error:
+        raise InputError(str(error)) from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be unpacked ({error})") from error
+    if len(data) > MOST_BYTES:
+        raise InputError(f"{path}: holds more than {MOST_BYTES >> 20} MiB; split it")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8 ({error.reason})") from error
+
+
+def parse_lines(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of `text` with the numbers of their lines, counted from 1; empty lines are skipped.
+
+    Raises:
+        InputError: a line is no JSON object; the message names `path` and the line.
+    """
+    for number, line in enumerate(io.StringIO(text, newline="\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: line {number} is not JSON ({error})") from error
+        if not isinstance(value, dict):
+            raise InputError(f"{path}: line {number} is no JSON object")
+        yield number, value
