@@ -40,6 +40,19 @@ def test_scores_of_a_batch_stand_in_its_order(load_tiny):
         np.testing.assert_array_equal(part, single.score([ids])[0])
 
 
+@pytest.mark.parametrize("start", [0, 1, 127, 128, 200, 254])
+def test_distributions_hold_the_scores(load_tiny, start):
+    model = load_tiny()
+    ids = list(range(7, 262))
+    blocks = list(model.distributions(ids, start))
+    assert max(map(len, blocks)) <= 128  # of bounded memory
+    rows = np.concatenate(blocks)
+    assert rows.shape == (255 - start, model.tokenizer.vocab_size)
+    np.testing.assert_allclose(np.exp(rows, dtype=np.float64).sum(axis=1), 1, rtol=1e-5)
+    chosen = rows[np.arange(254 - start), ids[start + 1 :]]
+    np.testing.assert_allclose(chosen, model.score([ids])[0][start:], atol=2e-6)
+
+
 def test_score_and_logits_refuse_what_they_cannot_take(load_tiny):
     model = load_tiny()
     assert model.score([]) == []

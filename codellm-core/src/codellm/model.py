@@ -58,7 +58,8 @@ class Model(abc.ABC):
     """A loaded model. A context manager; `close` is idempotent.
 
     A backend author writes `run`, `score` and `logits`, sets `info` and `tokenizer`, and does the work of all three
-    inside `claim`; `close` and `memory` where there is more to free or to count than Python's own objects.
+    inside `claim`; `distributions` where the model computes many positions at once; `close` and `memory` where there is
+    more to free or to count than Python's own objects.
     """
 
     info: ModelInfo
@@ -100,6 +101,21 @@ class Model(abc.ABC):
     @abc.abstractmethod
     def logits(self, ids: Seq[int]) -> npt.NDArray[np.float32]:
         """Logits [V] after the last of `ids` (at least one): for checks, not for speed."""
+
+    def distributions(self, ids: Seq[int], start: int = 0) -> Iterator[npt.NDArray[np.float32]]:
+        """Natural-log probability of every token after each of `ids[start:]`: float32 blocks [n, V], in order.
+
+        The blocks have len(ids) - start rows together, and are the caller's own. Here each row is a call of `logits`; a
+        backend that computes several positions at once overrides this, in blocks of bounded size.
+
+        Raises:
+            ModelBusyError: another `run` or `score` is going on (raised at the first block).
+            ContextLengthError: `ids` are longer than the context.
+        """
+        from codellm.sampler import log_softmax
+
+        for stop in range(start + 1, len(ids) + 1):
+            yield log_softmax(self.logits(ids[:stop])[None])
 
     def memory(self) -> Memory:
         """Bytes of host and device memory in use, and at the peak; here those of the process in main memory."""

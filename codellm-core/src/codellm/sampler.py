@@ -96,3 +96,10 @@ def log_probability(logits: npt.NDArray[np.float32], id: int) -> float:
     """Natural-log softmax of `logits` [V] at `id`."""
     top = logits.max()
     return float(logits[id] - top - np.log(np.exp(logits - top).sum()))  # numpy sums pairwise: float32 is enough
+
+
+def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Natural-log softmax of each row of `logits` [R, V]."""
+    scores: npt.NDArray[np.float32] = logits - logits.max(axis=1, keepdims=True)
+    scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    return scores

@@ -62,6 +62,23 @@ def test_scores_agree_with_logits(subject: Subject, single: Model) -> None:
             agree(subject, float(scores[place]), expected, f"score()[{place}] of {len(ids)} ids", "logits()")
 
 
+def test_distributions_agree_with_logits(subject: Subject, single: Model) -> None:
+    """`distributions(ids, start)` gives the natural log-softmax of `logits(ids[: i + 1])`, for i from `start` on."""
+    size = single.tokenizer.vocab_size
+    for ids in texts(single):
+        for start in sorted({0, len(ids) - 1}):
+            rows = np.concatenate(list(single.distributions(ids, start)))
+            assert kind(rows) == f"float32 [{len(ids) - start}, {size}]", (
+                f"distributions() of {len(ids)} ids from {start} on gave blocks that are {kind(rows)} together, not "
+                f"float32 [{len(ids) - start}, {size}]."
+            )
+            for row in sorted({0, len(rows) - 1}):
+                expected = log_softmax(single.logits(ids[: start + row + 1]))
+                id = int(np.abs(rows[row] - expected).argmax())
+                what = f"distributions()[{row}] of {len(ids)} ids from {start} on at the token {id}"
+                agree(subject, float(rows[row, id]), float(expected[id]), what, "logits()")
+
+
 def test_log_probabilities_agree_with_score(subject: Subject, single: Model) -> None:
     """A token's `logprob` is what `score` gives it: of the model itself, before penalty, temperature and cuts."""
     one = sequence(single, PROMPTS[0], temperature=0.7, top_k=8, repetition_penalty=1.2, seed=1)

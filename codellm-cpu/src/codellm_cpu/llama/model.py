@@ -12,7 +12,7 @@ import numpy as np
 from codellm.errors import ContextLengthError, InvalidValueError
 from codellm.model import Model, ModelInfo
 from codellm_cpu.llama.schedule import Scheduler
-from codellm_cpu.llama.score import score
+from codellm_cpu.llama.score import distributions, score
 from codellm_cpu.llama.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
@@ -66,6 +66,11 @@ class LlamaCppModel(Model):
             raise InvalidValueError("logits needs at least one token id")
         with self.claim():
             return self._last_logits(array)
+
+    def distributions(self, ids: Seq[int], start: int = 0) -> Iterator[npt.NDArray[np.float32]]:
+        array = self._ids(ids)
+        with self.claim():
+            yield from distributions(self._context, array, start)
 
     def _last_logits(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         context = self._context

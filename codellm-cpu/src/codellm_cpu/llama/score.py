@@ -1,10 +1,13 @@
-"""Log probabilities of given tokens, aligned, in chunks of bounded memory."""
+"""Log probabilities of given tokens and of whole vocabularies, aligned, in chunks of bounded memory."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from codellm.sampler import log_softmax
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -15,21 +18,44 @@ if TYPE_CHECKING:
 def score(context: NativeContext, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
     """Natural-log probability of each next token: ids [T], not longer than the context → float32 [T-1].
 
-    Entry i is log p(ids[i + 1] | ids[: i + 1]). The last id is only ever a target, so it is not computed. Chunks are
-    cut at the same positions whatever else is scored, so that the numbers do not depend on the neighbours.
+    Entry i is log p(ids[i + 1] | ids[: i + 1]). The last id is only ever a target, so it is not computed.
     """
     scores = np.zeros(max(0, len(ids) - 1), np.float32)
-    context.clear()
-    for start in range(0, len(scores), context.shape.outputs):
-        stop = min(start + context.shape.outputs, len(scores))
-        rows = stop - start
-        context.tokens[:rows] = ids[start:stop]
-        context.positions[:rows] = np.arange(start, stop)
-        context.places[:rows] = 0
-        context.wanted[:rows] = 1
-        scores[start:stop] = _pick(context.decode(rows)[:rows], ids[start + 1 : stop + 1])
-    context.clear()
+    for first, logits in _chunks(context, ids[:-1], 0):
+        stop = first + len(logits)
+        scores[first:stop] = _pick(logits, ids[first + 1 : stop + 1])
     return scores
+
+
+def distributions(context: NativeContext, ids: npt.NDArray[np.int32], start: int) -> Iterator[npt.NDArray[np.float32]]:
+    """Natural-log probability of every token after each of `ids[start:]`: blocks [n, V]."""
+    for _, logits in _chunks(context, ids, start):
+        yield log_softmax(logits)
+
+
+def _chunks(
+    context: NativeContext, ids: npt.NDArray[np.int32], start: int
+) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    """The logits after each of `ids[start:]`: the place of the first row and rows [n, V], valid until the next ones.
+
+    Chunks are cut at the same places whatever is asked for and whatever else is scored, so that the numbers depend on
+    neither.
+    """
+    size = context.shape.outputs
+    context.clear()
+    try:
+        for begin in range(0, len(ids), size):
+            stop = min(begin + size, len(ids))
+            rows, first = stop - begin, max(begin, start)
+            context.tokens[:rows] = ids[begin:stop]
+            context.positions[:rows] = np.arange(begin, stop)
+            context.places[:rows] = 0
+            context.wanted[:rows] = context.positions[:rows] >= start
+            logits = context.decode(rows)
+            if first < stop:
+                yield first, logits[: stop - first]
+    finally:
+        context.clear()
 
 
 def _pick(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
