@@ -41,7 +41,7 @@ def install(session: nox.Session, *others: str) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """The main job, offline: every row of the bundled model in one table, and a results folder."""
+    """The main job, offline: every row of the bundled model in one table, a results folder and a report."""
     install(session)
     session.run(
         "codellm", "bench", "--allow-code-execution", *session.posargs,

@@ -318,8 +318,9 @@ def test_csv_holds_what_jsonl_holds(place):
 
 def test_the_results_folder(place):
     done = bench(place, "--no-quality", "--row", "toy:int8", "--row", "toy:int4:fault=load")
-    assert "results: out" in done.stderr
+    assert done.stderr.splitlines()[-2:] == ["results: out", "report: out/report.html"]
     out = place / "out"
+    assert "toy:int4:fault=load failed: the weights | are upside down" in (out / "report.html").read_text()
     kept = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
     assert [row["row"] for row in kept] == ["toy:int8", "toy:int4:fault=load"]
     assert len(kept[0]["prefill"]) == 2
@@ -357,7 +358,8 @@ def test_ctrl_c_keeps_the_finished_rows(place):
     assert process.returncode == 130, err
     assert "toy:int8" in out
     assert "fault=hang" not in out
-    assert "results: out" in err
+    assert err.split()[-4:] == "results: out report: out/report.html".split()
+    assert "fault=hang" not in (place / "out" / "report.html").read_text().partition("Manifest")[0].partition("<h2>")[2]
     assert len(rows_file.read_text().splitlines()) == 1
     assert json.loads((place / "out" / "manifest.json").read_text())["command"]
     assert children_of(place) == []

@@ -24,6 +24,7 @@ from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.process import run_row
 from codellm_eval.bench.progress import Progress
 from codellm_eval.bench.record import Record
+from codellm_eval.bench.report import explain
 from codellm_eval.bench.results import Results, default_path
 from codellm_eval.bench.row import Row
 
@@ -119,6 +120,17 @@ class Benchmark:
                     note(remark)
         self.results.finish(records, table.render(records, self.plan, remarks, "md"), self.plan, self.quality)
         note(f"results: {self.results.path}")
+        if records:
+            self._report()
+
+    def _report(self) -> None:
+        """The HTML report; the results are kept and told whatever goes wrong there."""
+        from codellm_eval.report.report import write_report
+
+        try:
+            note(f"report: {write_report(self.results.path)}")
+        except Exception as error:
+            note(f"no report: {explain(error)}")
 
 
 def _rows(model: str, texts: Sequence[str]) -> list[Row]:

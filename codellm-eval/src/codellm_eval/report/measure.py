@@ -1,0 +1,77 @@
+"""What a picture's axis shows of each row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from codellm_eval.bench.figures import MEGA, peak
+from codellm_eval.bench.plan import Plan
+from codellm_eval.bench.record import Record
+from codellm_eval.bench.stats import Repeats
+
+GIGA = 1e9
+MANY = 1e10
+"""Bytes from which a picture counts in GB."""
+
+
+@attrs.frozen
+class Interval:
+    """A figure and how far it may reach: the least and the greatest repeat; itself where it has none."""
+
+    middle: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, repeats: Repeats | None, factor: float = 1) -> Interval | None:
+        """The median and all repeats; None where there are none that can be drawn."""
+        if repeats is None or not repeats.values or not all(map(math.isfinite, repeats.values)):
+            return None
+        scaled = repeats.map(lambda value: factor * value)
+        return cls(scaled.median, min(scaled.values), max(scaled.values))
+
+    @classmethod
+    def exact(cls, value: float | None) -> Interval | None:
+        """A figure without repeats; None where there is none that can be drawn."""
+        return cls(value, value, value) if value is not None and math.isfinite(value) else None
+
+
+@attrs.frozen(kw_only=True)
+class Measure:
+    """An axis: `label` with its unit, whether `less` is better, and a row's value (None: it has none)."""
+
+    label: str
+    less: bool
+    of: Callable[[Record], Interval | None]
+
+
+def speed(plan: Plan) -> Measure:
+    """Tokens per second while one sequence is decoded."""
+    return Measure(
+        label=f"tg{plan.new_tokens}, tokens/s (more is better)",
+        less=False,
+        of=lambda record: Interval.of(record.decode),
+    )
+
+
+def memory(records: Sequence[Record]) -> Measure:
+    """Bytes at the peak, in the unit that suits the largest."""
+    largest = max((peak(record) or 0 for record in records), default=0)
+    unit, name = (GIGA, "GB") if largest >= MANY else (MEGA, "MB")
+    return Measure(
+        label=f"peak memory, {name} (less is better)",
+        less=True,
+        of=lambda record: Interval.exact((peak(record) or math.nan) / unit),
+    )
+
+
+def quality() -> Measure:
+    """Bits per byte of held-out text."""
+    return Measure(
+        label="bits per byte (less is better)",
+        less=True,
+        of=lambda record: Interval.exact(record.bits_per_byte),
+    )

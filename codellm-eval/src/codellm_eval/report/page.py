@@ -1,0 +1,83 @@
+"""The report as one HTML page: no script, nothing to fetch, whatever the records hold shown as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from typing import Any
+
+import attrs
+
+from codellm_eval.bench.figures import for_people
+from codellm_eval.bench.folder import Folder
+from codellm_eval.bench.notes import notes
+from codellm_eval.bench.record import Record
+from codellm_eval.bench.table import titles
+from codellm_eval.report.inline import inline
+from codellm_eval.report.pictures import Missing, Picture
+
+
+@attrs.frozen(kw_only=True)
+class Table:
+    """A table as it is shown."""
+
+    title: str
+    columns: Sequence[tuple[str, str]]
+    """Of each its name and its unit."""
+    rows: Sequence[tuple[str, Sequence[tuple[str, str]]]]
+    """Of each its name, and each figure with its spread."""
+
+
+def page(folder: Folder, pictures: Sequence[Picture | Missing]) -> str:
+    """The HTML text. jinja2 is imported here; it escapes everything but our own style and pictures."""
+    import jinja2
+    from markupsafe import Markup
+
+    def own(text: str) -> Markup:
+        return Markup(text)  # noqa: S704 - the style is a file of ours, a picture holds names as outlines only
+
+    files = resources.files(__package__)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["breakable"] = lambda name: Markup(":<wbr>").join(name.split(":"))
+    template = environment.from_string(files.joinpath("page.html").read_text(encoding="utf-8"))
+    return template.render(
+        style=own(files.joinpath("page.css").read_text(encoding="utf-8")),
+        models=_models(folder.records),
+        finished=folder.finished,
+        facts=list(_facts(folder)),
+        tables=tables(folder),
+        pictures=[(each, own(inline(each.svg, each.name))) for each in pictures if isinstance(each, Picture)],
+        missing=[each for each in pictures if isinstance(each, Missing)],
+        notes=notes(folder.records, folder.plan, folder.quality),
+        manifest=json.dumps(folder.manifest, indent=2, ensure_ascii=False),
+    )
+
+
+def tables(folder: Folder) -> list[Table]:
+    """The tables that `codellm bench` prints."""
+    head = titles(folder.plan)
+    rows = [(str(record.row), [for_people(record)[key] for key in head]) for record in folder.records]
+    return [Table(title="Results", columns=[(name, unit) for name, unit in head.values()], rows=rows)]
+
+
+def _models(records: Sequence[Record]) -> str:
+    return ", ".join(dict.fromkeys(record.model for record in records))
+
+
+def _facts(folder: Folder) -> Iterator[tuple[str, str]]:
+    """What the head of the report says of the model, the machine and the run."""
+    for model, info in {record.model: record.info for record in folder.records if record.info}.items():
+        dummy = ", random weights: a speed and no quality" if info.dummy else ""
+        yield "model", f"{model}: {info.architecture}, {info.parameters / 1e6:,.1f} million parameters{dummy}"
+    made: dict[str, Any] = dict(folder.manifest)
+    if not made:
+        return
+    memory = made.get("memory_bytes", 0) / 2**30
+    yield "machine", f"{made.get('cpu')}, {made.get('cores')} cores, {memory:.1f} GiB; {made.get('platform')}"
+    yield "date", str(made.get("date", "")).replace("T", " ").replace("+00:00", " UTC")
+    yield "command", str(made.get("command"))
+    packages = made.get("packages") or {}
+    yield "software", ", ".join([str(made.get("python")), *(f"{name} {version}" for name, version in packages.items())])

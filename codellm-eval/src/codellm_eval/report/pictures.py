@@ -1,0 +1,125 @@
+"""The pictures of a benchmark, or why one is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from codellm_eval.bench.folder import Folder
+from codellm_eval.bench.record import Record
+from codellm_eval.report import canvas, measure, rates, tradeoff
+from codellm_eval.report.measure import Interval, Measure
+from codellm_eval.report.names import shorten
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@attrs.frozen(kw_only=True)
+class Picture:
+    """A picture, once as SVG and once as PNG."""
+
+    name: str
+    """Of its files, without the ending."""
+    title: str
+    caption: str
+    svg: str
+    png: bytes
+
+
+@attrs.frozen(kw_only=True)
+class Missing:
+    """A picture that cannot be drawn, and why."""
+
+    title: str
+    reason: str
+
+
+def pictures(folder: Folder) -> list[Picture | Missing]:
+    """Every picture of the results, in the order of the report. matplotlib is imported here.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    with canvas.style():
+        x = measure.speed(folder.plan)
+        return [
+            _tradeoff(folder, "speed-quality", "Speed against quality", x),
+            _tradeoff(folder, "memory-quality", "Memory against quality", measure.memory(folder.records)),
+            _rates(folder),
+        ]
+
+
+def _picture(name: str, title: str, caption: str, figure: Figure) -> Picture:
+    svg, png = canvas.render(figure)
+    return Picture(name=name, title=title, caption=caption, svg=svg, png=png)
+
+
+def subtitle(folder: Folder) -> str:
+    """What was measured, where and when: a picture goes its own ways."""
+    models = shorten(", ".join(dict.fromkeys(record.model for record in folder.records)), 40)
+    made = folder.manifest
+    if not made:
+        return f"{models}."
+    threads = {record.info.threads for record in folder.records if record.info and record.info.threads}
+    count = f", {min(threads)} threads" if len(threads) == 1 else ""
+    return f"{models} on {shorten(str(made.get('cpu')), 40)}{count}, {str(made.get('date'))[:10]}."
+
+
+def _tradeoff(folder: Folder, name: str, title: str, x: Measure) -> Picture | Missing:
+    y = measure.quality()
+    both = [(record, a, b) for record in folder.records for a, b in [(x.of(record), y.of(record))] if a and b]
+    if len(both) < 2:
+        return Missing(title=title, reason=_no_tradeoff(folder.records, y, len(both)))
+    records, across, up = zip(*both, strict=True)
+    points = tradeoff.spots([record.row for record in records], across, up, (x.less, y.less))
+    legend = f"{subtitle(folder)} Filled: on the Pareto front (dashed); {_reach(folder, across)}"
+    best = [str(spot.row) for spot in points if spot.best]
+    caption = (
+        f"On the Pareto front, where no other row is better in one and no worse in the other: {', '.join(best)}. "
+        f"A point within another's reach may change places with it.{_absent(folder.records, records)}"
+    )
+    return _picture(name, title, caption, tradeoff.draw(points, x, y, title, legend))
+
+
+def _reach(folder: Folder, intervals: Sequence[Interval]) -> str:
+    if all(each.low == each.high for each in intervals):
+        return "each measured once."
+    return f"lines: from the least to the greatest of {folder.plan.repeats} repeats."
+
+
+def _no_tradeoff(records: Sequence[Record], y: Measure, count: int) -> str:
+    """Why fewer than two rows have both figures."""
+    reasons = dict.fromkeys(
+        record.gaps["bits_per_byte"].note
+        for record in records
+        if y.of(record) is None and "bits_per_byte" in record.gaps
+    )
+    if count == 0 and reasons:
+        return "; ".join(reasons)
+    if count == 0:
+        return "no row has both figures"
+    return "it takes two rows that have both figures, and there is one"
+
+
+def _absent(records: Sequence[Record], shown: Sequence[Record]) -> str:
+    absent = [str(record.row) for record in records if record not in shown]
+    return f" Not in the picture, since a figure is missing: {', '.join(absent)}." if absent else ""
+
+
+def _rates(folder: Folder) -> Picture | Missing:
+    title = "Speed of each row"
+    pick: list[tuple[str, Callable[[Record], Interval | None]]] = [
+        (f"pp{folder.plan.prompt_tokens}, tokens/s", lambda record: Interval.of(record.prefill)),
+        (f"tg{folder.plan.new_tokens}, tokens/s", lambda record: Interval.of(record.decode)),
+    ]
+    panels = [(label, [value(record) for record in folder.records]) for label, value in pick]
+    known = [value for _, values in panels for value in values if value]
+    if not known:
+        return Missing(title=title, reason="no row worked")
+    legend = f"{subtitle(folder)} {_reach(folder, known).capitalize()}"
+    figure = rates.draw([record.row for record in folder.records], panels, title, legend)
+    caption = "pp: prompt tokens per second until the first token; tg: tokens per second after it, one sequence."
+    return _picture("speed", title, caption, figure)

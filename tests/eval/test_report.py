@@ -1,0 +1,211 @@
+"""The HTML report of a results folder, and its pictures as files."""
+
+import html
+import html.parser
+import re
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import attrs
+import pytest
+
+from codellm_eval.bench.folder import Folder
+from codellm_eval.bench.quality import DUMMY
+from codellm_eval.bench.record import Gap
+from codellm_eval.bench.stats import Repeats
+from codellm_eval.errors import ResultsError
+from codellm_eval.report.inline import inline
+from codellm_eval.report.report import write_report
+from support import results
+
+PICTURES = ["memory-quality", "speed", "speed-quality"]
+NASTY = "<script>alert(1)</script><img src=x onerror=alert(2)>-->&amp;$\\frac{${{7*7}}'\""
+
+
+def report(folder):
+    return write_report(folder).read_text()
+
+
+def plots(folder):
+    return sorted(path.name for path in (folder / "plots").iterdir()) if (folder / "plots").exists() else []
+
+
+class Outline(html.parser.HTMLParser):
+    """The tags, attributes and texts of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.attributes, self.text = set(), [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture
+def demo(tmp_path):
+    return Path(shutil.copytree(results.DEMO, tmp_path / "demo"))
+
+
+def test_the_demo(demo):
+    page = report(demo)
+    assert plots(demo) == sorted(f"{name}.{ending}" for name in PICTURES for ending in ("png", "svg"))
+    text = " ".join(Outline(page).text.split())
+    for record in Folder.read(demo).records:
+        assert str(record.row) in text
+    for part in ("AMD EPYC, 2 cores", "2026-11-23 00:35:49 UTC", "codellm bench --allow-code-execution",
+                 "6.0 million parameters", "one sequence, greedy", "±16%", "llama-cpp-python 0.3.36"):  # fmt: skip
+        assert part in text, part
+    assert "no other row is better in one and no worse in the other: llama-cpp:bf16, llama-cpp:q4_0." in text
+
+
+def test_a_page_needs_nothing_and_runs_nothing(demo):
+    page = Outline(report(demo))
+    assert not page.tags & {"script", "link", "iframe", "object", "embed", "img", "base", "form"}
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    for name, value in page.attributes:
+        if name in ("href", "src", "xlink:href"):
+            assert value.startswith(("#", "plots/")), value
+    # names of XML dialects are the only addresses
+    assert not [value for name, value in page.attributes if "://" in (value or "") and not name.startswith("xmlns")]
+
+
+def test_the_ids_of_a_page_differ(demo):
+    found = [value for name, value in Outline(report(demo)).attributes if name == "id"]
+    assert len(found) == len(set(found)) > 10
+
+
+def test_the_same_records_give_the_same_bytes(demo, tmp_path):
+    again = Path(shutil.copytree(demo, tmp_path / "elsewhere" / "again"))
+    for folder in (demo, again):
+        write_report(folder)
+    write_report(demo)  # over itself
+    files = [path.relative_to(demo) for path in demo.rglob("*") if path.is_file()]
+    assert len(files) == 3 + 1 + 2 * len(PICTURES)
+    for file in files:
+        assert (demo / file).read_bytes() == (again / file).read_bytes(), file
+
+
+def test_each_picture_is_what_its_name_says(demo):
+    write_report(demo)
+    for name in PICTURES:
+        assert (demo / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        root = ET.parse(demo / "plots" / f"{name}.svg").getroot()
+        assert root.tag.endswith("svg")
+
+
+def test_names_and_errors_are_text(tmp_path):
+    folder = results.write(
+        tmp_path / "out",
+        [
+            results.row(f"llama-cpp:q8_0:note={NASTY}", model=NASTY),
+            results.row("llama-cpp:q4_0", bits_per_byte=0.7).with_gap("pass_at_1", Gap(NASTY, NASTY)),
+            results.failed("llama-cpp:f16", NASTY),
+        ],
+        command=NASTY,
+        cpu=NASTY,
+        date=NASTY,
+        packages={NASTY: NASTY},
+    )
+    page = report(folder)
+    outline = Outline(page)
+    assert not outline.tags & {"script", "img"}
+    assert not [name for name, _ in outline.attributes if name.startswith("on")]
+    assert outline.text.count("alert(1)") >= 6
+    assert html.escape(NASTY, quote=False)[:30] in page
+    for svg in (folder / "plots").glob("*.svg"):
+        ET.parse(svg)
+
+
+def test_what_rows_may_hold_can_be_drawn(tmp_path):
+    odd = "/" + "x" * 300 + "/你好🎉$x$\u202e"
+    records = [results.row(f"llama-cpp:q8_0:path={odd},place={n}", bits_per_byte=0.7 + n / 100) for n in range(3)]
+    assert report(results.write(tmp_path / "out", records)).count(html.escape(odd)) >= 3
+
+
+@pytest.mark.parametrize("count", [2, 20, 60])
+def test_any_number_of_rows(tmp_path, count):
+    records = [
+        results.row(f"backend{n % 9}:s{n}", bits_per_byte=0.7 + n % 7 / 50, decode=Repeats((10.0 + n, 12.0 + n)))
+        for n in range(count)
+    ]
+    folder = results.write(tmp_path / "out", records)
+    write_report(folder)
+    assert len(plots(folder)) == 2 * len(PICTURES)
+
+
+def test_equal_rows_are_all_on_the_front(tmp_path):
+    folder = results.write(tmp_path / "out", [results.row(f"llama-cpp:q{n}_0") for n in range(5)])
+    assert "no worse in the other: llama-cpp:q0_0, llama-cpp:q1_0, llama-cpp:q2_0" in report(folder)
+
+
+def test_one_row_is_no_tradeoff(tmp_path):
+    folder = results.write(tmp_path / "out", [results.row("llama-cpp:f16")])
+    text = report(folder)
+    assert plots(folder) == ["speed.png", "speed.svg"]
+    assert text.count("not drawn, it takes two rows that have both figures, and there is one") == 2
+
+
+def test_dummy_rows_have_no_quality_picture(tmp_path):
+    records = [
+        attrs.evolve(results.row(f"llama-cpp:q{n}_0"), bits_per_byte=None, pass_at_1=None)
+        .with_gap("bits_per_byte", Gap("dummy", DUMMY))
+        .with_gap("pass_at_1", Gap("dummy", DUMMY))
+        for n in range(3)
+    ]
+    folder = results.write(tmp_path / "out", records)
+    assert f"Speed against quality: not drawn, {DUMMY}." in html.unescape(report(folder))
+    assert plots(folder) == ["speed.png", "speed.svg"]
+
+
+def test_failed_rows_are_told_and_leave_the_others(tmp_path):
+    records = [results.failed("llama-cpp:f16", "no memory"), *(results.row(f"llama-cpp:q{n}_0") for n in range(2))]
+    folder = results.write(tmp_path / "out", records)
+    text = report(folder)
+    assert "llama-cpp:f16 failed: no memory" in text
+    assert "Not in the picture, since a figure is missing: llama-cpp:f16." in text
+    nothing = results.write(tmp_path / "none", records[:1])
+    assert "Speed of each row: not drawn, no row worked." in report(nothing)
+    assert plots(nothing) == []
+
+
+def test_figures_that_are_no_numbers_are_left_out(tmp_path):
+    broken = results.row("llama-cpp:a", decode=Repeats((float("nan"), 3.0)), bits_per_byte=float("inf"))
+    folder = results.write(tmp_path / "out", [broken, results.row("llama-cpp:b"), results.row("llama-cpp:c")])
+    assert "since a figure is missing: llama-cpp:a." in report(folder)
+
+
+def test_a_killed_benchmark_has_a_report_that_says_so(demo):
+    (demo / "manifest.json").unlink()
+    assert "This benchmark was killed before its end" in report(demo)
+
+
+def test_a_folder_that_cannot_be_written(demo):
+    (demo / "plots").write_text("a file")
+    with pytest.raises(ResultsError, match="cannot be written"):
+        write_report(demo)
+
+
+def test_a_user_s_own_style_changes_nothing(demo, tmp_path, monkeypatch):
+    import matplotlib as mpl
+
+    before = report(demo)
+    monkeypatch.setitem(mpl.rcParams, "font.size", 30)
+    monkeypatch.setitem(mpl.rcParams, "text.usetex", True)
+    assert report(demo) == before
+    assert mpl.rcParams["font.size"] == 30
+
+
+def test_inline_keeps_what_is_drawn():
+    svg = (
+        '<?xml version="1.0"?><!DOCTYPE svg><svg><metadata><x/></metadata><!-- <b> --><g id="a"/><use xlink:href="#a"/>'
+        '<path clip-path="url(#c)" d="M 0 0"/></svg>'
+    )
+    found = inline(svg, "p")
+    assert found == '<svg><g id="p-a"/><use xlink:href="#p-a"/><path clip-path="url(#p-c)" d="M 0 0"/></svg>'
+    assert not re.search("<!|<[?]", found)

@@ -1,0 +1,92 @@
+"""The report as people see it: in Chromium, on a desktop, on a phone and printed."""
+
+import os
+import struct
+
+import pytest
+
+from codellm_eval.bench.record import Gap
+from codellm_eval.report.report import write_report
+from support import chromium, results
+
+NASTY = "<script>document.title='owned'</script><img src=http://127.0.0.1:9/x onerror=document.title='owned'>"
+WIDTHS = {"desktop": 1280, "phone": 390}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if chromium.PROGRAM is None:
+        missing = "there is no Chromium to look at the report with: apt-get install chromium"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    with chromium.Chromium() as running:
+        yield running
+
+
+def demo():
+    return [results.row(f"llama-cpp:q{n}_0", bits_per_byte=0.7 + n / 50) for n in range(6)]
+
+
+def nasty():
+    names = [f"llama-cpp:q{n}_0:note={NASTY},path=/{'long' * 40}/{n}" for n in range(20)]
+    rows = [results.row(name, model=NASTY, bits_per_byte=0.7 + n / 50) for n, name in enumerate(names)]
+    return [*rows, results.failed("llama-cpp:f16", NASTY), rows[0].with_gap("pass_at_1", Gap(NASTY, "x" * 500))]
+
+
+@pytest.fixture(scope="module", params=[demo, nasty], ids=["demo", "nasty"])
+def page(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report") / "out"
+    return write_report(results.write(folder, request.param(), cpu="AMD EPYC"))
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_it_fits_the_window_and_nothing_complains(browser, page, width):
+    browser.open(page, width)
+    assert browser.value("document.documentElement.scrollWidth") == browser.value("innerWidth") == width
+    assert browser.complaints() == []
+    assert browser.requested() == [page.resolve().as_uri()]
+    assert browser.value("document.title") != "owned"
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_pictures_and_tables_are_there(browser, page, width):
+    browser.open(page, width)
+    sizes = browser.value("[...document.querySelectorAll('figure svg')].map(e => e.getBoundingClientRect().toJSON())")
+    assert len(sizes) == 3
+    for size in sizes:
+        assert width / 3 < size["width"] <= width
+        assert size["height"] > 100
+        assert size["left"] >= 0
+        assert size["right"] <= width
+    # what is drawn by reference, as letters are, is found in its own picture
+    found = "e => e.closest('svg').contains(document.getElementById(e.href.baseVal.slice(1)))"
+    assert browser.value(f"[...document.querySelectorAll('figure use')].filter({found}).length") > 100
+    assert browser.value(f"[...document.querySelectorAll('figure use')].every({found})")
+    cells = browser.value("[...document.querySelectorAll('td')].map(e => e.getBoundingClientRect().width)")
+    assert len(cells) > 50
+    assert min(cells) > 20
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_a_screenshot_is_not_blank(browser, page, dark):
+    browser.open(page, 1280, dark=dark)
+    shot = browser.screenshot()
+    assert struct.unpack(">II", shot[16:24]) == (1280, browser.value("document.documentElement.scrollHeight"))
+    assert len(shot) > 50_000  # an empty page of this size takes 5 kB
+    ink, paper = (browser.value(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor"))
+    light = [sum(map(int, value[4:-1].split(","))) for value in (ink, paper)]
+    assert (light[0] > light[1]) == dark
+    assert abs(light[0] - light[1]) > 450
+
+
+def test_it_prints(browser, page):
+    browser.open(page, 1280)
+    pdf = browser.pdf()
+    assert pdf.startswith(b"%PDF")
+    assert len(pdf) > 20_000
+    browser.ask("Emulation.setEmulatedMedia", media="print")
+    try:
+        # what is folded on a screen is open on paper, and no table is cut at the page's edge
+        assert browser.value("document.querySelector('pre').getBoundingClientRect().height") > 100
+        assert browser.value("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+    finally:
+        browser.ask("Emulation.setEmulatedMedia", media="")

@@ -1,0 +1,76 @@
+"""Fronts, short names and places of names, without drawing."""
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codellm_eval.bench.row import Row
+from codellm_eval.report.front import Cost, pareto_front
+from codellm_eval.report.labels import Label, place
+from codellm_eval.report.names import LONGEST, short_names
+
+COSTS = st.lists(st.builds(Cost, st.integers(0, 5), st.integers(0, 5)), max_size=12)
+SPOTS = st.lists(st.tuples(st.floats(40, 460), st.floats(40, 260), st.floats(10, 90)), min_size=1, max_size=8)
+
+
+@given(COSTS)
+def test_nobody_beats_the_front_and_it_beats_the_rest(costs):
+    front = pareto_front(costs)
+    best = [costs[number] for number in front]
+    assert not any(other.beats(cost) for cost in best for other in costs)
+    for number, cost in enumerate(costs):
+        assert number in front or any(other.beats(cost) for other in best)
+    assert [cost.x for cost in best] == sorted(cost.x for cost in best)
+
+
+def test_equal_costs_are_all_on_the_front():
+    assert pareto_front([Cost(1, 2), Cost(1, 2), Cost(2, 2), Cost(0, 3)]) == [3, 0, 1]
+
+
+def rows(*texts):
+    return [Row.parse(text) for text in texts]
+
+
+def test_names_leave_the_backend_to_the_colour():
+    assert short_names(rows("llama-cpp:q8_0", "torch-cpu", "torch-cpu::dtype=float32")) == [
+        "q8_0", "torch-cpu", "dtype=float32",
+    ]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from("abcd").map(lambda letter: f"llama-cpp:q8_0:path=/a{letter}{'x' * 60}/y"), min_size=1))
+def test_names_of_one_backend_are_short_and_differ(texts):
+    names = short_names(rows(*texts))
+    assert len(set(names)) == len(names)
+    assert all(len(name) <= LONGEST + 2 for name in names)
+
+
+def boxes(labels, places):
+    return [
+        (where.left, where.bottom, where.left + label.width, where.bottom + label.height)
+        for label, where in zip(labels, places, strict=True)
+    ]
+
+
+def overlap(one, other):
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+@given(SPOTS)
+def test_names_cover_each_other_only_where_that_is_told(spots):
+    labels = [Label(x=x, y=y, width=width, height=11) for x, y, width in spots]
+    places = place(labels, (0, 0, 500, 300))
+    for (one, a), (other, b) in itertools.combinations(zip(places, boxes(labels, places), strict=True), 2):
+        assert not overlap(a, b) or (one.hidden and other.hidden)
+
+
+def test_names_have_room_where_there_is_some():
+    labels = [Label(x=250, y=150, width=60, height=11) for _ in range(10)]  # all at one point
+    places = place(labels, (0, 0, 500, 300))
+    assert not any(found.hidden for found in places)
+    for left, bottom, right, top in boxes(labels, places):
+        assert left >= 0
+        assert bottom >= 0
+        assert right <= 500
+        assert top <= 300
+    assert any(found.leader for found in places)

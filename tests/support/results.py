@@ -1,0 +1,37 @@
+"""Results folders of benchmarks that were never run, made from the rows of the demo's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from codellm_eval.bench.folder import Folder
+from codellm_eval.bench.record import Record, make_converter
+from codellm_eval.bench.row import Row
+
+DEMO = Path(__file__).parents[2] / "docs" / "results" / "demo"
+
+
+def row(text: str, **fields: Any) -> Record:
+    """A row that worked, of which `fields` are other than in the demo's first."""
+    return attrs.evolve(Folder.read(DEMO).records[0], row=Row.parse(text), **fields)
+
+
+def failed(text: str, error: str) -> Record:
+    """A row that did not."""
+    return Record(row=Row.parse(text), model="codellm-demo", error=error)
+
+
+def write(path: Path, records: Sequence[Record], **manifest: Any) -> Path:
+    """A results folder that holds `records`; `manifest` stands over the demo's."""
+    path.mkdir(parents=True)
+    converter = make_converter()
+    lines = [json.dumps(converter.unstructure(record)) for record in records]
+    (path / "rows.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    made = json.loads((DEMO / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**made, **manifest}))
+    return path
