@@ -183,20 +183,31 @@ def test_dummy_weights_get_no_figure(place):
         assert "dummy weights are random" in error_line(done)
 
 
-def test_perplexity_of_a_file_under_both_protocols(place):
+def test_perplexity_of_a_file_under_all_protocols(place):
     (place / "text.py").write_text("x = 1\n" * 50)
     done = evaluate(
         place, "perplexity", "text.py", "-m", "model", "-b", "oracle", "--window", "64", "--format", "json",
         "--output", "table.json",
     )  # fmt: skip
-    sliding, document = json.loads(done.stdout)
+    sliding, chunks, document = json.loads(done.stdout)
     assert (sliding["protocol"], sliding["tokens"], sliding["bits_per_byte"]) == ("sliding", 299, None)
+    assert (chunks["protocol"], chunks["tokens"], chunks["window"]) == ("llama-chunks", 4 * 31, 64)
+    assert (chunks["perplexity"], chunks["perplexity_error"]) == (pytest.approx(257), pytest.approx(0, abs=1e-3))
     assert (document["protocol"], document["tokens"], document["bytes"]) == ("document", 300, 300)
     assert document["bits_per_byte"] == pytest.approx(8.0056, abs=1e-4)
     assert (document["window"], document["stride"], document["text"]) == (64, 32, "text.py")
     assert (place / "table.json").read_text() == done.stdout
     assert json.loads((place / "table.json.manifest.json").read_text())["models"][0]["name"] == "model"
     assert sorted(path.name for path in place.iterdir() if path.name.startswith(".")) == []
+
+
+def test_a_text_shorter_than_a_chunk_still_has_the_other_protocols(place):
+    (place / "text.py").write_text("x = 1\n" * 50)
+    done = evaluate(place, "perplexity", "text.py", "-m", "model", "-b", "oracle", "--format", "jsonl")
+    assert [json.loads(line)["protocol"] for line in done.stdout.splitlines()] == ["sliding", "document"]
+    assert "the text has not 512 tokens, a chunk, under the protocol llama-chunks" in done.stderr
+    done = evaluate(place, "perplexity", "text.py", "-m", "model", "-b", "oracle", "--protocol", "llama-chunks", code=1)
+    assert "not 512 tokens" in error_line(done)
 
 
 @pytest.mark.parametrize(

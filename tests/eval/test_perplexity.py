@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from codellm.errors import BackendError, InputError, InvalidValueError
 from codellm_eval.documents import Document, file_document, heldout_documents
 from codellm_eval.errors import DummyModelError
-from codellm_eval.perplexity import Window, measure, token_streams, windows
+from codellm_eval.perplexity import measure
+from codellm_eval.reading import Reading, Window, chunks, token_streams, windows
 from eval.oracle import Oracle
 
 TEXTS = (Document("a", "def f():\n    return 1\n"), Document("b", "né = '…'\n" * 9))
@@ -94,10 +95,10 @@ def test_sliding_gives_no_bits_per_byte_because_some_bytes_are_not_scored():
 
 
 def test_default_window_and_stride():
-    found = measure(Oracle(), TEXTS)
-    assert (found.window, found.stride) == (1024, 512)
-    found = measure(Oracle(context=100), TEXTS)
-    assert (found.window, found.stride) == (100, 50)
+    assert str(measure(Oracle(), TEXTS).reading) == "document, window 1024, stride 512"
+    assert str(measure(Oracle(context=100), TEXTS).reading) == "document, window 100, stride 50"
+    assert str(Reading.of("llama-chunks", 2048)) == "llama-chunks, of 512"
+    assert str(Reading.of("llama-chunks", 100)) == "llama-chunks, of 100"
 
 
 @pytest.mark.parametrize(
@@ -107,6 +108,59 @@ def test_default_window_and_stride():
 def test_windows_that_cannot_be_are_refused(window, stride, message):
     with pytest.raises(InvalidValueError, match=message):
         measure(Oracle(), TEXTS, window=window, stride=stride)
+
+
+@pytest.mark.parametrize(("window", "stride", "message"), [(2, None, "--window must be from 3"), (8, 8, "--stride")])
+def test_chunks_that_cannot_be_are_refused(window, stride, message):
+    with pytest.raises(InvalidValueError, match=message):
+        measure(Oracle(), TEXTS, protocol="llama-chunks", window=window, stride=stride)
+
+
+@given(st.integers(0, 200), st.integers(3, 40))
+def test_chunks_are_whole_and_scored_after_the_first_token_of_their_second_half(length, window):
+    parts = list(chunks(length, window))
+    assert [(part.begin, part.end) for part in parts] == [
+        (window * number, window * (number + 1)) for number in range(length // window)
+    ]
+    assert all(part.scored - part.begin == window // 2 + 1 < window for part in parts)
+
+
+@pytest.mark.parametrize("window", [3, 8, 9, 64])
+def test_chunks_of_a_bigram_by_numpy(window):
+    model = Bigram()
+    ids = np.frombuffer("".join(document.text for document in TEXTS).encode(), np.uint8)
+    cut = ids[: len(ids) // window * window].reshape(-1, window)  # [chunks, window]
+    nll = -model.table[cut[:, :-1], cut[:, 1:]].astype(float)[:, window // 2 :]
+    found = measure(model, TEXTS, protocol="llama-chunks", window=window)
+    assert found.tokens == nll.size == len(cut) * (window - window // 2 - 1)
+    assert found.perplexity == pytest.approx(np.exp(nll.mean()))
+    if nll.size > 1:  # the standard error of a mean, times what exp does to it
+        assert found.error == pytest.approx(found.perplexity * nll.std() / math.sqrt(nll.size - 1), rel=1e-4)
+    assert found.bits_per_byte is None
+
+
+def test_each_chunk_of_a_model_that_wants_it_begins_with_the_begin_token():
+    tokenizer = Oracle().tokenizer
+    tokenizer.bos, tokenizer.add_bos = 7, True
+    passages = Reading.of("llama-chunks", 100, 3).passages(tokenizer, [Document("a", "ABC"), Document("b", "DEF")])
+    # the text is 7 A B C D E F; the third chunk would be cut short
+    assert [passage.ids for passage in passages] == [[7, 65, 66], [7, 68, 69]]
+    assert [passage.scored for passage in passages] == [2, 2]
+
+
+def test_what_does_not_fill_a_chunk_is_refused_by_name():
+    with pytest.raises(InputError, match="not 512 tokens, a chunk, under the protocol llama-chunks"):
+        measure(Oracle(), TEXTS, protocol="llama-chunks")
+
+
+def test_documents_are_told_apart():
+    found = measure(Bigram(), TEXTS, window=16, stride=8)
+    assert [each.name for each in found.each] == ["a", "b"]
+    assert [each.bytes for each in found.each] == [document.size for document in TEXTS]
+    for document, each in zip(TEXTS, found.each, strict=True):
+        alone = measure(Bigram(), [document], window=16, stride=8)
+        assert (each.tokens, each.nll) == (alone.tokens, pytest.approx(alone.nll))
+    assert measure(Bigram(), TEXTS, protocol="sliding").each == ()
 
 
 def test_progress_ends_at_its_total():
@@ -169,7 +223,7 @@ def test_files(tmp_path):
 
 
 def test_a_text_of_one_token_has_nothing_to_score():
-    with pytest.raises(InputError, match="no token to score"):
+    with pytest.raises(InputError, match="not a token to score"):
         measure(Oracle(), [Document("a", "x")], protocol="sliding")
 
 

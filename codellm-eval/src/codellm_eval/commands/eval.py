@@ -61,9 +61,10 @@ def humaneval(**arguments: Any) -> None:
 @eval_.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @load_options
-@click.option("--protocol", type=click.Choice(("both", "sliding", "document")), default="both", show_default=True,
-              help="sliding: one stream; document: each from its first token, with bits per byte.")  # fmt: skip
-@click.option("--window", type=int, metavar="N", help="Tokens read at once.  [default: 1024, or the context]")
+@click.option("--protocol", type=click.Choice(("all", "sliding", "llama-chunks", "document")), default="all",
+              show_default=True, help="sliding: one stream; llama-chunks: as llama-perplexity; document: each from its "
+              "first token, with bits per byte.")  # fmt: skip
+@click.option("--window", type=int, metavar="N", help="Tokens read at once.  [default: 1024, llama-chunks 512]")
 @click.option("--stride", type=int, metavar="N", help="Tokens that the window moves by.  [default: half of it]")
 @_limit
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",

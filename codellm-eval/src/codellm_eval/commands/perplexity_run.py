@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codellm.cli.output import note, progress
 from codellm.errors import InputError
 from codellm.spec import LoadSpec
-from codellm_eval.documents import HELDOUT, file_document, heldout_documents
+from codellm_eval.documents import HELDOUT, Document, file_document, heldout_documents
 from codellm_eval.errors import refuse_dummy
 from codellm_eval.manifest import collect, record
-from codellm_eval.perplexity import PROTOCOLS, Perplexity, measure
+from codellm_eval.perplexity import Perplexity, measure
+from codellm_eval.reading import PROTOCOLS, Protocol
 from codellm_eval.tables import Column, number, render
+
+if TYPE_CHECKING:
+    from codellm.model import Model
 
 _COUNTS = ("window", "stride", "tokens", "bytes")
 COLUMNS = (
     *(Column(key, key.capitalize()) for key in ("model", "backend", "scheme", "text", "protocol")),
     *(Column(key, key.capitalize(), align="right") for key in _COUNTS),
     number("perplexity", "Perplexity", 3),
+    number("perplexity_error", "±", 3),
     number("bits_per_byte", "Bits per byte", 4),
 )
-TERMINAL = ("model", "backend", "scheme", "protocol", "tokens", "perplexity", "bits_per_byte")
+TERMINAL = ("model", "backend", "scheme", "protocol", "tokens", "perplexity", "perplexity_error", "bits_per_byte")
 """What fits into a terminal; a note tells the rest."""
 
 
@@ -45,27 +51,16 @@ def run_perplexity(
     refuse_dummy(spec.model.startswith("dummy:"), "perplexity")
     documents = (file_document(file),) if file is not None else heldout_documents()[:limit]
     text = file.name if file is not None else HELDOUT
-    protocols = [name for name in PROTOCOLS if protocol in (name, "both")]
     from codellm.loading import open_spec
 
-    rows = []
     with progress() as update, open_spec(spec, update) as model:
-        for name in protocols:
-            found = measure(
-                model,
-                documents,
-                protocol=name,
-                window=window,
-                stride=stride,
-                progress=lambda done, total, name=name: update(f"scoring, {name}", done, total),  # type: ignore[misc]
-            )
-            info = model.info
-            rows.append(
-                {"model": spec.model, "backend": info.backend, "scheme": info.scheme, "text": text, **_cells(found)}
-            )
-        manifest = collect(models=[record(spec.model, model.info)]) if output is not None else None
+        found = _measure(model, documents, protocol, window, stride, update)
+        info = model.info
+        named = {"model": spec.model, "backend": info.backend, "scheme": info.scheme, "text": text}
+        manifest = collect(models=[record(spec.model, info)]) if output is not None else None
+    rows = [named | _cells(each) for each in found]
     if format_ == "table":
-        note("text {text}, {bytes} bytes; window {window} tokens, stride {stride}".format(**rows[0]))
+        note(f"text {text}, {found[0].bytes} bytes; tokens: " + "; ".join(str(each.reading) for each in found))
     table = render([column for column in COLUMNS if format_ != "table" or column.key in TERMINAL], rows, format_)
     if output is not None and manifest is not None:
         _write(output, table)
@@ -73,12 +68,46 @@ def run_perplexity(
     return table
 
 
+def _measure(
+    model: Model,
+    documents: Sequence[Document],
+    protocol: str,
+    window: int | None,
+    stride: int | None,
+    update: Callable[[str, int, int], None],
+) -> list[Perplexity]:
+    """Under the protocol named, or under each that the text is long enough for."""
+
+    def one(name: Protocol, stride: int | None) -> Perplexity:
+        def progress(done: int, total: int) -> None:
+            update(f"scoring, {name}", done, total)
+
+        return measure(model, documents, protocol=name, window=window, stride=stride, progress=progress)
+
+    found = []
+    for name in PROTOCOLS:
+        if protocol == name:
+            found.append(one(name, stride))
+        elif protocol == "all" and name == "llama-chunks":
+            try:
+                found.append(one(name, None))
+            except InputError as error:
+                note(str(error))
+        elif protocol == "all":
+            found.append(one(name, stride))
+    return found
+
+
 def _cells(found: Perplexity) -> dict[str, Any]:
-    cells = {key: getattr(found, key) for key in _COUNTS}
+    reading = found.reading
     return {
-        "protocol": found.protocol,
-        **cells,
+        "protocol": reading.protocol,
+        "window": reading.window,
+        "stride": reading.stride,
+        "tokens": found.tokens,
+        "bytes": found.bytes,
         "perplexity": found.perplexity,
+        "perplexity_error": found.error,
         "bits_per_byte": found.bits_per_byte,
     }
 
