@@ -41,10 +41,10 @@ def install(session: nox.Session, *others: str) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """The main job, offline: every row of the bundled model in one table, a results folder and a report."""
+    """The main job, offline: every row of the bundled model, its growth curves too, a results folder and a report."""
     install(session)
     session.run(
-        "codellm", "bench", "--allow-code-execution", *session.posargs,
+        "codellm", "bench", "--allow-code-execution", "--growth", *session.posargs,
         env={"HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
 

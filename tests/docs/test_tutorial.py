@@ -93,8 +93,8 @@ def test_the_kit_passes(reader):
 
 def test_the_new_backend_is_in_the_bench_table(reader):
     table = reader.seen["codellm bench -m ../corpus"]
-    rows = [line.split() for line in table.splitlines()]
-    assert [row[0] for row in rows if row and row[0].startswith("ngram")] == ["ngram", "ngram:ngram4"], table
+    names = [line.split()[0] for line in table.splitlines() if line.startswith("ngram")]
+    assert list(dict.fromkeys(names)) == ["ngram", "ngram:ngram4"], table  # each stands in every table
 
 
 def test_the_package_is_built(reader):

@@ -24,7 +24,7 @@ def bench(folder, *more, **env):
 
 
 def test_every_column_of_every_row_is_filled(tmp_path):
-    done = bench(tmp_path / "results", "--format", "jsonl")
+    done = bench(tmp_path / "results", "--growth", "--format", "jsonl")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["scheme"] for row in rows] == SCHEMES
     for row in rows:

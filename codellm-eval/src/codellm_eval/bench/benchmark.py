@@ -49,9 +49,12 @@ class Benchmark:
             UnknownNameError: a backend, a scheme or a model that nobody knows.
             BackendChoiceError: no row was named and no backend takes this model here.
         """
-        plan = Plan(
+        plan = Plan.of_lists(
             prompt_tokens=arguments["prompt_tokens"],
             new_tokens=arguments["new_tokens"],
+            batch_sizes=arguments["batch_size"],
+            contexts=arguments["context"],
+            growth=arguments["growth"],
             repeats=arguments["repeats"],
             seed=arguments["seed"],
         )
@@ -60,7 +63,7 @@ class Benchmark:
             allow_code_execution=arguments["allow_code_execution"],
             limit=arguments["limit"],
             max_tokens=arguments["max_tokens"],
-            batch_size=arguments["batch_size"],
+            batch_size=arguments["humaneval_batch_size"],
         )
         common: dict[str, Any] = {
             "model": arguments["model"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from codellm_eval.bench.point import Point
 from codellm_eval.bench.record import Record
 from codellm_eval.bench.stats import Repeats
 
@@ -27,6 +28,13 @@ def peak(record: Record) -> int | None:
     return record.device_peak or record.host_peak
 
 
+def show_point(point: Point) -> tuple[str, str]:
+    """The rate of all sequences together; beside its spread that of each, where they are several."""
+    rate, size = point.rate, point.workload.batch_size
+    each = f"\n{significant(rate.median / size)} each" if size > 1 else ""
+    return significant(rate.median), plus_minus(rate) + each
+
+
 def for_people(record: Record) -> dict[str, tuple[str, str]]:
     """Each figure and its spread (empty where it has none), as text."""
 
@@ -44,18 +52,28 @@ def for_people(record: Record) -> dict[str, tuple[str, str]]:
     def percent(value: float) -> str:
         return f"{100 * value:.1f}"
 
-    weights = record.info.weight_bytes / MEGA if record.info else None
-    used = peak(record)
+    def show_bytes(column: str, value: int | None) -> tuple[str, str]:
+        return show(column, value / MEGA if value else None, significant)
+
     shown = {
-        "weights": show("info", weights, significant),
+        "weights": show_bytes("info", record.info.weight_bytes if record.info else None),
         "pp": show_repeats(record.prefill),
         "tg": show_repeats(record.decode),
         "ttft": show_repeats(record.ttft, 1000),
         "tpot": show_repeats(record.tpot, 1000),
         "limit": show("bandwidth", record.limit_share, percent),
-        "peak": show("host_peak", used / MEGA if used else None, significant),
+        "peak": show_bytes("host_peak", peak(record)),
         "bits": show("bits_per_byte", record.bits_per_byte, lambda value: f"{value:.3f}"),
         "pass": show("pass_at_1", record.pass_at_1, percent),
+        "itl_p50": show_repeats(record.itl_p50, 1000),
+        "itl_p95": show_repeats(record.itl_p95, 1000),
+        "load": show("load_seconds", record.load_seconds, significant),
+        "host": show_bytes("host_peak", record.host_peak),
+        "anonymous": show_bytes("anonymous_peak", record.anonymous_peak),
+        "file": show_bytes("file_peak", record.file_peak),
+        "device": show_bytes("device_peak", record.device_peak),
+        **{each.key: show("points", None, significant) for each in record.missing_workloads},
+        **{point.workload.key: show_point(point) for point in record.points},
     }
     return {**shown, "pp": ("failed", "")} if record.error is not None else shown
 
@@ -78,6 +96,7 @@ def for_programs(record: Record) -> dict[str, Any]:
         "threads": info.threads if info else None,
         "context_length": info.context_length if info else None,
         "weight_bytes": info.weight_bytes if info else None,
+        "protocol": plan.protocol if plan else None,
         "repeats": plan.repeats if plan else None,
         "pp_tokens": plan.prompt_tokens if plan else None,
         **_repeats("pp_tokens_per_second", record.prefill),
@@ -87,10 +106,14 @@ def for_programs(record: Record) -> dict[str, Any]:
         "request_new_tokens": plan.new_tokens if plan else None,
         **_repeats("ttft_seconds", record.ttft),
         **_repeats("tpot_seconds", record.tpot),
+        **_repeats("itl_p50_seconds", record.itl_p50),
+        **_repeats("itl_p95_seconds", record.itl_p95),
         "bandwidth_bytes_per_second": record.bandwidth,
         "limit_share": record.limit_share,
         "limit_reason": _reason(record, "bandwidth"),
         "peak_host_bytes": record.host_peak,
+        "peak_anonymous_bytes": record.anonymous_peak,
+        "peak_file_bytes": record.file_peak,
         "peak_device_bytes": record.device_peak,
         "bits_per_byte": record.bits_per_byte,
         "scored_bytes": record.scored_bytes,
@@ -99,9 +122,14 @@ def for_programs(record: Record) -> dict[str, Any]:
         "pass_at_1_reason": _reason(record, "pass_at_1"),
         "passed": record.passed,
         "tasks": record.tasks,
+        "points_reason": _reason(record, "points"),
         "load_seconds": record.load_seconds,
         "row_seconds": record.seconds,
     }
+    for workload in record.missing_workloads:
+        values |= _repeats(f"{workload.key}_tokens_per_second", None)
+    for point in record.points:
+        values |= _repeats(f"{point.workload.key}_tokens_per_second", point.rate)
     return values
 
 

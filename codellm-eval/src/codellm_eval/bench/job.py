@@ -31,7 +31,7 @@ class QualityPlan:
     """HumanEval tasks; None for all 164."""
     max_tokens: int = attrs.field(default=512, validator=_positive)
     batch_size: int = attrs.field(default=16, validator=_positive)
-    """Sequences generated together for HumanEval; speed is always measured with one."""
+    """Sequences generated together for HumanEval."""
 
 
 @attrs.frozen(kw_only=True)

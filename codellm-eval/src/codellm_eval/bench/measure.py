@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codellm_eval.bench.job import Job
+from codellm_eval.bench.plan import Plan
+from codellm_eval.bench.points import Points
 from codellm_eval.bench.record import make_converter
+from codellm_eval.bench.resident import resident
 from codellm_eval.bench.speed import measure_speed
 
 if TYPE_CHECKING:
@@ -19,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def measure(job: Job, report: Report) -> None:
-    """Load, time, read the peak of memory, then quality.
+    """Load, time, read the peak of memory, then everything else.
 
-    The peak is read before quality begins, since scoring and batches need more; the bandwidth is measured once the
-    model is closed, since it needs a large buffer; HumanEval runs last, on a second load with many places.
+    The peak is read before long contexts and quality begin, since they need more; the bandwidth is measured once the
+    model is closed, since it needs a large buffer; batches and HumanEval come last, each on a load with many places.
 
     Raises:
         CodellmError: there is no speed to tell of, and why. A fault of what comes after is a gap instead.
@@ -34,11 +37,14 @@ def measure(job: Job, report: Report) -> None:
     start = time.perf_counter()
     with open_spec(spec) as model:
         report.fields(load_seconds=time.perf_counter() - start)
-        _measure_speed(model, job, report)
+        plan = _measure_speed(model, job, report)
+        points = Points(plan, report)
+        points.measure(model, plan.alone)
         info = model.info
         pending = _begin_quality(model, spec, job.quality, report) if job.quality is not None else None
     with report.gap_on_error("bandwidth"):
         _measure_bandwidth(info.backend, info.device, job, report)
+    points.measure_together(spec, info)
     if pending is not None:
         with report.gap_on_error("pass_at_1"):
             human_eval, wider = pending
@@ -65,17 +71,21 @@ def _begin_quality(
     return pending
 
 
-def _measure_speed(model: Model, job: Job, report: Report) -> None:
+def _measure_speed(model: Model, job: Job, report: Report) -> Plan:
+    """What every row has; returns the plan as it fits this model."""
     converter = make_converter()
     plan = job.plan.fit(model.info.context_length)
     report.fields(info=converter.unstructure(model.info), plan=converter.unstructure(plan))
     speed = measure_speed(model, plan, report.phase)
-    memory = model.memory()
+    memory, held = model.memory(), resident()
     report.fields(
         **converter.unstructure(speed),
         host_peak=memory.host_peak,
         device_peak=memory.device_peak,
+        anonymous_peak=held and held.anonymous,
+        file_peak=held and held.file,
     )
+    return plan
 
 
 def _measure_bandwidth(backend: str, device: str, job: Job, report: Report) -> None:

@@ -8,7 +8,7 @@ from codellm_eval.bench.job import QualityPlan
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.record import Record
 
-COLUMNS = {"bandwidth": "limit", "bits_per_byte": "bits/byte", "pass_at_1": "pass@1"}
+COLUMNS = {"bandwidth": "limit", "bits_per_byte": "bits/byte", "pass_at_1": "pass@1", "points": "further workloads"}
 
 NOISE = 0.25
 """The spread from which a figure is not worth comparing: schemes often differ by less."""
@@ -68,11 +68,17 @@ def _disturbed(records: Sequence[Record]) -> Iterator[str]:
 def _fitted(records: Sequence[Record], plan: Plan) -> Iterator[str]:
     for record in records:
         own = record.plan
-        if own is not None and own != plan and record.info is not None:
+        if own is None or record.info is None:
+            continue
+        context = f"{record.row}: its context is {record.info.context_length}"
+        if own.protocol != plan.protocol:
             yield (
-                f"{record.row}: its context is {record.info.context_length}, so it measured pp{own.prompt_tokens}, "
-                f"tg{own.new_tokens} and a request of {own.request_tokens}+{own.new_tokens} tokens"
+                f"{context}, so it measured pp{own.prompt_tokens}, tg{own.new_tokens} and a request of "
+                f"{own.request_tokens}+{own.new_tokens} tokens"
             )
+        left_out = [str(each) for each in plan.workloads if each not in own.workloads]
+        if left_out:
+            yield f"{context}, too short for {', '.join(left_out)}"
 
 
 def _protocol(records: Sequence[Record], plan: Plan, quality: QualityPlan | None) -> Iterator[str]:
@@ -86,9 +92,19 @@ def _protocol(records: Sequence[Record], plan: Plan, quality: QualityPlan | None
     yield (
         "limit: size x tg rate / the measured bandwidth of memory"
         + (f" ({limits})" if limits else "")
-        + "; peak: of the row's own process while its speed was measured (of device memory where there is some); "
-        "MB: 10^6 bytes."
+        + "; peak: of the row's own process from its start to the end of pp, tg and the request (of device memory "
+        "where there is some); MB: 10^6 bytes."
     )
+    if any(record.points for record in records):
+        yield (
+            "further workloads, as llama-bench names them: d: tokens of context before the measured ones; batch: "
+            "sequences together, from when all have their first token to the last token of all."
+        )
+    if any(record.anonymous_peak is not None for record in records):
+        yield (
+            "private: memory of the process alone; mapped: pages of files, which the system may drop; seen every "
+            "50 ms, so a shorter peak of one of them is missed; host counts both, without a gap."
+        )
     if quality is None:
         return
     scored = max((record.scored_bytes or 0 for record in records), default=0)

@@ -10,8 +10,11 @@ import cattrs
 
 from codellm.model import ModelInfo
 from codellm_eval.bench.plan import Plan
+from codellm_eval.bench.point import Point
+from codellm_eval.bench.resident import Resident
 from codellm_eval.bench.row import Row
 from codellm_eval.bench.stats import Repeats
+from codellm_eval.bench.workload import Workload
 
 
 @attrs.frozen
@@ -40,8 +43,19 @@ class Record:
     """Seconds."""
     tpot: Repeats | None = None
     """Seconds."""
+    itl_p50: Repeats | None = None
+    """Seconds: of each repeat the median gap between two tokens."""
+    itl_p95: Repeats | None = None
+    """Seconds: of each repeat the gap that 95 % of its gaps stay below."""
+    points: tuple[Point, ...] = ()
+    """The plan's further workloads, as they were measured: first those of one sequence, then the batches, on a load of
+    their own. The latter hold one of batch size 1, which they are to be compared with rather than `decode`."""
     host_peak: int | None = None
-    """Bytes, of the row's own process from its start to the end of the speed runs."""
+    """Bytes, of the row's own process from its start to the end of the speed runs, the load included."""
+    anonymous_peak: int | None = None
+    """Bytes: the most private memory that it held in that time, looked at every 50 ms and at the end."""
+    file_peak: int | None = None
+    """Bytes: the most of mapped files that it held, likewise. The two need not be of one moment."""
     device_peak: int | None = None
     """Bytes; 0 where there is no device memory."""
     bandwidth: float | None = None
@@ -75,6 +89,13 @@ class Record:
         """This record with a reason for an empty cell."""
         return attrs.evolve(self, gaps={**self.gaps, column: gap})
 
+    def at_least(self, held: Resident | None) -> Record:
+        """This record after its parent saw the process hold `held`; nothing changes where the process told nothing."""
+        if held is None or self.anonymous_peak is None or self.file_peak is None:
+            return self
+        most = held.most(Resident(anonymous=self.anonymous_peak, file=self.file_peak))
+        return attrs.evolve(self, anonymous_peak=most.anonymous, file_peak=most.file)
+
     def failed(self, reason: str) -> Record:
         """This record after its process failed: what was measured stays, and what is missing says why."""
         if self.tpot is None:
@@ -83,7 +104,14 @@ class Record:
         for column in ("bits_per_byte", "bandwidth", "pass_at_1"):
             if getattr(self, column) is None and column not in self.gaps:
                 record = record.with_gap(column, Gap("failed", reason))
-        return record
+        missing = record.missing_workloads
+        return record.with_gap("points", Gap("failed", reason)) if missing and "points" not in record.gaps else record
+
+    @property
+    def missing_workloads(self) -> list[Workload]:
+        """Those of the plan that have no point."""
+        measured = {point.workload for point in self.points}
+        return [each for each in self.plan.workloads if each not in measured] if self.plan else []
 
 
 def make_converter() -> cattrs.Converter:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from codellm.errors import BackendError
-from codellm.sampling import SamplingParams
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.prompt import RandomPrompts
+from codellm_eval.bench.requests import request
 from codellm_eval.bench.stats import Repeats
 
 if TYPE_CHECKING:
@@ -28,29 +27,9 @@ class Speed:
     """tg: 1 / TPOT after a prompt of one token."""
     ttft: Repeats
     tpot: Repeats
-
-
-def request(model: Model, prompt: list[int], new_tokens: int) -> Result:
-    """Generate exactly `new_tokens` greedily.
-
-    Raises:
-        BackendError: the model gave another count of tokens than asked, or tokens that are none: a rate told from
-            such a run would be a lie.
-    """
-    params = SamplingParams(max_tokens=new_tokens, ignore_eos=True)
-    result = model.generate(prompt, params)
-    if result.error is not None:
-        raise result.error
-    got = len(result.token_ids)
-    if got != new_tokens or result.finish_reason != "length":
-        raise BackendError(
-            f"{model.info.backend} was asked for {new_tokens} tokens and gave {got} (finish reason "
-            f"{result.finish_reason!r}); a rate from that would mean nothing"
-        )
-    wrong = next((id for id in result.token_ids if not 0 <= id < model.tokenizer.vocab_size), None)
-    if wrong is not None:
-        raise BackendError(f"{model.info.backend} gave token {wrong}, which is not in the vocabulary")
-    return result
+    itl_p50: Repeats
+    """The median of each request's gaps between tokens; 0 where most tokens come several in a step."""
+    itl_p95: Repeats
 
 
 def measure_speed(model: Model, plan: Plan, progress: Callable[[str], None] = lambda phase: None) -> Speed:
@@ -88,4 +67,13 @@ def measure_speed(model: Model, plan: Plan, progress: Callable[[str], None] = la
         decode=Repeats.of_times("decoding", [each.timing.tpot for each in decodes]).map(lambda seconds: 1 / seconds),
         ttft=Repeats.of_times("the first token", [each.timing.ttft for each in requests]),
         tpot=Repeats.of_times("a token", [each.timing.tpot for each in requests]),
+        itl_p50=_percentile(requests, 50),
+        itl_p95=_percentile(requests, 95),
     )
+
+
+def _percentile(results: tuple[Result, ...], percent: float) -> Repeats:
+    """The percentile of the gaps between the tokens of each of `results`, linear between two gaps."""
+    import numpy as np
+
+    return Repeats(tuple(float(np.percentile(each.timing.itl, percent)) for each in results))

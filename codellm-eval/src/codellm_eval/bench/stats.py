@@ -29,9 +29,13 @@ class Repeats:
 
     @property
     def spread(self) -> float:
-        """Greatest |value - median| / median: every repeat lies within ± this share of the median."""
+        """Greatest |value - median| / median: every repeat lies within ± this share of the median.
+
+        Infinite where the median is 0 and a repeat is not: several tokens of a step come at once.
+        """
         middle = self.median
-        return max(abs(value - middle) for value in self.values) / middle
+        reach = max(abs(value - middle) for value in self.values)
+        return reach / middle if middle else math.inf if reach else 0.0
 
     def map(self, function: Callable[[float], float]) -> Self:
         """The same repeats in another unit."""

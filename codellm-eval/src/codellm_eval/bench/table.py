@@ -1,10 +1,12 @@
-"""All rows as one table: readable in 80 columns of a terminal, complete for programs."""
+"""All rows as tables: readable in 80 columns of a terminal, complete for programs."""
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
 
 from codellm_eval import tables
 from codellm_eval.bench.figures import for_people, for_programs
@@ -14,62 +16,124 @@ from codellm_eval.bench.record import Record
 WIDTH = 80
 REASON_WIDTH = 11
 """Characters of a line of a cell that holds a reason: what 80 columns leave beside the figures."""
+GROWTH_COLUMNS = 6
+"""Workloads of one table: what 80 columns leave room for."""
+NONE = ("-", "")
+"""The cell of a figure that nobody asked for."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 def render(records: Sequence[Record], plan: Plan, notes: Sequence[str], format: str, width: int = WIDTH) -> str:
-    """The table, and for people (`table`, `md`) the notes below it.
+    """The tables, and for people (`table`, `md`) the notes below them.
 
     Raises:
         UnknownNameError: no such format.
     """
+    parts = sections(records, plan)
     if format == "table":
-        return terminal(records, plan, width) + "\n" + "".join(_wrap(note, width) for note in notes)
+        shown = [terminal(section, records, width) for section in parts]
+        return "\n".join([*shown, "".join(_wrap(note, width) for note in notes)])
     if format == "md":
-        return markdown(records, plan) + "\n" + "".join(f"- {_CONTROL.sub(' ', note)}\n" for note in notes)
+        shown = [markdown(section, records) for section in parts]
+        return "\n".join([*shown, "".join(f"- {_CONTROL.sub(' ', note)}\n" for note in notes)])
     rows = [for_programs(record) for record in records]
-    columns = [tables.Column(key, key) for key in rows[0]] if rows else []
+    columns = [tables.Column(key, key) for key in dict.fromkeys(key for row in rows for key in row)]
     return tables.render(columns, rows, format)
 
 
-def titles(plan: Plan) -> dict[str, tuple[str, str]]:
-    """What each figure is called, and its unit."""
-    return {
-        "weights": ("size", "MB"),
-        "pp": (f"pp{plan.prompt_tokens}", "tok/s"),
-        "tg": (f"tg{plan.new_tokens}", "tok/s"),
-        "ttft": ("TTFT", "ms"),
-        "tpot": ("TPOT", "ms"),
-        "limit": ("limit", "%"),
-        "peak": ("peak", "MB"),
-        "bits": ("bits/", "byte"),
-        "pass": ("pass@1", "%"),
+@attrs.frozen
+class Section:
+    """A table of its own: `columns` are the keys of figures, each with its name and unit."""
+
+    title: str
+    columns: Mapping[str, tuple[str, str]]
+
+
+def sections(records: Sequence[Record], plan: Plan) -> list[Section]:
+    """The tables of a benchmark, each with figures: what is compared first, then what explains it."""
+    models = ", ".join(dict.fromkeys(record.model for record in records))
+    first = Section(
+        f"{models}: {plan.protocol}" if models else plan.protocol,
+        {
+            "weights": ("size", "MB"),
+            "pp": (f"pp{plan.prompt_tokens}", "tok/s"),
+            "tg": (f"tg{plan.new_tokens}", "tok/s"),
+            "ttft": ("TTFT", "ms"),
+            "tpot": ("TPOT", "ms"),
+            "limit": ("limit", "%"),
+            "peak": ("peak", "MB"),
+            "bits": ("bits/", "byte"),
+            "pass": ("pass@1", "%"),
+        },
+    )
+    latency = Section(
+        f"gaps between the tokens of request{plan.request_tokens}+{plan.new_tokens}; memory at its peak",
+        {
+            "itl_p50": ("ITL p50", "ms"),
+            "itl_p95": ("ITL p95", "ms"),
+            "load": ("load", "s"),
+            "host": ("host", "MB"),
+            "anonymous": ("private", "MB"),
+            "file": ("mapped", "MB"),
+            "device": ("device", "MB"),
+        },
+    )
+    further = [latency, *_growth(records)]
+    return [first, *filter(None, (_with_figures(section, records) for section in further))]
+
+
+def _growth(records: Sequence[Record]) -> Iterator[Section]:
+    """Further workloads, each of which some row was asked for: those of one sequence, then the batches."""
+    asked = dict.fromkeys(each for record in records if record.plan for each in record.plan.workloads)
+    batches = dict.fromkeys(each for record in records if record.plan for each in record.plan.together)
+    alone = {
+        each.key: (f"{each.kind}{each.tokens}", f"@ d{each.context}" if each.context else "")
+        for each in asked
+        if each not in batches
     }
+    together = {each.key: (str(attrs.evolve(each, batch_size=1)), f"batch {each.batch_size}") for each in batches}
+    for title, columns in (
+        ("tok/s of one sequence, by size and context", alone),
+        ("tok/s of all sequences together, by batch size", together),
+    ):
+        keys = list(columns)
+        for start in range(0, len(keys), GROWTH_COLUMNS):
+            yield Section(title, {key: columns[key] for key in keys[start : start + GROWTH_COLUMNS]})
 
 
-def terminal(records: Sequence[Record], plan: Plan, width: int = WIDTH) -> str:
+def _with_figures(section: Section, records: Sequence[Record]) -> Section | None:
+    """The section without columns that no row has a figure or a reason for; None where none is left."""
+    shown = [for_people(record) for record in records if record.error is None]
+    columns = {
+        key: title for key, title in section.columns.items() if any(cells.get(key, NONE) != NONE for cells in shown)
+    }
+    return attrs.evolve(section, columns=columns) if columns else None
+
+
+def terminal(section: Section, records: Sequence[Record], width: int = WIDTH) -> str:
     """Two lines a row: the figures, and under them the spreads.
 
     The row's name stands on one line where the table fits `width` so, else it is broken after the backend's name.
     """
-    whole = _terminal(records, plan, split=False)
-    return whole if max(map(len, whole.splitlines())) <= width else _terminal(records, plan, split=True)
+    whole = _terminal(section, records, split=False)
+    fits = max(map(len, whole.splitlines())) <= width
+    table = whole if fits else _terminal(section, records, split=True)
+    return _wrap(section.title, width) + "\n" + table
 
 
-def _terminal(records: Sequence[Record], plan: Plan, *, split: bool) -> str:
+def _terminal(section: Section, records: Sequence[Record], *, split: bool) -> str:
     import tabulate
 
-    head = titles(plan)
     body = []
     for record in records:
         name = str(record.row).replace(":", ":\n", 1) if split else str(record.row)
         cells = for_people(record)
-        body.append([name, *(_lines(*cells[key]) for key in head)])
+        body.append([name, *(_lines(*cells.get(key, NONE)) for key in section.columns)])
     # as a row of the body: tabulate pads the titles of a header, which 80 columns have no room for
     table = tabulate.tabulate(
-        [["row", *("\n".join(title) for title in head.values())], *body],
+        [["row", *("\n".join(title) for title in section.columns.values())], *body],
         tablefmt="plain",
-        colalign=["left", *["right"] * len(head)],
+        colalign=["left", *["right"] * len(section.columns)],
         disable_numparse=True,
     )
     lines = [line.rstrip() for line in table.splitlines()]
@@ -83,21 +147,19 @@ def _lines(figure: str, spread: str) -> str:
     return "\n".join(textwrap.wrap(_CONTROL.sub(" ", figure), REASON_WIDTH, break_long_words=False))
 
 
-def markdown(records: Sequence[Record], plan: Plan) -> str:
+def markdown(section: Section, records: Sequence[Record]) -> str:
     """One line a row, the spread beside each figure."""
     columns = [tables.Column("row", "row")]
     columns += [
         tables.Column(key, f"{name} {unit}" if not name.endswith("/") else name + unit, align="right")
-        for key, (name, unit) in titles(plan).items()
+        for key, (name, unit) in section.columns.items()
     ]
-    rows = [
-        {
-            "row": str(record.row),
-            **{key: " ".join(filter(None, pair)) for key, pair in for_people(record).items()},
-        }
-        for record in records
-    ]
-    return tables.render(columns, rows, "md")
+    rows = []
+    for record in records:
+        cells = for_people(record)
+        shown = {key: " ".join(filter(None, cells.get(key, NONE))) for key in section.columns}
+        rows.append({"row": str(record.row), **shown})
+    return f"{_CONTROL.sub(' ', section.title)}\n\n{tables.render(columns, rows, 'md')}"
 
 
 def _wrap(note: str, width: int) -> str:

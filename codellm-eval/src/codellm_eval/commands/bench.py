@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from codellm.cli.output import format_option
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _numbers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
+    """Whole numbers with commas between them, as llama-bench takes them, of every time the option was given."""
+    try:
+        return tuple(int(part) for value in values for part in value.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{','.join(values)!r} is not whole numbers with commas between them") from error
+
+
+def _sizes(name: str, default: int, text: str) -> Callable[[Command], Command]:
+    return click.option(
+        name, multiple=True, default=[str(default)], show_default=True, callback=_numbers, metavar="N,…", help=text
+    )
 
 
 @click.command()
@@ -27,8 +44,15 @@ from codellm.cli.output import format_option
     help="What to measure; repeatable.  [default: every available backend with each of its usual schemes]",
 )
 @click.option("--repeats", type=int, default=5, show_default=True, metavar="N", help="Speed runs that count.")
-@click.option("--prompt-tokens", type=int, default=512, show_default=True, metavar="N", help="Prompt of the pp figure.")
-@click.option("--new-tokens", type=int, default=128, show_default=True, metavar="N", help="Output of the tg figure.")
+@_sizes("--prompt-tokens", 512, "Prompt of the pp figure; of several sizes, repeatable, all are measured.")
+@_sizes("--new-tokens", 128, "Output of the tg figure; likewise.")
+@_sizes("--context", 0, "Tokens that are there before the measured ones (llama-bench's depth); likewise.")
+@_sizes("--batch-size", 1, "Sequences generated together; likewise.")
+@click.option(
+    "--growth",
+    is_flag=True,
+    help="Measure too how tg grows with the batch size (1, 2, 4, 8) and with the context, up to the model's.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the random prompts.")
 @click.option("--threads", type=int, metavar="N", help="CPU threads.  [default: the backend's]")
 @click.option("--device", metavar="NAME", help="Device to run on.  [default: the backend's]")
@@ -57,12 +81,12 @@ from codellm.cli.output import format_option
     help="Most tokens of a HumanEval completion.",
 )
 @click.option(
-    "--batch-size",
+    "--humaneval-batch-size",
     type=int,
     default=16,
     show_default=True,
     metavar="N",
-    help="HumanEval tasks generated together; speed is measured with one sequence.",
+    help="HumanEval tasks generated together.",
 )
 @click.option(
     "--timeout",

@@ -13,7 +13,7 @@ from codellm_eval.bench.figures import for_people
 from codellm_eval.bench.folder import Folder
 from codellm_eval.bench.notes import notes
 from codellm_eval.bench.record import Record
-from codellm_eval.bench.table import titles
+from codellm_eval.bench.table import NONE, sections
 from codellm_eval.report.inline import inline
 from codellm_eval.report.pictures import Missing, Picture
 
@@ -58,9 +58,15 @@ def page(folder: Folder, pictures: Sequence[Picture | Missing]) -> str:
 
 def tables(folder: Folder) -> list[Table]:
     """The tables that `codellm bench` prints."""
-    head = titles(folder.plan)
-    rows = [(str(record.row), [for_people(record)[key] for key in head]) for record in folder.records]
-    return [Table(title="Results", columns=[(name, unit) for name, unit in head.values()], rows=rows)]
+    shown = [(str(record.row), for_people(record)) for record in folder.records]
+    return [
+        Table(
+            title=section.title,
+            columns=list(section.columns.values()),
+            rows=[(name, [cells.get(key, NONE) for key in section.columns]) for name, cells in shown],
+        )
+        for section in sections(folder.records, folder.plan)
+    ]
 
 
 def _models(records: Sequence[Record]) -> str:

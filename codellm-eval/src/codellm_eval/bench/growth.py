@@ -1,0 +1,74 @@
+"""Further workloads of a loaded model: other sizes, batches, contexts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from codellm.errors import BackendError
+from codellm_eval.bench.plan import Plan
+from codellm_eval.bench.point import Point
+from codellm_eval.bench.prompt import RandomPrompts
+from codellm_eval.bench.requests import requests
+from codellm_eval.bench.stats import Repeats
+from codellm_eval.bench.workload import Workload
+
+if TYPE_CHECKING:
+    from codellm.model import Model
+
+
+def measure_growth(
+    model: Model, workloads: Sequence[Workload], plan: Plan, progress: Callable[[str], None] = lambda phase: None
+) -> list[Point]:
+    """Each of `workloads`: a warm-up that does not count, then the plan's repeats, in which they take turns.
+
+    Raises:
+        BackendError: the model runs fewer sequences together than asked, or lied about its tokens.
+    """
+    most = max((each.batch_size for each in workloads), default=1)
+    if model.info.batch_size < most:
+        raise BackendError(f"{model.info.backend} runs {model.info.batch_size} sequences together, not {most}")
+    prompts = RandomPrompts(model.tokenizer, plan.seed)
+    rates: dict[Workload, list[float]] = {each: [] for each in workloads}
+    for repeat in range(-1, plan.repeats):
+        for workload, values in rates.items():
+            progress(f"{workload} {repeat + 1}/{plan.repeats}")
+            value = _rate(model, workload, prompts)
+            if repeat >= 0:
+                values.append(value)
+    return [Point(workload, Repeats(tuple(values))) for workload, values in rates.items()]
+
+
+def _rate(model: Model, workload: Workload, prompts: RandomPrompts) -> float:
+    """Tokens per second of all sequences together, once."""
+    if workload.kind == "tg":
+        return _decode_rate(model, workload, prompts)
+    seconds = _prefill_seconds(model, workload, prompts, workload.context + workload.tokens)
+    if workload.context:  # nothing is kept between two requests, so the context itself is computed too
+        seconds -= _prefill_seconds(model, workload, prompts, workload.context)
+    if seconds <= 0:
+        raise BackendError(
+            f"{workload}: a prompt of {workload.context} tokens took as long as one of {workload.tokens} more, from "
+            "which no rate can be told; take more --prompt-tokens"
+        )
+    return workload.batch_size * workload.tokens / seconds
+
+
+def _prefill_seconds(model: Model, workload: Workload, prompts: RandomPrompts, length: int) -> float:
+    """From the start until every sequence has its first token."""
+    drawn = [prompts.draw(length) for _ in range(workload.batch_size)]
+    results = requests(model, drawn, 1)
+    return max(each.timing.token_times[0] for each in results) - results[0].timing.start
+
+
+def _decode_rate(model: Model, workload: Workload, prompts: RandomPrompts) -> float:
+    """From when every sequence has its first token to the last token of all.
+
+    So sequences that a backend runs one after the other are no batch, whatever their own rates are.
+    """
+    drawn = [prompts.draw(max(1, workload.context)) for _ in range(workload.batch_size)]
+    times = [each.timing.token_times for each in requests(model, drawn, workload.tokens)]
+    start, end = max(each[0] for each in times), max(each[-1] for each in times)
+    if end <= start:
+        raise BackendError(f"{workload}: all tokens came at once, from which no rate can be told")
+    return sum(time > start for each in times for time in each) / (end - start)

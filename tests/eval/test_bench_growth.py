@@ -1,0 +1,95 @@
+"""Further workloads: batches, contexts, other sizes."""
+
+import pytest
+
+from codellm.errors import BackendError
+from codellm.result import Result, Timing
+from codellm_eval.bench.growth import measure_growth
+from codellm_eval.bench.plan import Plan
+from codellm_eval.bench.workload import Workload
+from support.bench_place import rows
+from support.script_model import ScriptModel
+
+NEW = 5
+
+
+class Timed(ScriptModel):
+    """Gives the times that it is told: for each sequence of a batch, by its place, those of its tokens."""
+
+    def __init__(self, times, **how):
+        super().__init__(**how)
+        self.times = times
+
+    def generate_batch(self, prompts, params):
+        return [
+            Result("", (1,) * params.max_tokens, "length", Timing(0.0, self.times(place, prompt, params), 1e9))
+            for place, prompt in enumerate(prompts)
+        ]
+
+
+def rate(times, **workload):
+    plan = Plan(repeats=1)
+    asked = Workload(**workload)
+    [point] = measure_growth(Timed(times, places=asked.batch_size, context=4096), [asked], plan)
+    return point.rate.median
+
+
+def test_a_batch_counts_what_all_sequences_give():
+    def together(place, prompt, params):
+        return tuple(1.0 + step for step in range(params.max_tokens))
+
+    assert rate(together, kind="tg", tokens=NEW, batch_size=4) == pytest.approx(4.0)
+    assert rate(together, kind="tg", tokens=NEW) == pytest.approx(1.0)
+
+
+def test_sequences_that_run_one_after_the_other_are_no_batch():
+    def in_turn(place, prompt, params):
+        return tuple(1.0 + place * params.max_tokens + step for step in range(params.max_tokens))
+
+    assert rate(in_turn, kind="tg", tokens=NEW, batch_size=4) == pytest.approx(1.0)
+
+
+def test_the_prefill_of_a_batch_ends_with_its_last_sequence():
+    assert rate(lambda place, prompt, _: (place + 1.0,), kind="pp", tokens=64, batch_size=4) == pytest.approx(64.0)
+
+
+def test_the_context_itself_is_no_part_of_a_prefill():
+    quadratic = rate(lambda _, prompt, __: (len(prompt) ** 2 / 100,), kind="pp", tokens=10, context=30)
+    assert quadratic == pytest.approx(10 / (16 - 9))
+
+
+def test_a_difference_that_is_none_gives_no_rate():
+    with pytest.raises(BackendError, match="pp10 @ d30"):
+        rate(lambda *_: (1.0,), kind="pp", tokens=10, context=30)
+    with pytest.raises(BackendError, match="came at once"):
+        rate(lambda _, __, params: (1.0,) * params.max_tokens, kind="tg", tokens=NEW)
+
+
+def test_a_model_with_too_few_places_is_not_told_as_a_batch():
+    with pytest.raises(BackendError, match="runs 2 sequences together, not 4"):
+        measure_growth(ScriptModel(places=2), [Workload(kind="tg", tokens=2, batch_size=4)], Plan())
+
+
+def test_growth_with_batch_and_context(place):
+    [row] = rows(place, "--no-quality", "--growth", "--row", "toy:int8")
+    for key in ("b1", "b2", "b4", "b8"):
+        assert row[f"tg8_d0_{key}_tokens_per_second"] > 0
+    for key in ("d128", "d512", "d1016"):
+        assert row[f"tg8_{key}_b1_tokens_per_second"] > 0
+        assert row[f"tg8_{key}_b1_tokens_per_second_spread"] >= 0
+
+
+def test_lists_of_sizes(place):
+    [row] = rows(
+        place, "--no-quality", "--prompt-tokens", "16,24", "--new-tokens", "4", "--new-tokens", "6",
+        "--context", "0,64", "--row", "toy:int8",
+    )  # fmt: skip
+    assert (row["pp_tokens"], row["tg_tokens"]) == (32, 8)  # the first ones, of SMALL
+    for key in ("pp16_d0", "pp24_d0", "tg4_d0", "tg6_d0", "pp32_d64", "tg8_d64", "tg6_d64"):
+        assert row[f"{key}_b1_tokens_per_second"] > 0
+
+
+def test_what_does_not_fit_leaves_the_rest_of_the_row(place):
+    [row] = rows(place, "--no-quality", "--batch-size", "1,2", "--row", "toy:int8:fault=narrow")
+    assert row["error"] is None
+    assert "runs 1 sequences together, not 2" in row["points_reason"]

@@ -1,0 +1,33 @@
+"""The folder that a benchmark leaves."""
+
+import json
+import re
+import subprocess
+
+from support.bench_place import COMMAND, SMALL, bench, environment
+
+
+def test_the_results_folder(place):
+    done = bench(place, "--no-quality", "--row", "toy:int8", "--row", "toy:int4:fault=load")
+    assert done.stderr.splitlines()[-2:] == ["results: out", "report: out/report.html"]
+    out = place / "out"
+    assert "toy:int4:fault=load failed: the weights | are upside down" in (out / "report.html").read_text()
+    kept = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
+    assert [row["row"] for row in kept] == ["toy:int8", "toy:int4:fault=load"]
+    assert len(kept[0]["prefill"]) == 2
+    assert "toy:int8" in (out / "table.md").read_text()
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert "--row toy:int8" in manifest["command"]
+    assert manifest["seeds"] == [0]
+    assert manifest["bench"]["plan"]["prompt_tokens"] == 32
+    again = bench(place, "--row", "toy:int8", code=2)
+    assert "holds the results of another benchmark" in again.stderr
+
+
+def test_the_default_folder_is_named_by_time_and_model(place):
+    subprocess.run(
+        [*COMMAND, "-m", "model", *SMALL, "--no-quality", "--row", "toy:int8"],
+        cwd=place, env=environment(place), capture_output=True, timeout=120, check=True,
+    )  # fmt: skip
+    [folder] = (place / "results").iterdir()
+    assert re.fullmatch(r"\d{8}T\d{6}Z-model", folder.name)

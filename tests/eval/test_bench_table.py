@@ -1,0 +1,91 @@
+"""Tables and notes of records."""
+
+import json
+
+import attrs
+
+from codellm_eval.bench.job import QualityPlan
+from codellm_eval.bench.notes import notes
+from codellm_eval.bench.plan import Plan
+from codellm_eval.bench.point import Point
+from codellm_eval.bench.record import Gap
+from codellm_eval.bench.stats import Repeats
+from codellm_eval.bench.table import render
+from support.bench_records import record
+
+
+def test_the_widest_figures_of_a_7b_fit_80_columns():
+    rows = [record(f"llama-cpp:{scheme}") for scheme in ("f16", "q8_0", "q4_k_m")]
+    text = render(rows, Plan(), [], "table")
+    assert max(map(len, text.splitlines())) <= 80
+    assert "llama-cpp:q4_k_m" in text
+
+
+def test_a_missing_sandbox_still_fits_80_columns():
+    gap = Gap("apt-get install bubblewrap", "bubblewrap is not installed; apt-get install bubblewrap")
+    rows = [record(pass_at_1=None, passed=None, tasks=None).with_gap("pass_at_1", gap)]
+    text = render(rows, Plan(), notes(rows, Plan(), QualityPlan()), "table")
+    assert max(map(len, text.splitlines())) <= 80
+    shown = [line.split()[-1] for line in text.splitlines()[5:8]]
+    assert shown == ["apt-get", "install", "bubblewrap"]
+
+
+def test_a_reason_cannot_break_a_table():
+    bad = record(error="one | two\nthree \x1b[31m", prefill=None, decode=None, ttft=None, tpot=None)
+    for format in ("table", "md"):
+        text = render([bad], Plan(), notes([bad], Plan(), None), format)
+        assert "\x1b" not in text
+        assert "failed" in text
+    assert len(render([bad], Plan(), [], "md").strip().splitlines()) == 5  # the title, and a row below the head
+
+
+def test_limits_above_one_are_explained():
+    fast = record(bandwidth=1e9)
+    assert any("cache" in note for note in notes([fast], Plan(), None))
+    assert not any("cache" in note for note in notes([record()], Plan(), None))
+
+
+def test_a_disturbed_measurement_says_so():
+    wild = record(decode=Repeats((10.0, 5.0, 11.0)))
+    assert any("something else used the machine" in note for note in notes([wild], Plan(), None))
+    assert not any("something else" in note for note in notes([record()], Plan(), None))
+
+
+def test_a_reason_shared_by_all_rows_is_told_once():
+    rows = [record(f"a:s{n}").with_gap("pass_at_1", Gap("x", "the reason")) for n in range(3)]
+    rows = [one.with_gap("bits_per_byte", Gap("x", "the reason")) for one in rows]
+    told = [note for note in notes(rows, Plan(), None) if "the reason" in note]
+    assert told == ["pass@1, bits/byte: the reason"]
+
+
+GROWN = Plan(growth=True).fit(2048)
+
+
+def grown(row="llama-cpp:q4_k_m"):
+    points = tuple(Point(each, Repeats((100.0 * each.batch_size, 110.0 * each.batch_size))) for each in GROWN.workloads)
+    return record(row, plan=GROWN, points=points, itl_p50=Repeats((0.01, 0.02)), itl_p95=Repeats((0.02, 0.02)))
+
+
+def test_further_workloads_stand_in_tables_of_their_own_within_80_columns():
+    text = render([grown(), grown("llama-cpp:q8_0")], Plan(growth=True), [], "table")
+    assert max(map(len, text.splitlines())) <= 80
+    for expected in ("@ d128", "@ d512", "@ d1920", "batch 8", "ITL p95", "840", "105 each", "±5%"):
+        assert expected in text, expected
+    assert "840 ±5% 105 each" in render([grown()], Plan(growth=True), [], "md")
+
+
+def test_a_workload_that_one_row_lacks_is_a_column_for_programs_of_all():
+    lacking = attrs.evolve(grown("a:b"), points=()).with_gap("points", Gap("failed", "no memory for 8"))
+    for first, second in ((lacking, grown()), (grown(), lacking)):
+        found = json.loads(render([first, second], Plan(growth=True), [], "json"))
+        assert found[0].keys() == found[1].keys()
+        rates = {row["row"]: (row["tg128_d0_b8_tokens_per_second"], row["points_reason"]) for row in found}
+        assert rates == {"llama-cpp:q4_k_m": (840, None), "a:b": (None, "no memory for 8")}
+    text = render([lacking, grown()], Plan(growth=True), notes([lacking, grown()], Plan(growth=True), None), "table")
+    assert "further workloads (a:b): no memory for 8" in text
+
+
+def test_a_workload_that_does_not_fit_is_named():
+    asked = Plan.of_lists(prompt_tokens=[512], new_tokens=[128], batch_sizes=[1], contexts=[0, 4000])
+    short = record(plan=asked.fit(2048))
+    assert any("too short for pp512 @ d4000, tg128 @ d4000" in note for note in notes([short], asked, None))

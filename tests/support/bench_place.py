@@ -1,0 +1,168 @@
+"""A place to run `codellm bench` in: a model, and an installed plugin whose small real backend breaks on demand."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from support.plugin_folder import install_plugin
+
+PLUGIN = '''
+"""A backend whose model is a bigram: after token i comes 7 i + 3. Its option `fault` breaks it in one way."""
+
+import os
+import signal
+import time
+
+import numpy as np
+
+from codellm import Availability, Backend, ByteTokenizer, Memory, Model, ModelInfo, Scheme, Token, hookimpl
+from codellm.errors import InvalidValueError
+
+
+class Bigram(Model):
+    def __init__(self, spec, dummy):
+        self.fault = spec.options.get("fault", "")
+        self.seen = set()
+        self.tokenizer = ByteTokenizer()
+        self.info = ModelInfo(
+            backend="toy", architecture="Bigram", parameters=257, weight_bytes=1_000_000,
+            context_length=spec.context_length or 1024, scheme=spec.scheme or "none",
+            batch_size=1 if self.fault == "narrow" else spec.batch_size,
+            threads=spec.threads, dummy=dummy,
+        )
+
+    def run(self, sequences):
+        with self.claim():
+            for sequence in sequences:
+                yield from self.one(sequence)
+
+    def one(self, sequence):
+        first = sequence.prompt_ids[0]
+        if self.fault == "cached" and first in self.seen:
+            raise RuntimeError("a prompt began like an earlier one")
+        self.seen.add(first)
+        if self.fault == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if self.fault == "exit":
+            os._exit(3)
+        last, count = sequence.prompt_ids[-1], 0
+        time.sleep(1e-6 * len(sequence.prompt_ids))
+        while not sequence.finished:
+            if self.fault == "short" and count == 3:
+                sequence.error = RuntimeError("nothing more comes")
+                return
+            time.sleep(1e-4)
+            last, count = (7 * last + 3) % 257, count + 1
+            yield [Token(last, sequence)]
+
+    def score(self, batch):
+        if self.fault == "crash-late":
+            os.kill(os.getpid(), signal.SIGABRT)
+        if self.fault == "no-score":
+            raise RuntimeError("scoring is broken")
+        with self.claim():
+            return [np.full(len(ids) - 1, -np.log(257), np.float32) for ids in batch]
+
+    def logits(self, ids):
+        logits = np.zeros(257, np.float32)
+        logits[(7 * ids[-1] + 3) % 257] = 1
+        return logits
+
+    def memory(self):
+        return Memory(host=10_000_000, host_peak=20_000_000)
+
+class Toy(Backend):
+    name, formats, preference = "toy", frozenset({"safetensors"}), 1
+
+    def schemes(self):
+        return (Scheme(name="int8", bits=8, applies="load"), Scheme(name="int4", bits=4, applies="load"))
+
+    def load(self, spec, source):
+        fault = spec.options.get("fault")
+        if fault == "chatter":
+            print("{\\"error\\": \\"not an event\\"}", flush=True)
+            os.write(2, b"noise on stderr\\n")
+        if fault == "load":
+            raise InvalidValueError("the weights | are\\nupside down")
+        if fault == "hungry":
+            held = bytearray(100_000_000)
+            time.sleep(0.3)
+            del held
+        if fault == "hang":
+            print("about to hang", flush=True)
+            time.sleep(1000)
+        return Bigram(spec, source.dummy)
+
+    def bandwidth(self, device):
+        return 1e9
+
+
+class Absent(Toy):
+    name = "absent"
+
+    def availability(self):
+        return Availability(False, "no such hardware", "buy some")
+
+
+@hookimpl
+def codellm_backends():
+    return [Toy(), Absent()]
+'''
+
+SMALL = ["--repeats", "2", "--prompt-tokens", "32", "--new-tokens", "8"]
+COMMAND = [sys.executable, "-c", "import sys; from codellm.cli import main; sys.exit(main())", "bench"]
+
+
+def make_place(folder: Path) -> Path:
+    """Put a model and the plugin into `folder`."""
+    site, model = folder / "site", folder / "model"
+    site.mkdir()
+    install_plugin(site, "codellm-toy", PLUGIN, entry="toy = codellm_toy")
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "tokenizer.json").write_text("{}")
+    (model / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    return folder
+
+
+def environment(place):
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(place / "site"), os.environ.get("PYTHONPATH", "")]),
+        "CODELLM_CACHE": str(place / "cache"),
+    }
+
+
+def bench(place, *arguments, model="model", code=0):
+    done = subprocess.run(
+        [*COMMAND, "-m", model, "--output", "out", *SMALL, *arguments],
+        cwd=place,
+        env=environment(place),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def rows(place, *arguments, **how):
+    done = bench(place, "--format", "jsonl", *arguments, **how)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def children_of(place):
+    """Processes that run in `place`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "cwd").resolve() == place.resolve():
+                found.append(entry.name)
+        except OSError:
+            continue
+    return found
