@@ -29,7 +29,7 @@ def test_completions_are_cut_and_raw_text_is_kept():
         canonical = PROBLEMS[sample.task_id].canonical_solution
         assert sample.completion.rstrip() == canonical.rstrip()
         # the stop string itself was generated, and nothing after it
-        assert sample.raw == "\n" + canonical + AFTER[: AFTER.index("def ") + 4]
+        assert sample.raw == "\n" + canonical + AFTER[: AFTER.index("def") + 3]
         assert (sample.finish_reason, sample.error) == ("stop", None)
         assert sample.tokens == len(sample.raw.encode())
 
@@ -102,6 +102,7 @@ def test_score_is_the_mean_over_problems():
     found = score(verdicts(a=[True], b=[False], c=[True], d=[True]))
     assert (found.problems, found.samples, found.pass_at) == (4, 4, {1: 0.75})
     assert found.outcomes == {"passed": 3, "failed": 1}
+    assert found.intervals == {1: (0.25, 1.0)}
 
 
 def test_score_gives_each_k_that_all_problems_allow():

@@ -2,12 +2,13 @@ import itertools
 import math
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from codellm.errors import InvalidValueError
-from codellm_eval.passk import mean_pass_at_k, pass_at_k, reported_ks
+from codellm_eval.passk import bootstrap_interval, mean_pass_at_k, pass_at_k, reported_ks
 
 counts = st.integers(1, 300).flatmap(
     lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n)),
@@ -49,6 +50,34 @@ def test_known_values():
 def test_mean_is_over_problems_not_samples():
     assert mean_pass_at_k([(2, 2), (10, 0)], 1) == 0.5
     assert math.isnan(mean_pass_at_k([], 1))
+
+
+def test_the_interval_is_that_of_drawing_problems_again():
+    counts = [(10, passed) for passed in (0, 0, 1, 3, 10, 10, 7, 2)]
+    low, high = bootstrap_interval(counts, 1)
+    estimates = np.array([passed / 10 for _, passed in counts])
+    draws = np.random.default_rng(1).choice(estimates, size=(20_000, len(estimates))).mean(axis=1)
+    assert (low, high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.02)
+    assert bootstrap_interval(counts, 1) == (low, high)
+
+
+def test_the_interval_of_one_sample_each_is_that_of_the_binomial():
+    # 41 of 164: the percentiles of Binomial(164, 0.25) / 164, by its distribution function
+    low, high = bootstrap_interval([(1, 1)] * 41 + [(1, 0)] * 123, 1)
+    chances = [math.comb(164, n) * 0.25**n * 0.75 ** (164 - n) for n in range(165)]
+    bounds = [next(n for n in range(165) if sum(chances[: n + 1]) >= share) / 164 for share in (0.025, 0.975)]
+    assert [low, high] == pytest.approx(bounds, abs=1.01 / 164)
+
+
+@given(st.lists(counts, min_size=1, max_size=20))
+def test_an_interval_is_one_of_rates_and_there_is_none_where_nothing_varies(cases):
+    k = min(n for n, _, _ in cases)
+    pairs = [(n, c) for n, c, _ in cases]
+    interval = bootstrap_interval(pairs, k)
+    if interval is None:
+        assert len({pass_at_k(n, c, k) for n, c in pairs}) == 1
+    else:
+        assert 0 <= interval[0] <= interval[1] <= 1
 
 
 def test_only_ks_that_the_samples_allow_are_reported():

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codellm.errors import CodellmError, InputError
+from codellm.errors import CodellmError, InputError, UnknownNameError
 from codellm_eval import jsonl, problems
-from codellm_eval.completion import completion_of, cut, model_prompt
+from codellm_eval.completion import ENDS, STOPS, Continuation, completion_of, cut, model_prompt
 from codellm_eval.errors import ProblemsError
 from codellm_eval.problems import load_problems, read_problems
 
@@ -133,28 +133,39 @@ def test_a_prompt_loses_its_last_newline_only():
 def test_canonical_solutions_survive_the_cut():
     for problem in load_problems().values():
         raw = "\n" + problem.canonical_solution + "\n\ndef another():\n    pass\n"
-        assert completion_of(problem.prompt, raw).rstrip("\n") == problem.canonical_solution.rstrip("\n")
+        assert completion_of(problem.prompt, raw, ENDS).rstrip("\n") == problem.canonical_solution.rstrip("\n")
 
 
-@pytest.mark.parametrize(
-    "after",
-    [
-        "\nclass A:", "\ndef f():", "\nasync def f():", "\n# note", "\n@cached", "\nprint(1)", "\nif __name__",
-        "\nassert f()", "\nimport os", "\nfrom os import path", "\nfor i in x:", '\n"""text"""', "\n```", "<file_sep>",
-        "\nclass B:\ndef g():",
-    ],
-)  # fmt: skip
-def test_cuts_what_follows_the_function(after):
-    assert cut("\n    return 1" + after + "\n    return 2") == "\n    return 1"
+@pytest.mark.parametrize("name", STOPS)
+def test_each_list_cuts_at_the_first_of_its_strings(name):
+    body = "\n    return 1"
+    for stop in STOPS[name]:
+        assert cut(f"{body}{stop} x{stop}\n    return 2", STOPS[name]) == body
+    assert cut(body + "\nassert f()\nimport os", STOPS[name]) == body + "\nassert f()\nimport os"
+
+
+def test_generation_ends_only_where_every_list_that_cuts_would():
+    assert set(ENDS) == set(STOPS["bigcode"]) & set(STOPS["humaneval"])
+    assert Continuation("bigcode").ends == Continuation("humaneval").ends == ENDS
+    assert Continuation("none").ends == ()
+    with pytest.raises(UnknownNameError, match="unknown stop list 'bigcod'; did you mean 'bigcode'"):
+        Continuation("bigcod")
+
+
+@given(st.lists(st.sampled_from([*STOPS["bigcode"], "\n    x", "\n", "a"])).map("".join))
+def test_what_follows_the_end_of_generation_is_in_no_completion(text):
+    ended = cut(text, ENDS)
+    for stops in (STOPS["bigcode"], STOPS["humaneval"]):
+        assert cut(text, stops) == cut(ended, stops)
 
 
 def test_keeps_what_is_inside_the_function():
     body = "\n    class A:\n        pass\n    # note\n    if x:\n        print(x)\n    assert x\n    return '#'\n"
-    assert cut(body) == body
+    assert cut(body, STOPS["bigcode"]) == body
 
 
 def test_the_newline_stands_once_whoever_wrote_it():
-    assert completion_of("def f():\n", "\n    return 1") == "    return 1"
-    assert completion_of("def f():\n", "    return 1") == "    return 1"
-    assert completion_of("def f():\n", "\n\n    return 1") == "\n    return 1"
-    assert completion_of("def f():", "\n    return 1") == "\n    return 1"
+    assert completion_of("def f():\n", "\n    return 1", ENDS) == "    return 1"
+    assert completion_of("def f():\n", "    return 1", ENDS) == "    return 1"
+    assert completion_of("def f():\n", "\n\n    return 1", ENDS) == "\n    return 1"
+    assert completion_of("def f():", "\n    return 1", ENDS) == "\n    return 1"

@@ -2,30 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-STOPS: tuple[str, ...] = (
-    "\nclass ",
-    "\ndef ",
-    "\nasync def ",
-    "\n#",
-    "\n@",
-    "\nprint",
-    "\nif ",
-    "\nfor ",
-    "\nassert",
-    "\nimport ",
-    "\nfrom ",
-    '\n"""',
-    "\n'''",
-    "\n```",
-    "<file_sep>",
+import attrs
+
+from codellm.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from codellm.tokenizer import Tokenizer
+    from codellm_eval.problems import Problem
+
+STOPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        # bigcode-evaluation-harness, bigcode_eval/tasks/humaneval.py: most published figures of open models
+        "bigcode": ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```", "<file_sep>"),
+        # Chen et al. 2021, section 3.2: the paper that HumanEval is from
+        "humaneval": ("\nclass", "\ndef", "\n#", "\nif", "\nprint"),
+        "none": (),
+    }
 )
-"""Text that can only follow the function: something at the left margin, a closing fence, the next file of a repository.
+"""Stop lists by name: a completion ends before the first string of the list. `none` judges all that a model wrote.
 
-The idea and most of the entries are those of bigcode-evaluation-harness. A helper that a model defines after the
-function is cut as well, as everywhere where HumanEval is measured.
+The strings can only follow the function: something at the left margin, a closing fence, the next file of a repository.
+A helper that a model defines after the function is cut as well, as everywhere where HumanEval is measured.
 """
+
+DEFAULT_STOPS = "bigcode"
+
+ENDS = tuple(stop for stop in STOPS["bigcode"] if stop in STOPS["humaneval"])
+"""Strings that end generation. Each list but `none` has them, so what follows is in no completion, whichever list is
+chosen later: the raw text can be cut with another list without a new generation."""
+
+
+@attrs.frozen
+class Continuation:
+    """HumanEval as Chen et al. 2021 put it: the model continues the prompt, and the list `stops` cuts what it wrote.
+
+    Raises:
+        UnknownNameError: there is no such list.
+    """
+
+    stops: str = DEFAULT_STOPS
+
+    def __attrs_post_init__(self) -> None:
+        if self.stops not in STOPS:
+            raise UnknownNameError("stop list", self.stops, STOPS)
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """Strings that end the generation early."""
+        return ENDS if STOPS[self.stops] else ()
+
+    def prompt(self, problem: Problem, tokenizer: Tokenizer) -> str:
+        """What the model reads."""
+        return model_prompt(problem.prompt)
+
+    def completion(self, problem: Problem, raw: str) -> str:
+        """What is judged of the `raw` text that the model wrote."""
+        return completion_of(problem.prompt, raw, STOPS[self.stops])
 
 
 def model_prompt(prompt: str) -> str:
@@ -37,13 +73,13 @@ def model_prompt(prompt: str) -> str:
     return prompt.rstrip()
 
 
-def cut(raw: str, stops: Iterable[str] = STOPS) -> str:
+def cut(raw: str, stops: Iterable[str]) -> str:
     """`raw` up to the first of `stops`."""
     places = [place for place in map(raw.find, stops) if place >= 0]
     return raw[: min(places, default=len(raw))]
 
 
-def completion_of(prompt: str, raw: str, stops: Iterable[str] = STOPS) -> str:
+def completion_of(prompt: str, raw: str, stops: Iterable[str]) -> str:
     """The completion that follows `prompt` itself in the judged program, from what followed `model_prompt(prompt)`.
 
     Without the newline that the model wrote and the prompt already ends in, so that `prompt + completion` is what the

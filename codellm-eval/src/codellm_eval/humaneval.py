@@ -1,21 +1,21 @@
-"""HumanEval: problems to sequences, results to samples, samples to verdicts, verdicts to pass@k."""
+"""From problems to pass@k: problems to sequences, results to samples, samples to verdicts, verdicts to a score."""
 
 from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Container, Generator, Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from codellm.errors import ContextLengthError, InvalidValueError
 from codellm.sampling import SamplingParams
 from codellm_eval.bubblewrap import Limits, Sandbox
-from codellm_eval.completion import STOPS, completion_of, model_prompt
-from codellm_eval.errors import SamplesError, refuse_dummy
+from codellm_eval.completion import ENDS, Continuation
+from codellm_eval.errors import SamplesError, SandboxError, refuse_dummy
 from codellm_eval.judge import Verdict, judge_all
-from codellm_eval.passk import mean_pass_at_k, reported_ks
+from codellm_eval.passk import bootstrap_interval, mean_pass_at_k, reported_ks
 from codellm_eval.problems import Problem
 from codellm_eval.samples import Sample
 
@@ -23,9 +23,24 @@ if TYPE_CHECKING:
     from codellm.model import Model
     from codellm.result import Result
     from codellm.sequence import Sequence
+    from codellm.tokenizer import Tokenizer
 
 MAX_TOKENS = 512
 """Longer than any reference solution; most completions end far earlier, at a stop string."""
+
+
+class Form(Protocol):
+    """How a problem is put to a model, and what of its answer is judged."""
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """Strings that end the generation early."""
+
+    def prompt(self, problem: Problem, tokenizer: Tokenizer) -> str | list[int]:
+        """What the model reads: text, or ids as they are."""
+
+    def completion(self, problem: Problem, raw: str) -> str:
+        """What is judged of the `raw` text that the model wrote."""
 
 
 def sampling(
@@ -35,8 +50,9 @@ def sampling(
     top_p: float = 1.0,
     seed: int | None = None,
     max_tokens: int = MAX_TOKENS,
+    ends: tuple[str, ...] = ENDS,
 ) -> SamplingParams:
-    """The parameters of a run; generation ends early at the strings that completions are cut at.
+    """The parameters of a run; generation ends early at the strings `ends`.
 
     Raises:
         InvalidValueError: a value is out of range, or several samples are asked of greedy decoding.
@@ -47,26 +63,36 @@ def sampling(
         raise InvalidValueError(
             f"{n_samples} greedy samples of a problem are all the same; give --temperature, 0.2 or 0.8 for example"
         )
-    return SamplingParams(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=STOPS)
+    return SamplingParams(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=ends)
 
 
 def generate(
-    model: Model, problems: Iterable[Problem], params: SamplingParams, n_samples: int = 1
+    model: Model,
+    problems: Iterable[Problem],
+    params: SamplingParams,
+    n_samples: int = 1,
+    *,
+    form: Form | None = None,
+    known: Container[tuple[str, int]] = (),
 ) -> Generator[Sample, None, None]:
-    """`n_samples` of each problem, as they finish. A prompt longer than the context gives empty samples with an error.
+    """`n_samples` of each problem but those in `known` (task id, index), as they finish.
+
+    `form` is a `Continuation` where None. A prompt longer than the context gives empty samples with an error.
 
     Raises:
         DummyModelError: the weights are random.
         SamplesError: a sample failed, or the count is not what was asked for; the others were yielded before.
-        CodellmError: the backend failed.
+        CodellmError: the backend failed, or the model cannot be asked in this form.
     """
     from codellm.generation import complete
 
     refuse_dummy(model.info.dummy, "pass@k")
+    form = form or Continuation()
     tasks: dict[Sequence, Problem] = {}
     unfit: list[Sample] = []
     for problem in problems:
-        _prepare(model, problem, params, n_samples, tasks, unfit)
+        wanted = [index for index in range(n_samples) if (problem.task_id, index) not in known]
+        _prepare(model, problem, form, params, wanted, tasks, unfit)
     asked, got, failed = len(tasks) + len(unfit), 0, []
     for sample in unfit:
         got += 1
@@ -80,7 +106,7 @@ def generate(
                 failed.append(f"{problem.task_id}: {event.result.error}")
                 continue
             got += 1
-            yield _sample(model, problem, event.sequence.index, event.result)
+            yield _sample(model, problem, form, event.sequence.index, event.result)
     if failed:
         raise SamplesError(f"{len(failed)} of {asked} samples failed, the others are kept; first {failed[0]}")
     if got != asked:
@@ -90,15 +116,16 @@ def generate(
 def _prepare(
     model: Model,
     problem: Problem,
+    form: Form,
     params: SamplingParams,
-    n_samples: int,
+    wanted: Iterable[int],
     tasks: dict[Sequence, Problem],
     unfit: list[Sample],
 ) -> None:
     from codellm.generation import new_sequence
 
-    prompt = model_prompt(problem.prompt)
-    for index in range(n_samples):
+    prompt = form.prompt(problem, model.tokenizer)
+    for index in wanted:
         try:
             tasks[new_sequence(model, prompt, params, index=index)] = problem
         except ContextLengthError as error:  # a model that cannot read the problem has not solved it
@@ -107,16 +134,34 @@ def _prepare(
             )
 
 
-def _sample(model: Model, problem: Problem, index: int, result: Result) -> Sample:
+def _sample(model: Model, problem: Problem, form: Form, index: int, result: Result) -> Sample:
     raw = model.tokenizer.decode(result.token_ids)
     return Sample(
         task_id=problem.task_id,
-        completion=completion_of(problem.prompt, raw),
+        completion=form.completion(problem, raw),
         index=index,
         raw=raw,
         tokens=len(result.token_ids),
         finish_reason=result.finish_reason,
     )
+
+
+def check_canonical(problems: Mapping[str, Problem], *, sandbox: Sandbox, limits: Limits, workers: int) -> None:
+    """See that the canonical solution of every problem passes here, before anything that a model wrote is judged.
+
+    Raises:
+        SandboxError: one does not, or the sandbox did not start: a figure would measure this machine.
+    """
+    jobs = ((task, problem, problem.canonical_solution) for task, problem in problems.items())
+    judged = judge_all(jobs, sandbox=sandbox, limits=limits, workers=workers)
+    failed = {task: verdict for task, verdict in judged if not verdict.passed}
+    for task, problem in problems.items():
+        if task in failed:
+            verdict = failed[task]
+            raise SandboxError(
+                f"{len(failed)} of {len(problems)} canonical solutions do not pass here, so no model is judged; "
+                f"first {problem.task_id}: {verdict.outcome} {verdict.message}".rstrip()
+            )
 
 
 def judge_samples(
@@ -132,19 +177,23 @@ def judge_samples(
 
 
 def _job(sample: Sample, problem: Problem) -> tuple[Sample, Problem, str]:
-    """What the judge is to run: the completion after the prompt, or a whole program after nothing."""
+    """What the judge is to run: the completion in its place, or a whole program after nothing."""
     if sample.solution is None:
-        return sample, problem, sample.completion
+        return sample, problem, sample.completion + problem.suffix
     return sample, attrs.evolve(problem, prompt=""), sample.solution
 
 
 @attrs.frozen(kw_only=True)
 class Score:
-    """What the verdicts add up to: `pass_at` for each k that the samples allow, verdicts by their outcome."""
+    """What the verdicts add up to: `pass_at` for each k that the samples allow, verdicts by their outcome.
+
+    `intervals` hold each with 95 % confidence, None where there is none; see `passk.bootstrap_interval`.
+    """
 
     problems: int
     samples: int
     pass_at: dict[int, float]
+    intervals: dict[int, tuple[float, float] | None]
     outcomes: dict[str, int]
 
 
@@ -163,5 +212,6 @@ def score(verdicts: Iterable[tuple[Sample, Verdict]]) -> Score:
         problems=len(drawn),
         samples=drawn.total(),
         pass_at={k: mean_pass_at_k(counts, k) for k in ks},
+        intervals={k: bootstrap_interval(counts, k) for k in ks},
         outcomes=dict(outcomes),
     )

@@ -1,4 +1,4 @@
-"""pass@k: the chance that one of k samples solves a problem."""
+"""pass@k: the chance that one of k samples solves a problem, and how far another set of problems might move it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 
 from codellm.errors import InvalidValueError
+
+RESAMPLES = 10_000
+CONFIDENCE = 0.95
+_SEED = 0
 
 
 def pass_at_k(samples: int, passed: int, k: int) -> float:
@@ -30,6 +34,25 @@ def mean_pass_at_k(counts: Iterable[tuple[int, int]], k: int) -> float:
     """The mean of `pass_at_k` over problems, given as (samples, passed); NaN without problems."""
     estimates = [pass_at_k(samples, passed, k) for samples, passed in counts]
     return math.fsum(estimates) / len(estimates) if estimates else math.nan
+
+
+def bootstrap_interval(counts: Iterable[tuple[int, int]], k: int) -> tuple[float, float] | None:
+    """The interval that holds the mean over problems like these with 95 % confidence.
+
+    The percentile bootstrap over problems (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13):
+    as many problems as there are, drawn with replacement, 10000 times with a fixed seed; the 2.5th and the 97.5th
+    percentile of their means. None where all problems have the same estimate: their spread is all that it knows of.
+    """
+    import numpy as np
+
+    estimates = np.array([pass_at_k(samples, passed, k) for samples, passed in counts])
+    values, count = np.unique(estimates, return_counts=True)
+    if len(values) < 2:
+        return None
+    # How often each value is drawn is multinomial, which spares an array of 10000 draws of each problem.
+    drawn = np.random.default_rng(_SEED).multinomial(len(estimates), count / len(estimates), size=RESAMPLES)
+    low, high = np.quantile(drawn @ values / len(estimates), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
 
 
 def reported_ks(samples: int, ks: Sequence[int] = (1, 10, 100)) -> tuple[int, ...]:

@@ -24,16 +24,20 @@ SHA256 = "b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef"
 
 @attrs.frozen
 class Problem:
-    """One problem. `prompt` ends in a newline after the docstring; `test` defines `check(candidate)`."""
+    """One problem: what the model writes stands between `prompt` and `suffix`, and `test` defines `check(candidate)`.
+
+    HumanEval's prompts end in a newline after the docstring, and it has no suffixes; an infilling task has.
+    """
 
     task_id: str
     prompt: str
     entry_point: str
     canonical_solution: str
     test: str
+    suffix: str = ""
 
 
-_FIELDS = tuple(field.name for field in attrs.fields(Problem))
+_FIELDS = tuple(field.name for field in attrs.fields(Problem) if field.default is attrs.NOTHING)
 
 
 def load_problems(path: Path | None = None) -> dict[str, Problem]:

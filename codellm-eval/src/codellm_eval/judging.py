@@ -1,0 +1,102 @@
+"""Judging beside generation: a program that takes its time holds up no token."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from codellm_eval.bubblewrap import Limits, Sandbox
+from codellm_eval.humaneval import judge_samples
+from codellm_eval.judge import Verdict
+from codellm_eval.problems import Problem
+from codellm_eval.samples import Sample
+
+
+@attrs.frozen
+class JudgeSetup:
+    """Where samples are judged: the sandbox, what a program may use there, and how many are judged at a time."""
+
+    sandbox: Sandbox
+    limits: Limits
+    workers: int
+
+
+class Judging:
+    """A thread that judges the samples handed to it, in their order, and tells `take` of each verdict.
+
+    Used as a context manager; leaving it by an exception drops what is not judged yet.
+    """
+
+    def __init__(
+        self, problems: Mapping[str, Problem], setup: JudgeSetup, take: Callable[[Sample, Verdict], None]
+    ) -> None:
+        self._problems, self._setup, self._take = problems, setup, take
+        self._waiting: queue.SimpleQueue[Sample | None] = queue.SimpleQueue()
+        self._dropped = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="judging")
+
+    def hand(self, sample: Sample) -> None:
+        """Have a sample judged.
+
+        Raises:
+            SandboxError: the sandbox broke, on an earlier sample.
+        """
+        self._complain()
+        self._waiting.put(sample)
+
+    def finish(self) -> None:
+        """Wait until all are judged.
+
+        Raises:
+            SandboxError: the sandbox broke.
+        """
+        self._waiting.put(None)
+        self._thread.join()
+        self._complain()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._dropped.set()
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        setup = self._setup
+        try:
+            judged = judge_samples(
+                self._handed(), self._problems, sandbox=setup.sandbox, limits=setup.limits, workers=setup.workers
+            )
+            for sample, verdict in judged:
+                self._take(sample, verdict)
+        except _DroppedError:
+            pass
+        except BaseException as error:  # raised again where the samples come from
+            self._error = error
+
+    def _handed(self) -> Iterator[Sample]:
+        while True:
+            sample = self._waiting.get()
+            if self._dropped.is_set():
+                raise _DroppedError
+            if sample is None:
+                return
+            yield sample
+
+    def _complain(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+class _DroppedError(Exception):
+    """Nobody waits for verdicts any more."""
