@@ -12,13 +12,9 @@ import click
 
 from codellm.cli.options import parse_options
 from codellm.cli.output import note
-from codellm.errors import BackendChoiceError, InvalidValueError
-from codellm.registry import registry
-from codellm.sources import find
-from codellm.spec import LoadSpec
 from codellm_eval.bench import table
+from codellm_eval.bench.choice import choose_rows
 from codellm_eval.bench.job import Job, QualityPlan
-from codellm_eval.bench.ladder import default_rows
 from codellm_eval.bench.notes import notes
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.process import run_row
@@ -73,7 +69,7 @@ class Benchmark:
             "device": arguments["device"],
             "options": parse_options(arguments["options"]),
         }
-        jobs = [Job(row=row, **common) for row in _rows(arguments["model"], arguments["rows"])]
+        jobs = [Job(row=row, **common) for row in choose_rows(arguments["model"], arguments["rows"])]
         for job in jobs:
             job.spec()  # a value out of range is refused here
         results = Results(arguments["output"] or default_path(arguments["model"]))
@@ -134,23 +130,3 @@ class Benchmark:
             note(f"report: {write_report(self.results.path)}")
         except Exception as error:
             note(f"no report: {explain(error)}")
-
-
-def _rows(model: str, texts: Sequence[str]) -> list[Row]:
-    """The rows named, else the usual ones for this model."""
-    if texts:
-        rows = [Row.parse(text) for text in texts]
-        for row in rows:
-            row.check(registry())
-        twice = next((row for row in rows if rows.count(row) > 1), None)
-        if twice is not None:
-            raise InvalidValueError(f"row {twice} is given twice")
-        return rows
-    reference = find(model)
-    found = default_rows(registry(), reference.format, reference.scheme)
-    for reason in found.left_out:
-        note(f"left out: {reason}")
-    if not found.rows:
-        registry().choose(LoadSpec(model=model), reference.format)  # says why there is none
-        raise BackendChoiceError(f"no backend here has a row for {model!r}; name one with --row")
-    return list(found.rows)

@@ -32,16 +32,22 @@ def default_rows(registry: Registry, format: str, scheme: str | None = None) -> 
     rows: list[Row] = []
     left_out: list[str] = []
     for backend in registry.backends.values():
-        available = availability(backend)
-        if not registry.reaches(backend, format):
-            left_out.append(f"{backend.name}: takes {', '.join(sorted(backend.formats))}, not {format}")
-        elif not available.ok:
-            left_out.append(f"{backend.name}: {available.reason}; {available.remedy}")
+        reason = obstacle(backend, registry, format)
+        if reason is not None:
+            left_out.append(f"{backend.name}: {reason}")
         elif scheme is not None:
             rows.append(Row(backend.name, scheme))
         else:
             rows.extend(_rows_of(backend, registry, format))
     return Rows(tuple(rows), tuple(left_out))
+
+
+def obstacle(backend: Backend, registry: Registry, format: str) -> str | None:
+    """Why `backend` has no row for files of `format` here; None where it has."""
+    if not registry.reaches(backend, format):
+        return f"takes {', '.join(sorted(backend.formats))}, not {format}"
+    available = availability(backend)
+    return None if available.ok else f"{available.reason}; {available.remedy}"
 
 
 def _rows_of(backend: Backend, registry: Registry, format: str) -> Iterator[Row]:
@@ -51,11 +57,12 @@ def _rows_of(backend: Backend, registry: Registry, format: str) -> Iterator[Row]
         if format == "gguf":  # a file that is a scheme already: another one on top of it would compare nothing
             return
     for name in [name for name in LADDER if name in schemes] or schemes:
-        if _applies(schemes[name], backend, registry, format):
+        if applies(schemes[name], backend, registry, format):
             yield Row(backend.name, name)
 
 
-def _applies(scheme: Scheme, backend: Backend, registry: Registry, format: str) -> bool:
+def applies(scheme: Scheme, backend: Backend, registry: Registry, format: str) -> bool:
+    """Whether `backend` can have files of `format` in `scheme`."""
     if scheme.applies == "load":
         return format in backend.formats
     return format in scheme.takes or any(

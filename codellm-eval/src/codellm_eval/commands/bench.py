@@ -41,7 +41,8 @@ def _sizes(name: str, default: int, text: str) -> Callable[[Command], Command]:
     "rows",
     multiple=True,
     metavar="BACKEND:SCHEME[:KEY=VALUE,…]",
-    help="What to measure; repeatable.  [default: every available backend with each of its usual schemes]",
+    help="What to measure, as llama-cpp:q8_0, or a pattern, as '*:q4*'; repeatable.  [default: every available "
+    "backend with each of its usual schemes]",
 )
 @click.option("--repeats", type=int, default=5, show_default=True, metavar="N", help="Speed runs that count.")
 @_sizes("--prompt-tokens", 512, "Prompt of the pp figure; of several sizes, repeatable, all are measured.")
