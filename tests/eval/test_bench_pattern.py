@@ -14,7 +14,8 @@ def backend(name, *schemes, formats=("safetensors",), reason=""):
     return type(
         "Some", (Backend,),
         {
-            "name": name, "formats": frozenset(formats), "load": None, "availability": lambda self: Availability(not reason, reason, "buy some"),
+            "name": name, "formats": frozenset(formats), "load": None,
+            "availability": lambda self: Availability(not reason, reason, "buy some"),
             "schemes": lambda self: tuple(Scheme(name=each, bits=8, applies="load") for each in schemes),
         },
     )()  # fmt: skip

@@ -32,10 +32,10 @@ def render(records: Sequence[Record], plan: Plan, notes: Sequence[str], format: 
     parts = sections(records, plan)
     if format == "table":
         shown = [terminal(section, records, width) for section in parts]
-        return "\n".join([*shown, "".join(_wrap(note, width) for note in notes)])
+        return "\n".join([*shown, "".join(wrapped(note, width) for note in notes)])
     if format == "md":
         shown = [markdown(section, records) for section in parts]
-        return "\n".join([*shown, "".join(f"- {_CONTROL.sub(' ', note)}\n" for note in notes)])
+        return "\n".join([*shown, "".join(map(listed, notes))])
     rows = [for_programs(record) for record in records]
     columns = [tables.Column(key, key) for key in dict.fromkeys(key for row in rows for key in row)]
     return tables.render(columns, rows, format)
@@ -118,7 +118,7 @@ def terminal(section: Section, records: Sequence[Record], width: int = WIDTH) ->
     whole = _terminal(section, records, split=False)
     fits = max(map(len, whole.splitlines())) <= width
     table = whole if fits else _terminal(section, records, split=True)
-    return _wrap(section.title, width) + "\n" + table
+    return wrapped(section.title, width) + "\n" + table
 
 
 def _terminal(section: Section, records: Sequence[Record], *, split: bool) -> str:
@@ -162,6 +162,12 @@ def markdown(section: Section, records: Sequence[Record]) -> str:
     return f"{_CONTROL.sub(' ', section.title)}\n\n{tables.render(columns, rows, 'md')}"
 
 
-def _wrap(note: str, width: int) -> str:
+def listed(note: str) -> str:
+    """A note as an item of a Markdown list."""
+    return f"- {_CONTROL.sub(' ', note)}\n"
+
+
+def wrapped(note: str, width: int) -> str:
+    """A note for a terminal: its own lines, within `width`."""
     lines = textwrap.wrap(_CONTROL.sub(" ", note), width, subsequent_indent="  ", break_long_words=False)
     return "\n".join(lines) + "\n"

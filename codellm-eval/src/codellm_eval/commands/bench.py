@@ -27,7 +27,7 @@ def _sizes(name: str, default: int, text: str) -> Callable[[Command], Command]:
     )
 
 
-@click.command()
+@click.group(invoke_without_command=True, subcommand_metavar="[compare A B]")
 @click.option(
     "-m",
     "--model",
@@ -110,7 +110,45 @@ def bench(ctx: click.Context, /, **arguments: Any) -> None:
 
     Each row runs in a process of its own; one that fails says why and the others go on.
     """
+    if ctx.invoked_subcommand is not None:
+        _refuse_options(ctx)
+        return
     from codellm_eval.bench.benchmark import Benchmark
 
     if not Benchmark.of(**arguments).run():
         ctx.exit(1)
+
+
+def _refuse_options(ctx: click.Context) -> None:
+    """Options of a benchmark before a command that runs none would do nothing.
+
+    Raises:
+        UsageError: one was given.
+    """
+    for parameter in ctx.command.params:
+        if ctx.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"{parameter.opts[0]} says how to measure; {ctx.invoked_subcommand} measures nothing"
+            )
+
+
+_folder = click.Path(path_type=Path)
+
+
+@bench.command()
+@click.argument("a", type=_folder)
+@click.argument("b", type=_folder)
+@format_option
+def compare(a: Path, b: Path, format_: str) -> None:
+    """Set two results folders side by side.
+
+    Each figure that a row has in both, the ratio B/A, and whether it is noise; then what else differs between them.
+    """
+    import shutil
+    import sys
+
+    from codellm_eval import tables
+    from codellm_eval.bench.compare import compare as compare_folders
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else tables.WIDTH
+    click.echo(compare_folders(a, b, format_, width), nl=False)

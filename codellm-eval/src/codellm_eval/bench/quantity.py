@@ -1,0 +1,105 @@
+"""The figures of a record as quantities whose names hold their protocol: of one name, two are comparable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import attrs
+
+from codellm_eval.bench.figures import MEGA
+from codellm_eval.bench.record import Record
+from codellm_eval.bench.stats import Repeats
+from codellm_eval.bench.workload import Workload
+
+
+@attrs.frozen(kw_only=True)
+class Quantity:
+    """A figure with its repeats; one that is measured once has one."""
+
+    name: str
+    unit: str
+    """Of `repeats`: what programs are told."""
+    repeats: Repeats
+    reach: float | None
+    """Half the interval that the figure is certain to, as a share of it: the spread of the repeats, or a standard
+    error times 1.96. 0: the same in every run; None: nobody knows, it was measured once."""
+    shown: tuple[str, float] = ("", 1.0)
+    """For people: the unit, and what `repeats` are multiplied by for it."""
+
+    @property
+    def value(self) -> float:
+        """The figure."""
+        return self.repeats.median
+
+
+RATE = ("tok/s", 1.0)
+MILLISECONDS = ("ms", 1e3)
+MEGABYTES = ("MB", 1 / MEGA)
+
+
+def quantities(record: Record) -> dict[str, Quantity]:
+    """Every figure that `record` has, by its name."""
+    return {each.name: each for each in [*_speed(record), *_memory(record), *_quality(record)]}
+
+
+def _speed(record: Record) -> Iterator[Quantity]:
+    plan = record.plan
+    if plan is None:
+        return
+    request = f"{plan.request_tokens}+{plan.new_tokens}"
+    for name, unit, repeats, shown in (
+        (f"pp{plan.prompt_tokens}", "tokens/s", record.prefill, RATE),
+        (f"tg{plan.new_tokens}", "tokens/s", record.decode, RATE),
+        (f"TTFT {request}", "s", record.ttft, MILLISECONDS),
+        (f"TPOT {request}", "s", record.tpot, MILLISECONDS),
+        (f"ITL p50 {request}", "s", record.itl_p50, MILLISECONDS),
+        (f"ITL p95 {request}", "s", record.itl_p95, MILLISECONDS),
+        *((_name(point.workload), "tokens/s", point.rate, RATE) for point in record.points),
+    ):
+        if repeats is not None:
+            reach = repeats.spread if len(repeats.values) > 1 else None
+            yield Quantity(name=name, unit=unit, repeats=repeats, reach=reach, shown=shown)
+    if record.load_seconds is not None:
+        yield Quantity(name="load", unit="s", repeats=Repeats((record.load_seconds,)), reach=None, shown=("s", 1.0))
+
+
+def _memory(record: Record) -> Iterator[Quantity]:
+    for name, value, reach in (
+        ("size", record.info.weight_bytes if record.info else None, 0.0),
+        ("host peak", record.host_peak, None),
+        ("private peak", record.anonymous_peak, None),
+        ("mapped peak", record.file_peak, None),
+        ("device peak", record.device_peak, None),
+    ):
+        if value:
+            yield Quantity(name=name, unit="bytes", repeats=Repeats((float(value),)), reach=reach, shown=MEGABYTES)
+
+
+def _quality(record: Record) -> Iterator[Quantity]:
+    if record.bits_per_byte is not None:
+        name = f"bits/byte of {record.scored_bytes} bytes"
+        repeats = Repeats((record.bits_per_byte,))
+        yield Quantity(name=name, unit="bits/byte", repeats=repeats, reach=0.0, shown=("", 1.0))
+    if record.pass_at_1 is not None and record.passed is not None and record.tasks:
+        yield Quantity(
+            name=f"pass@1 of {record.tasks} tasks",
+            unit="share",
+            repeats=Repeats((record.pass_at_1,)),
+            reach=_binomial_reach(record.passed, record.tasks),
+            shown=("%", 100.0),
+        )
+
+
+def _binomial_reach(passed: int, tasks: int) -> float:
+    """Of a share 1.96 standard errors, relative to it, with two more passes and two more fails.
+
+    They keep a row that passes nothing from being certain to do so (Agresti and Coull 1998).
+    """
+    share = (passed + 2) / (tasks + 4)
+    return 1.96 * math.sqrt(share * (1 - share) / (tasks + 4)) / max(passed / tasks, 1 / tasks)
+
+
+def _name(workload: Workload) -> str:
+    """As llama-bench writes it; one sequence without context says so, beside the plan's own pp and tg."""
+    return str(workload) if workload.context or workload.batch_size > 1 else f"{workload} b1"
