@@ -11,9 +11,12 @@ import attrs
 import pytest
 
 from codellm_eval.bench.folder import Folder
+from codellm_eval.bench.plan import Plan
+from codellm_eval.bench.point import Point
 from codellm_eval.bench.quality import DUMMY
 from codellm_eval.bench.record import Gap
 from codellm_eval.bench.stats import Repeats
+from codellm_eval.bench.workload import Workload
 from codellm_eval.errors import ResultsError
 from codellm_eval.report.inline import inline
 from codellm_eval.report.report import write_report
@@ -172,6 +175,29 @@ def test_failed_rows_are_told_and_leave_the_others(tmp_path):
     nothing = results.write(tmp_path / "none", records[:1])
     assert "Speed of each row: not drawn, no row worked." in report(nothing)
     assert plots(nothing) == []
+
+
+def growing(name, batches=(1, 2, 4, 8), contexts=(128, 512, 1920)):
+    sizes = [Workload(kind="tg", tokens=128, batch_size=size) for size in batches]
+    sizes += [Workload(kind="tg", tokens=128, context=context) for context in contexts]
+    points = [Point(each, Repeats((90.0, 100.0 + each.context, 110.0 * each.batch_size))) for each in sizes]
+    return results.row(name, plan=Plan(workloads=tuple(sizes)), points=tuple(points))
+
+
+def test_growth_is_drawn_where_it_was_measured(tmp_path):
+    rows = [growing("llama-cpp:a"), growing("llama-cpp:b", batches=(1, 2)), growing("llama-cpp:c", batches=(1,))]
+    folder = results.write(tmp_path / "out", [*rows, results.row("llama-cpp:d")])
+    text = report(folder)
+    assert {"batch.png", "batch.svg", "context.png", "context.svg"} <= {*plots(folder)}
+    assert "sequences together. Not in the picture, since a figure is missing: llama-cpp:c, llama-cpp:d." in text
+    assert "context before it. Not in the picture, since a figure is missing: llama-cpp:d." in text
+
+
+def test_growth_that_was_not_measured_says_how_it_is(demo, tmp_path):
+    assert "codellm bench --growth does so" in report(demo)
+    failed = results.row("llama-cpp:a").with_gap("points", Gap("failed", "no room for 8 sequences"))
+    text = report(results.write(tmp_path / "out", [failed]))
+    assert "Throughput by batch size: not drawn, no room for 8 sequences." in text
 
 
 def test_figures_that_are_no_numbers_are_left_out(tmp_path):

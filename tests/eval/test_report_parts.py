@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codellm_eval.bench.row import Row
+from codellm_eval.report.curves import spread
 from codellm_eval.report.front import Cost, pareto_front
 from codellm_eval.report.labels import Label, place
 from codellm_eval.report.names import LONGEST, short_names
@@ -74,3 +75,19 @@ def test_names_have_room_where_there_is_some():
         assert right <= 500
         assert top <= 300
     assert any(found.leader for found in places)
+
+
+@given(st.lists(st.floats(0, 300), max_size=20), st.floats(1, 15))
+def test_names_at_the_ends_of_lines_stand_apart_and_in_order(wanted, height):
+    places = spread(wanted, height, 0, 300)
+    for here, there in itertools.combinations(sorted(zip(wanted, places, strict=True)), 2):
+        assert there[1] - here[1] >= height * (1 - 1e-6) or here[0] == there[0]
+    for here, there in itertools.pairwise(sorted(places)):
+        assert there - here >= height * (1 - 1e-6)
+    assert all(height / 2 - 1e-6 <= place <= 300 - height / 2 + 1e-6 for place in places)
+
+
+def test_names_with_room_stand_where_they_want():
+    assert spread([100, 200], 10, 0, 300) == [100, 200]
+    assert spread([100, 104], 10, 0, 300) == [97, 107]
+    assert spread([0, 0], 200, 0, 300) == [75, 225]

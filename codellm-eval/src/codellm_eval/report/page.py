@@ -81,9 +81,11 @@ def _facts(folder: Folder) -> Iterator[tuple[str, str]]:
     made: dict[str, Any] = dict(folder.manifest)
     if not made:
         return
-    memory = made.get("memory_bytes", 0) / 2**30
-    yield "machine", f"{made.get('cpu')}, {made.get('cores')} cores, {memory:.1f} GiB; {made.get('platform')}"
+    memory = made.get("memory_bytes")
+    size = f", {memory / 2**30:.1f} GiB" if isinstance(memory, int) else ""
+    yield "machine", f"{made.get('cpu')}, {made.get('cores')} cores{size}; {made.get('platform')}"
     yield "date", str(made.get("date", "")).replace("T", " ").replace("+00:00", " UTC")
     yield "command", str(made.get("command"))
-    packages = made.get("packages") or {}
-    yield "software", ", ".join([str(made.get("python")), *(f"{name} {version}" for name, version in packages.items())])
+    packages = made.get("packages")
+    versions = [f"{name} {version}" for name, version in packages.items()] if isinstance(packages, dict) else []
+    yield "software", ", ".join([str(made.get("python")), *versions])

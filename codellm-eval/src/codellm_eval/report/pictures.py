@@ -9,7 +9,10 @@ import attrs
 
 from codellm_eval.bench.folder import Folder
 from codellm_eval.bench.record import Record
-from codellm_eval.report import canvas, measure, rates, tradeoff
+from codellm_eval.bench.stats import Repeats
+from codellm_eval.bench.workload import Workload
+from codellm_eval.report import canvas, curves, measure, rates, tradeoff
+from codellm_eval.report.curves import Curve
 from codellm_eval.report.measure import Interval, Measure
 from codellm_eval.report.names import shorten
 
@@ -49,6 +52,8 @@ def pictures(folder: Folder) -> list[Picture | Missing]:
             _tradeoff(folder, "speed-quality", "Speed against quality", x),
             _tradeoff(folder, "memory-quality", "Memory against quality", measure.memory(folder.records)),
             _rates(folder),
+            _batch(folder),
+            _context(folder),
         ]
 
 
@@ -64,7 +69,7 @@ def subtitle(folder: Folder) -> str:
     if not made:
         return f"{models}."
     threads = {record.info.threads for record in folder.records if record.info and record.info.threads}
-    count = f", {min(threads)} threads" if len(threads) == 1 else ""
+    count = f", threads: {', '.join(map(str, sorted(threads)))}" if threads else ""
     return f"{models} on {shorten(str(made.get('cpu')), 40)}{count}, {str(made.get('date'))[:10]}."
 
 
@@ -123,3 +128,72 @@ def _rates(folder: Folder) -> Picture | Missing:
     figure = rates.draw([record.row for record in folder.records], panels, title, legend)
     caption = "pp: prompt tokens per second until the first token; tg: tokens per second after it, one sequence."
     return _picture("speed", title, caption, figure)
+
+
+def _batch(folder: Folder) -> Picture | Missing:
+    title = "Throughput by batch size"
+    sizes = [each for each in _decoded(folder) if each.batch_size > 1]
+    depth = min((each.context for each in sizes), default=0)
+    found = _curves(
+        folder,
+        lambda each: each.batch_size if each.context == depth else None,
+        Interval.of,
+    )
+    if not found:
+        return Missing(title=title, reason=_no_growth(folder.records))
+    name = Workload(kind="tg", tokens=folder.plan.new_tokens, context=depth)
+    return _growth(folder, found, "batch", title, "sequences together", f"{name} of all together, tokens/s")
+
+
+def _context(folder: Folder) -> Picture | Missing:
+    title = "Time per token by context"
+    found = _curves(
+        folder,
+        lambda each: each.context if each.batch_size == 1 and each.context else None,
+        lambda rate: Interval.of(rate.map(lambda value: 1000 / value)),
+    )
+    if not found:
+        return Missing(title=title, reason=_no_growth(folder.records))
+    label = f"time per token of tg{folder.plan.new_tokens}, ms"
+    return _growth(folder, found, "context", title, "tokens of context before it", label)
+
+
+def _decoded(folder: Folder) -> list[Workload]:
+    return [
+        point.workload
+        for record in folder.records
+        for point in record.points
+        if point.workload.kind == "tg" and point.workload.tokens == folder.plan.new_tokens
+    ]
+
+
+def _curves(
+    folder: Folder, size: Callable[[Workload], int | None], value: Callable[[Repeats], Interval | None]
+) -> list[Curve]:
+    """A curve for each row that has two points of the plan's new tokens for which there is a `size`."""
+    wanted = set(_decoded(folder))
+    found = []
+    for record in folder.records:
+        points = [
+            (place, shown)
+            for point in record.points
+            if point.workload in wanted
+            for place, shown in [(size(point.workload), value(point.rate))]
+            if place is not None and shown is not None
+        ]
+        if len(points) > 1:
+            found.append(Curve(record.row, sorted(points, key=lambda pair: pair[0])))
+    return found
+
+
+def _growth(folder: Folder, found: Sequence[Curve], name: str, title: str, x_label: str, y_label: str) -> Picture:
+    values = [value for curve in found for _, value in curve.points]
+    legend = f"{subtitle(folder)} {_reach(folder, values).capitalize()}"
+    shown = [record for record in folder.records if record.row in {curve.row for curve in found}]
+    caption = f"{y_label}, by {x_label}.{_absent(folder.records, shown)}"
+    return _picture(name, title, caption, curves.draw(found, x_label, y_label, title, legend))
+
+
+def _no_growth(records: Sequence[Record]) -> str:
+    reasons = dict.fromkeys(record.gaps["points"].note for record in records if "points" in record.gaps)
+    return "; ".join(reasons) or "no row was measured with two sizes of it; codellm bench --growth does so"
