@@ -81,8 +81,8 @@ def main() -> None:
     )
     common.write(
         options.output,
-        protocol="seconds to the first token after a prompt of one, the file in the page cache; process: from the start "
-        "of a new one; load: from a second codellm.load in it, when everything is imported",
+        protocol="seconds to the first token after a prompt of one, the file in the page cache; process: from the start"
+        " of a new one; load: from a second codellm.load in it, when everything is imported",
         model=options.model,
         scheme=options.scheme,
         threads=int(options.threads),
