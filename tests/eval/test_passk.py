@@ -69,6 +69,19 @@ def test_the_interval_of_one_sample_each_is_that_of_the_binomial():
     assert [low, high] == pytest.approx(bounds, abs=1.01 / 164)
 
 
+def test_the_interval_draws_what_belongs_together_together():
+    counts = [(1, 1)] * 3 + [(1, 0)] * 2 + [(1, 1), (1, 0)] + [(1, 0)] * 5
+    groups = ["a"] * 3 + ["b"] * 2 + ["c"] * 2 + ["d"] * 5
+    rng, sums, sizes = np.random.default_rng(1), np.array([3, 0, 1, 0]), np.array([3, 2, 2, 5])
+    draws = rng.integers(4, size=(20_000, 4))
+    expected = np.quantile(sums[draws].sum(1) / sizes[draws].sum(1), [0.025, 0.975])
+    assert bootstrap_interval(counts, 1, groups) == pytest.approx(expected, abs=0.03)
+    assert bootstrap_interval(counts, 1, ["a"] * 12) is None
+    assert bootstrap_interval(counts, 1, [f"{n}" for n in range(12)]) == pytest.approx(
+        bootstrap_interval(counts, 1), abs=1e-9
+    )
+
+
 @given(st.lists(counts, min_size=1, max_size=20))
 def test_an_interval_is_one_of_rates_and_there_is_none_where_nothing_varies(cases):
     k = min(n for n, _, _ in cases)

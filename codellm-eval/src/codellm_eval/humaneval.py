@@ -197,8 +197,11 @@ class Score:
     outcomes: dict[str, int]
 
 
-def score(verdicts: Iterable[tuple[Sample, Verdict]]) -> Score:
-    """Add verdicts up: the mean over problems of the unbiased pass@k, for k = 1, 10 and 100 where samples allow."""
+def score(verdicts: Iterable[tuple[Sample, Verdict]], origins: Mapping[str, str] | None = None) -> Score:
+    """Add verdicts up: the mean over problems of the unbiased pass@k, for k = 1, 10 and 100 where samples allow.
+
+    `origins` name what a task was made from, by its id: the intervals take tasks of one origin together.
+    """
     drawn: Counter[str] = Counter()
     passed: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
@@ -207,11 +210,12 @@ def score(verdicts: Iterable[tuple[Sample, Verdict]]) -> Score:
         passed[sample.task_id] += verdict.passed
         outcomes[verdict.outcome] += 1
     counts = [(drawn[task], passed[task]) for task in drawn]
+    groups = None if origins is None else [origins[task] for task in drawn]
     ks = reported_ks(min(drawn.values(), default=0))
     return Score(
         problems=len(drawn),
         samples=drawn.total(),
         pass_at={k: mean_pass_at_k(counts, k) for k in ks},
-        intervals={k: bootstrap_interval(counts, k) for k in ks},
+        intervals={k: bootstrap_interval(counts, k, groups) for k in ks},
         outcomes=dict(outcomes),
     )

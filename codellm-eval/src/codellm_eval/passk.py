@@ -9,6 +9,7 @@ from codellm.errors import InvalidValueError
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+_BLOCK = 1000
 _SEED = 0
 
 
@@ -36,22 +37,30 @@ def mean_pass_at_k(counts: Iterable[tuple[int, int]], k: int) -> float:
     return math.fsum(estimates) / len(estimates) if estimates else math.nan
 
 
-def bootstrap_interval(counts: Iterable[tuple[int, int]], k: int) -> tuple[float, float] | None:
+def bootstrap_interval(
+    counts: Sequence[tuple[int, int]], k: int, groups: Sequence[str] | None = None
+) -> tuple[float, float] | None:
     """The interval that holds the mean over problems like these with 95 % confidence.
 
     The percentile bootstrap over problems (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13):
     as many problems as there are, drawn with replacement, 10000 times with a fixed seed; the 2.5th and the 97.5th
-    percentile of their means. None where all problems have the same estimate: their spread is all that it knows of.
+    percentile of their means. Problems of one group, those made from the same text, say, are drawn together. None where
+    all problems have the same estimate, or are one group: their spread is all that the method knows of.
     """
     import numpy as np
 
     estimates = np.array([pass_at_k(samples, passed, k) for samples, passed in counts])
-    values, count = np.unique(estimates, return_counts=True)
-    if len(values) < 2:
+    if len(np.unique(estimates)) < 2:
         return None
-    # How often each value is drawn is multinomial, which spares an array of 10000 draws of each problem.
-    drawn = np.random.default_rng(_SEED).multinomial(len(estimates), count / len(estimates), size=RESAMPLES)
-    low, high = np.quantile(drawn @ values / len(estimates), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    names, members = np.unique(range(len(estimates)) if groups is None else groups, return_inverse=True)
+    if len(names) < 2:
+        return None
+    sums, sizes = np.bincount(members, estimates), np.bincount(members)
+    rng, means = np.random.default_rng(_SEED), []
+    for _ in range(RESAMPLES // _BLOCK):  # in blocks: all draws of many problems at once would fill the memory
+        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=_BLOCK)
+        means.append((drawn @ sums) / (drawn @ sizes))
+    low, high = np.quantile(np.concatenate(means), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 

@@ -26,7 +26,8 @@ SHA256 = "b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef"
 class Problem:
     """One problem: what the model writes stands between `prompt` and `suffix`, and `test` defines `check(candidate)`.
 
-    HumanEval's prompts end in a newline after the docstring, and it has no suffixes; an infilling task has.
+    HumanEval's prompts end in a newline after the docstring, and it has no suffixes. An infilling task has, and its
+    `origin` is the task id of the problem that it was made from.
     """
 
     task_id: str
@@ -35,6 +36,7 @@ class Problem:
     canonical_solution: str
     test: str
     suffix: str = ""
+    origin: str = ""
 
 
 _FIELDS = tuple(field.name for field in attrs.fields(Problem) if field.default is attrs.NOTHING)

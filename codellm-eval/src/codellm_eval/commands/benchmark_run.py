@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from codellm.cli.output import note, progress
+from codellm.errors import NoFimError
 from codellm.machine import usable_threads
 from codellm.packages import installed_versions
 from codellm.progress import Progress
@@ -37,6 +38,7 @@ from codellm_eval.sandbox import PERMISSION, code_allowed, sandbox_status
 from codellm_eval.tables import Column, render
 
 if TYPE_CHECKING:
+    from codellm.model import Model
     from codellm.sources import ModelSource
 
 MODEL_COLUMNS = [Column("model", "Model"), Column("backend", "Backend"), Column("scheme", "Scheme")]
@@ -168,7 +170,7 @@ class _Work:
         run, answers = self.run, self.answers
         with open_spec(run.spec, self.update) as model:
             refuse_dummy(model.info.dummy, "pass@k")
-            run.form.prompt(next(iter(run.problems.values())), model.tokenizer)  # a model that it does not fit
+            self._try_form(model)
             if self.manifest is None:
                 seeds = () if self.params.seed is None else (self.params.seed,)
                 self.manifest = collect(seeds=seeds, models=[record(run.spec.model, model.info)])
@@ -183,6 +185,21 @@ class _Work:
                     if judging is not None:
                         judging.hand(sample)
 
+    def _try_form(self, model: Model) -> None:
+        """See that the model can be asked at all, before a folder is begun.
+
+        Raises:
+            NoFimError: it cannot fill in.
+        """
+        try:
+            self.run.form.prompt(next(iter(self.run.problems.values())), model.tokenizer)
+        except NoFimError as error:
+            raise NoFimError(f"{self.run.spec.model}: {error}") from error
+
+    def _origins(self) -> dict[str, str]:
+        """What each task was made from: itself, where it is no infilling task."""
+        return {task: problem.origin or task for task, problem in self.run.problems.items()}
+
     def _report(self, format_: str) -> str:
         run, answers, manifest = self.run, self.answers, self.manifest
         if answers.missing or manifest is None:
@@ -193,7 +210,7 @@ class _Work:
             note(f"{unfit} prompts do not fit the context of {model.info.context_length} tokens; they count as failed")
         row = {**model_cells(manifest), **run.cells}
         judged = answers.judged()
-        found = None if judged is None else score(judged)
+        found = None if judged is None else score(judged, self._origins())
         if found is None:
             row |= {"problems": len(run.problems), "samples": answers.total, "pass@1": run.unjudged}
         else:

@@ -1,4 +1,4 @@
-"""`codellm eval`: HumanEval, perplexity, judging, and the sandbox's state."""
+"""`codellm eval`: HumanEval, infilling, perplexity, judging, and the sandbox's state."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from codellm.cli.options import load_options, load_spec
 from codellm.cli.output import format_option
 from codellm_eval.completion import DEFAULT_STOPS, STOPS
+from codellm_eval.infilling import TASKS
 
 BATCH_SIZE = 16
 """Sequences of a benchmark that run together, as in `codellm bench`: a batch reads the weights once for all of them."""
@@ -52,7 +53,7 @@ _limit = click.option("--limit", type=click.IntRange(1), metavar="N", help="Only
 
 @click.group("eval")
 def eval_() -> None:
-    """Measure what a model can do: HumanEval pass@k, perplexity and bits per byte."""
+    """Measure what a model can do: HumanEval pass@k, infilling, perplexity and bits per byte."""
 
 
 @eval_.command(context_settings={"default_map": {"batch_size": BATCH_SIZE}})
@@ -96,12 +97,35 @@ def humaneval(context: click.Context, /, rescore: Path | None, **arguments: Any)
     click.echo(text, nl=False)
 
 
-def _refuse_others(context: click.Context, allowed: set[str]) -> None:
-    """With --rescore the model and the sampling are those of the run: to name others would promise too much."""
-    for parameter in context.command.params:
-        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-        if given and parameter.name not in allowed:
-            raise click.UsageError(f"{parameter.opts[0]} says nothing with --rescore, which generates nothing")
+@eval_.command(context_settings={"default_map": {"batch_size": BATCH_SIZE, "max_tokens": 256}})
+@load_options
+@click.option("--task", type=click.Choice(tuple(TASKS)), default="single-line", show_default=True,
+              help="One line is missing, or a span of lines.")  # fmt: skip
+@click.option("--spans", type=click.IntRange(1), metavar="N",
+              help="Most tasks of a problem, drawn with a fixed seed.  [default: all]")  # fmt: skip
+@_n_samples
+@_temperature
+@_top_p
+@_seed
+@_max_tokens
+@_problems
+@_limit
+@_allow
+@_timeout
+@_workers
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="Where samples, verdicts and manifest go.  [default: infilling-MODEL-SETTINGS]")  # fmt: skip
+@format_option
+def infilling(**arguments: Any) -> None:
+    """Fill in lines of HumanEval's canonical solutions, and judge in a sandbox: pass@k.
+
+    Each line that is not blank is a single-line task, each span from one to another a multi-line task: 1033 and 5815.
+    --limit counts the problems that tasks are made from. A run goes on where it was stopped, as that of humaneval.
+    """
+    spec = load_spec(arguments)
+    from codellm_eval.commands.infilling_run import infilling_run
+
+    click.echo(infilling_run(spec, arguments).run(arguments["format_"]), nl=False)
 
 
 @eval_.command()
@@ -161,3 +185,11 @@ def sandbox(format_: str) -> None:
     row = {"sandbox": "works", "bubblewrap": found.bwrap, "runs_as": found.user}
     columns = [Column("sandbox", "Sandbox"), Column("bubblewrap", "bubblewrap"), Column("runs_as", "Code runs as")]
     click.echo(render(columns, [row], format_), nl=False)
+
+
+def _refuse_others(context: click.Context, allowed: set[str]) -> None:
+    """With --rescore the model and the sampling are those of the run: to name others would promise too much."""
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if given and parameter.name not in allowed:
+            raise click.UsageError(f"{parameter.opts[0]} says nothing with --rescore, which generates nothing")

@@ -15,6 +15,8 @@ from codellm_eval.humaneval import sampling
 from codellm_eval.problems import Problem, load_problems
 
 NAME = "humaneval"
+SAMPLED = ("n_samples", "temperature", "top_p", "seed", "max_tokens")
+"""Options of the command that `sampling` takes."""
 
 
 def humaneval_run(spec: LoadSpec, arguments: Mapping[str, Any]) -> BenchmarkRun:
@@ -27,12 +29,11 @@ def humaneval_run(spec: LoadSpec, arguments: Mapping[str, Any]) -> BenchmarkRun:
     form = Continuation(arguments["stops"])
     problems = first_problems(arguments["problems"], arguments["limit"])
     judge, unjudged = judge_setup(arguments["allow"], arguments["timeout"], arguments["workers"])
-    sampled = ("n_samples", "temperature", "top_p", "seed", "max_tokens")
     return BenchmarkRun(
         name=NAME,
         spec=spec,
         form=form,
-        params=sampling(**{name: arguments[name] for name in sampled}, ends=form.ends),
+        params=sampling(**{name: arguments[name] for name in SAMPLED}, ends=form.ends),
         n_samples=arguments["n_samples"],
         problems=problems,
         canonical=problems,
