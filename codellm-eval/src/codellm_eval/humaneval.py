@@ -11,10 +11,11 @@ import attrs
 
 from codellm.errors import ContextLengthError, InvalidValueError
 from codellm.sampling import SamplingParams
-from codellm_eval.bubblewrap import Limits, Sandbox
 from codellm_eval.completion import ENDS, Continuation
 from codellm_eval.errors import SamplesError, SandboxError, refuse_dummy
-from codellm_eval.judge import Verdict, judge_all
+from codellm_eval.isolation import Sandbox
+from codellm_eval.judge import Program, Verdict, judge_all
+from codellm_eval.limits import Limits
 from codellm_eval.passk import bootstrap_interval, mean_pass_at_k, reported_ks
 from codellm_eval.problems import Problem
 from codellm_eval.samples import Sample
@@ -176,11 +177,11 @@ def judge_samples(
     return judge_all(jobs, sandbox=sandbox, limits=limits, workers=workers)
 
 
-def _job(sample: Sample, problem: Problem) -> tuple[Sample, Problem, str]:
+def _job(sample: Sample, problem: Problem) -> tuple[Sample, Problem, str | Program]:
     """What the judge is to run: the completion in its place, or a whole program after nothing."""
     if sample.solution is None:
         return sample, problem, sample.completion + problem.suffix
-    return sample, attrs.evolve(problem, prompt=""), sample.solution
+    return sample, problem, Program(sample.solution)
 
 
 @attrs.frozen(kw_only=True)
