@@ -27,11 +27,25 @@ def test_every_column_of_every_row_is_filled(tmp_path):
     done = bench(tmp_path / "results", "--growth", "--format", "jsonl")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["scheme"] for row in rows] == SCHEMES
-    for row in rows:
+    compared = {key for key, value in rows[0].items() if value is None and rows[1][key] is not None}
+    assert compared == {
+        "reference", "bits_per_byte_difference", "canonical_bits_per_byte_difference", "greedy_agreement",
+        "kl_divergence_nats", "top1_agreement", "divergence_tokens", "pass_at_1_gained", "pass_at_1_lost",
+    }  # fmt: skip
+    of_many = ("_low", "_high", "probability")  # three tasks have no interval
+    for number, row in enumerate(rows):
         assert row["error"] is None
-        empty = {key for key, value in row.items() if value is None and not key.endswith(("_reason", "error"))}
-        assert not {key for key in empty if "device" not in key}, row["scheme"]
+        empty = {
+            key for key, value in row.items() if value is None and not key.endswith(("_reason", "error", *of_many))
+        }
+        assert {key for key in empty if "device" not in key} == (set() if number else compared), row["scheme"]
         assert 0.3 < row["bits_per_byte"] < 1.5
+        assert 0.3 < row["canonical_bits_per_byte"] < 1.5
+    for row in rows[1:]:
+        near = row["scheme"] in ("bf16", "q8_0")
+        assert row["greedy_agreement"] > (0.95 if near else 0.7)
+        assert row["kl_divergence_nats"] < (0.01 if near else 0.6)
+        assert row["top1_agreement"] > (0.95 if near else 0.6)
     assert {path.name for path in (tmp_path / "results").iterdir()} >= {"table.md", "rows.jsonl", "manifest.json"}
     manifest = json.loads((tmp_path / "results" / "manifest.json").read_text())
     assert manifest["packages"]["codellm-core"]

@@ -1,6 +1,7 @@
 """The quality of a row: figures where they can be had, reasons where they cannot."""
 
 import json
+import math
 import subprocess
 
 import pytest
@@ -14,6 +15,8 @@ def test_dummy_weights_show_no_quality(place):
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[-2:] == ["dummy", "dummy"]
     assert float(cells[1]) > 0
+    assert "quality" not in done.stdout.split("- ")[0]  # no table of its own
+    assert "bits/byte, canonical, KL, top-1, pass@1: dummy weights are random" in done.stdout
 
 
 def test_quality_that_fails_leaves_the_speed(place):
@@ -28,6 +31,53 @@ def test_quality_that_fails_leaves_the_speed(place):
 def test_bits_per_byte_of_a_uniform_model(place):
     [row] = rows(place, "--quality-bytes", "2000", "--row", "toy:int8")
     assert row["bits_per_byte"] == pytest.approx(8.0056, rel=2e-3)  # log2(257), each byte a token
+
+
+def test_rows_are_compared_with_the_first(place):
+    first, second = rows(place, "--limit", "6", "--row", "toy:int8", "--row", "toy:int4")
+    assert (first["reference"], second["reference"]) == (None, "toy:int8")
+    for row in (first, second):
+        assert row["bits_per_byte_protocol"] == "document, window 1024, stride 512"
+        assert (row["canonical_tasks"], row["canonical_reason"]) == (6, None)
+        bits = row["canonical_nats"] / math.log(2) / row["canonical_tokens"]  # a token is a byte
+        assert row["canonical_bits_per_byte"] == pytest.approx(bits)
+    assert [first[key] for key in ("greedy_agreement", "kl_divergence_nats", "top1_agreement")] == [None] * 3
+    # the two compute the same
+    assert (second["greedy_agreement"], second["top1_agreement"]) == (1, 1)
+    assert abs(second["kl_divergence_nats"]) < 1e-6
+    assert second["divergence_tokens"] == 2048
+    for key in ("bits_per_byte_difference", "canonical_bits_per_byte_difference"):
+        assert [second[f"{key}{end}"] for end in ("", "_low", "_high")] == [0, 0, 0]
+    assert not list((place / "out").glob(".reference*"))
+    kept = [json.loads(line) for line in (place / "out" / "rows.jsonl").read_text().splitlines()]
+    assert [task["name"] for task in kept[1]["canonical"]] == [f"HumanEval/{n}" for n in range(6)]
+    assert all(task["agreed"] == task["tokens"] for task in kept[1]["canonical"])
+    assert sum(document["bytes"] for document in kept[1]["documents"]) == kept[1]["scored_bytes"]
+    assert kept[1]["against"]["bits"]["units"] == kept[1]["scored_documents"]
+
+
+def test_another_reference_is_measured_first(place):
+    done = bench(place, "--limit", "2", "--row", "toy:int8", "--row", "toy:int4", "--reference", "toy:int4")
+    assert "quality against toy:int4; bits/byte by the protocols document, window 1024" in done.stdout
+    kept = [json.loads(line)["row"] for line in (place / "out" / "rows.jsonl").read_text().splitlines()]
+    assert kept == ["toy:int4", "toy:int8"]
+    done = bench(place, "--row", "toy:int8", "--reference", "toy:int4", code=1)
+    assert "unknown row for --reference 'toy:int4'" in done.stderr
+
+
+def test_a_reference_that_failed_leaves_reasons(place):
+    _, second = rows(place, "--limit", "2", "--row", "toy:int8:fault=load", "--row", "toy:int4")
+    assert second["divergence_reason"] == "the reference row has left no distributions to compare with"
+    assert second["canonical_bits_per_byte"] > 0
+    assert second["greedy_agreement"] is None
+    assert second["bits_per_byte_difference"] is None
+
+
+def test_one_row_alone_is_compared_with_nothing(place):
+    done = bench(place, "--limit", "2", "--row", "toy:int8")
+    head = next(line for line in done.stdout.splitlines() if "canonical" in line and line.startswith("row"))
+    assert head.split() == ["row", "document", "canonical", "pass@1"]
+    assert "≈" not in done.stdout
 
 
 def test_without_permission_the_cell_says_what_to_add(place):
@@ -54,7 +104,7 @@ def test_without_bubblewrap_the_cell_says_how_to_get_it(place):
         [*COMMAND, "-m", "model", *SMALL, "--row", "toy:int8", "--quality-bytes", "2000", "--allow-code-execution",
          "--output", "out"],
         cwd=place,
-        env={**environment(place), "PATH": str(path), "CODELLM_ISOLATION": "A"},
+        env={**environment(place), "PATH": str(path)},
         capture_output=True,
         text=True,
         timeout=120,

@@ -11,6 +11,8 @@ from codellm_eval.bench.point import Point
 from codellm_eval.bench.record import Gap
 from codellm_eval.bench.stats import Repeats
 from codellm_eval.bench.table import render
+from codellm_eval.divergence import Divergence
+from codellm_eval.scored import Scored
 from support.bench_records import record
 
 
@@ -56,6 +58,48 @@ def test_a_reason_shared_by_all_rows_is_told_once():
     rows = [one.with_gap("bits_per_byte", Gap("x", "the reason")) for one in rows]
     told = [note for note in notes(rows, Plan(), None) if "the reason" in note]
     assert told == ["pass@1, bits/byte: the reason"]
+
+
+SCORED = tuple(Scored(name=str(n), bytes=100, tokens=30, nll=70.0 + n, agreed=29) for n in range(12))
+FIRST = record("llama-cpp:f16", documents=SCORED, canonical=SCORED, verdicts={str(n): n < 11 for n in range(12)})
+
+
+def beside(row="llama-cpp:q4_k_m", worse=0.0, lost=0):
+    """A row that needs `worse` nats more of each text, and solves as many tasks less."""
+    texts = tuple(attrs.evolve(text, nll=text.nll + worse) for text in SCORED)
+    own = record(
+        row, documents=texts, canonical=texts, verdicts={str(n): n < 11 - lost for n in range(12)},
+        reading="document, window 1024, stride 512", canonical_asked=12,
+        divergence=Divergence(tokens=2048, kl=0.0000123, top1=0.99912),
+    )  # fmt: skip
+    return own.compared_with(FIRST)
+
+
+def test_what_is_not_told_apart_from_the_reference_is_marked():
+    text = render([FIRST, beside("a:same"), beside("a:worse", worse=7.0, lost=7)], Plan(), [], "table")
+    lines = [line.split() for line in text.splitlines()]
+    same, worse = ([line for line in lines if line[:1] == [row]][:2] for row in ("a:same", "a:worse"))
+    assert [line[-2:] for line in same] == [["≈1.234", "≈12.8"], ["99.9", "≈21/164"]]
+    assert [line[-2:] for line in worse] == [["1.234", "12.8"], ["99.9", "21/164"]]
+    assert same[1][1:] == ["≈1.234", "≈1.089", "96.7", "1.2e-05", "99.9", "≈21/164"]
+    assert "+.0000…+.0000" in text
+    assert "+.101…+.101" in text
+    assert "+0 -7" in text
+
+
+def test_marks_are_explained_where_there_are_any():
+    told = notes([FIRST, beside()], Plan(), QualityPlan())
+    assert any("≈ not told apart from llama-cpp:f16" in note and "McNemar" in note for note in told)
+    assert not any("≈" in note for note in notes([FIRST], Plan(), QualityPlan()))
+    few = attrs.evolve(FIRST, canonical_asked=164)
+    assert "llama-cpp:f16: 12 of 164 canonical solutions fit its context" in notes([few], Plan(), QualityPlan())
+
+
+def test_the_widest_comparison_fits_80_columns():
+    rows = [FIRST, *(beside(f"llama-cpp:{scheme}", worse) for scheme, worse in (("q8_0", 0.01), ("q4_k_m", -900.0)))]
+    text = render(rows, Plan(), notes(rows, Plan(), QualityPlan()), "table")
+    assert max(map(len, text.splitlines())) <= 80
+    assert "quality against llama-cpp:f16; bits/byte by the protocols document, window 1024" in text
 
 
 GROWN = Plan(growth=True).fit(2048)

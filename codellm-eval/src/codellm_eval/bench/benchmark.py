@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import attrs
@@ -13,7 +14,7 @@ import click
 from codellm.cli.options import parse_options
 from codellm.cli.output import note
 from codellm_eval.bench import table
-from codellm_eval.bench.choice import choose_rows
+from codellm_eval.bench.choice import choose_rows, reference_first
 from codellm_eval.bench.job import Job, QualityPlan
 from codellm_eval.bench.notes import notes
 from codellm_eval.bench.plan import Plan
@@ -69,7 +70,8 @@ class Benchmark:
             "device": arguments["device"],
             "options": parse_options(arguments["options"]),
         }
-        jobs = [Job(row=row, **common) for row in choose_rows(arguments["model"], arguments["rows"])]
+        rows = reference_first(choose_rows(arguments["model"], arguments["rows"]), arguments["reference"])
+        jobs = [Job(row=row, reference=rows[0], **common) for row in rows]
         for job in jobs:
             job.spec()  # a value out of range is refused here
         results = Results(arguments["output"] or default_path(arguments["model"]))
@@ -89,20 +91,23 @@ class Benchmark:
         """
         records: list[Record] = []
         try:
-            with Progress(len(self.jobs)) as progress:
-                self._run_rows(records, progress)
+            with self.results.reference_folder() as folder, Progress(len(self.jobs)) as progress:
+                self._run_rows(records, progress, folder if len(self.jobs) > 1 else None)
         finally:
             self._finish(records)
         return any(record.error is None for record in records)
 
-    def _run_rows(self, records: list[Record], progress: Progress) -> None:
+    def _run_rows(self, records: list[Record], progress: Progress, folder: Path | None) -> None:
         bandwidths: dict[str, float] = {}
         for number, job in enumerate(self.jobs, 1):
 
             def on_phase(text: str, number: int = number, row: Row = job.row) -> None:
                 progress.phase(number, row, text)
 
-            record = run_row(attrs.evolve(job, bandwidths=bandwidths), self.timeout, on_phase)
+            kept = None if folder is None else str(folder)
+            record = run_row(attrs.evolve(job, bandwidths=bandwidths, reference_folder=kept), self.timeout, on_phase)
+            if records:
+                record = record.compared_with(records[0])
             records.append(record)
             self.results.add(record)
             progress.done(number, record)
@@ -129,4 +134,4 @@ class Benchmark:
         try:
             note(f"report: {write_report(self.results.path)}")
         except Exception as error:
-            note(f"no report: {explain(error)}; `codellm bench report {self.results.path}` makes it again")
+            note(f"no report: {explain(error)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from codellm.cli.output import note
-from codellm.errors import BackendChoiceError, InvalidValueError
+from codellm.errors import BackendChoiceError, InvalidValueError, UnknownNameError
 from codellm.registry import registry
 from codellm.sources import find
 from codellm.spec import LoadSpec
@@ -59,3 +59,18 @@ def _usual(model: str) -> list[Row]:
 def _tell(found: Rows) -> None:
     for reason in found.left_out:
         note(f"left out: {reason}")
+
+
+def reference_first(rows: list[Row], text: str | None) -> list[Row]:
+    """The rows, first the one named by `text`: what the others are compared with has to be there before them.
+
+    Raises:
+        InvalidValueError: `text` is no row.
+        UnknownNameError: it is none of these.
+    """
+    if text is None:
+        return rows
+    reference = Row.parse(text)
+    if reference not in rows:
+        raise UnknownNameError("row for --reference", text, map(str, rows))
+    return sorted(rows, key=lambda row: row != reference)

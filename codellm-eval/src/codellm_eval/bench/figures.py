@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
-from codellm_eval.bench.checks import warnings
 from codellm_eval.bench.point import Point
 from codellm_eval.bench.record import Record
 from codellm_eval.bench.stats import Repeats
+from codellm_eval.differences import Difference, Solved
 
 MEGA = 1e6
+NOISE = "≈"
+"""Before a figure that is not told apart from the reference row's."""
 
 
 def significant(value: float) -> str:
@@ -27,6 +30,21 @@ def plus_minus(repeats: Repeats) -> str:
 def peak(record: Record) -> int | None:
     """Bytes at the peak, of the memory that holds the weights: the device's where the row has one, else the host's."""
     return record.device_peak or record.host_peak
+
+
+def marked(figure: str, difference: Difference | Solved | None) -> str:
+    """A figure that could as well be the reference row's has a NOISE before it."""
+    return figure if difference is None or difference.told_apart else NOISE + figure
+
+
+def show_interval(difference: Difference | None) -> str:
+    """Where the difference from the reference row lies."""
+    if difference is None or difference.interval is None:
+        return ""
+    ends = difference.interval.low, difference.interval.high
+    digits = 3 if max(map(abs, ends)) >= 0.01 else 4
+    # without the zero before the point, for which 80 columns have no room
+    return "…".join(re.sub(r"^([+-])0\.", r"\1.", f"{end:+.{digits}f}") for end in ends)
 
 
 def show_point(point: Point) -> tuple[str, str]:
@@ -53,6 +71,12 @@ def for_people(record: Record) -> dict[str, tuple[str, str]]:
     def percent(value: float) -> str:
         return f"{100 * value:.1f}"
 
+    def bits(value: float) -> str:
+        return marked(f"{value:.3f}", record.against.bits if record.against else None)
+
+    def passing(value: float) -> str:
+        return marked(percent(value), record.against.solved if record.against else None)
+
     def show_bytes(column: str, value: int | None) -> tuple[str, str]:
         return show(column, value / MEGA if value else None, significant)
 
@@ -64,8 +88,9 @@ def for_people(record: Record) -> dict[str, tuple[str, str]]:
         "tpot": show_repeats(record.tpot, 1000),
         "limit": show("bandwidth", record.limit_share, percent),
         "peak": show_bytes("host_peak", peak(record)),
-        "bits": show("bits_per_byte", record.bits_per_byte, lambda value: f"{value:.3f}"),
-        "pass": show("pass_at_1", record.pass_at_1, percent),
+        "bits": show("bits_per_byte", record.bits_per_byte, bits),
+        "pass": show("pass_at_1", record.pass_at_1, passing),
+        **_against(record, show),
         "itl_p50": show_repeats(record.itl_p50, 1000),
         "itl_p95": show_repeats(record.itl_p95, 1000),
         "load": show("load_seconds", record.load_seconds, significant),
@@ -79,6 +104,28 @@ def for_people(record: Record) -> dict[str, tuple[str, str]]:
     return {**shown, "pp": ("failed", "")} if record.error is not None else shown
 
 
+def _against(record: Record, show: Callable[..., tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """Quality, and how far it is from the reference row's: a figure over what is known of the difference."""
+    against = record.against
+    bits, canonical, solved = (against.bits, against.canonical, against.solved) if against else (None, None, None)
+
+    def percent(value: float) -> str:
+        return f"{100 * value:.1f}"
+
+    document, _ = show("bits_per_byte", record.bits_per_byte, lambda value: marked(f"{value:.3f}", bits))
+    solutions, _ = show("canonical", record.canonical_bits_per_byte, lambda value: marked(f"{value:.3f}", canonical))
+    passed, _ = show("pass_at_1", record.passed, lambda value: marked(f"{value}/{record.tasks}", solved))
+    divergence = record.divergence
+    return {
+        "document": (document, show_interval(bits)),
+        "canonical": (solutions, show_interval(canonical)),
+        "greedy": show("canonical", record.greedy_agreement, percent),
+        "kl": show("divergence", divergence and divergence.kl, lambda value: f"{value:.2g}"),
+        "top1": show("divergence", divergence and divergence.top1, percent),
+        "solved": (passed, f"+{solved.gained} -{solved.lost}" if solved else ""),
+    }
+
+
 def for_programs(record: Record) -> dict[str, Any]:
     """Every figure under a key that says its unit; None where there is none, and why under `…_reason`."""
     info, plan = record.info, record.plan
@@ -90,7 +137,6 @@ def for_programs(record: Record) -> dict[str, Any]:
         "model": record.model,
         "dummy": info.dummy if info else None,
         "error": record.error,
-        "warnings": "; ".join(warnings(record).values()) or None,
         "architecture": info.architecture if info else None,
         "parameters": info.parameters if info else None,
         "dtype": info.dtype if info else None,
@@ -110,9 +156,6 @@ def for_programs(record: Record) -> dict[str, Any]:
         **_repeats("tpot_seconds", record.tpot),
         **_repeats("itl_p50_seconds", record.itl_p50),
         **_repeats("itl_p95_seconds", record.itl_p95),
-        **_repeats("repeated_prompt_share", record.repeated_prompt),
-        **_repeats("first_token_share", record.first_share),
-        "clock_resolution_seconds": record.clock_resolution,
         "bandwidth_bytes_per_second": record.bandwidth,
         "limit_share": record.limit_share,
         "limit_reason": _reason(record, "bandwidth"),
@@ -120,13 +163,7 @@ def for_programs(record: Record) -> dict[str, Any]:
         "peak_anonymous_bytes": record.anonymous_peak,
         "peak_file_bytes": record.file_peak,
         "peak_device_bytes": record.device_peak,
-        "bits_per_byte": record.bits_per_byte,
-        "scored_bytes": record.scored_bytes,
-        "bits_per_byte_reason": _reason(record, "bits_per_byte"),
-        "pass_at_1": record.pass_at_1,
-        "pass_at_1_reason": _reason(record, "pass_at_1"),
-        "passed": record.passed,
-        "tasks": record.tasks,
+        **_quality(record),
         "points_reason": _reason(record, "points"),
         "load_seconds": record.load_seconds,
         "row_seconds": record.seconds,
@@ -136,6 +173,47 @@ def for_programs(record: Record) -> dict[str, Any]:
     for point in record.points:
         values |= _repeats(f"{point.workload.key}_tokens_per_second", point.rate)
     return values
+
+
+def _quality(record: Record) -> dict[str, Any]:
+    against, divergence, canonical = record.against, record.divergence, record.canonical
+    solved = against.solved if against else None
+    return {
+        "reference": str(against.reference) if against else None,
+        "bits_per_byte": record.bits_per_byte,
+        **_difference("bits_per_byte", against.bits if against else None),
+        "bits_per_byte_protocol": record.reading,
+        "scored_bytes": record.scored_bytes,
+        "bits_per_byte_reason": _reason(record, "bits_per_byte"),
+        "canonical_bits_per_byte": record.canonical_bits_per_byte,
+        **_difference("canonical_bits_per_byte", against.canonical if against else None),
+        "canonical_nats": sum(task.nll for task in canonical) if canonical else None,
+        "canonical_tokens": sum(task.tokens for task in canonical) if canonical else None,
+        "canonical_tasks": len(canonical) if canonical else None,
+        "greedy_agreement": record.greedy_agreement,
+        "canonical_reason": _reason(record, "canonical"),
+        "kl_divergence_nats": divergence.kl if divergence else None,
+        "top1_agreement": divergence.top1 if divergence else None,
+        "divergence_tokens": divergence.tokens if divergence else None,
+        "divergence_reason": _reason(record, "divergence"),
+        "pass_at_1": record.pass_at_1,
+        "pass_at_1_reason": _reason(record, "pass_at_1"),
+        "passed": record.passed,
+        "tasks": record.tasks,
+        "pass_at_1_gained": solved.gained if solved else None,
+        "pass_at_1_lost": solved.lost if solved else None,
+        "pass_at_1_probability": solved.probability if solved else None,
+    }
+
+
+def _difference(key: str, difference: Difference | None) -> dict[str, float | None]:
+    """From the reference row, with its interval."""
+    interval = difference.interval if difference else None
+    return {
+        f"{key}_difference": difference.value if difference else None,
+        f"{key}_difference_low": interval.low if interval else None,
+        f"{key}_difference_high": interval.high if interval else None,
+    }
 
 
 def _repeats(key: str, repeats: Repeats | None) -> dict[str, float | None]:

@@ -26,6 +26,8 @@ class QualityPlan:
 
     text_bytes: int = attrs.field(default=65536, validator=_positive)
     """Bytes of the held-out corpus that bits per byte are told of."""
+    divergence_tokens: int = attrs.field(default=2048, validator=_positive)
+    """Tokens of it at which whole distributions are compared; `divergence` says what they take on disk."""
     allow_code_execution: bool = False
     limit: int | None = attrs.field(default=None, validator=_positive)
     """HumanEval tasks; None for all 164."""
@@ -51,6 +53,15 @@ class Job:
     """None leaves quality out."""
     samples: str | None = None
     """File for HumanEval's completions and verdicts; None keeps none."""
+    reference: Row | None = None
+    """The row that the others are compared with; it is measured before them."""
+    reference_folder: str | None = None
+    """Where it leaves what they are compared with; None where there are no others."""
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this row is the one that the others are compared with."""
+        return self.row == self.reference
 
     def spec(self) -> LoadSpec:
         """What to load.

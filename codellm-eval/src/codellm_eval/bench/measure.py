@@ -16,8 +16,7 @@ from codellm_eval.bench.speed import measure_speed
 if TYPE_CHECKING:
     from codellm.model import Model
     from codellm.spec import LoadSpec
-    from codellm_eval.bench.job import QualityPlan
-    from codellm_eval.bench.quality import HumanEval
+    from codellm_eval.bench.humaneval import HumanEval
     from codellm_eval.bench.report import Report
 
 
@@ -41,7 +40,7 @@ def measure(job: Job, report: Report) -> None:
         points = Points(plan, report)
         points.measure(model, plan.alone)
         info = model.info
-        pending = _begin_quality(model, spec, job.quality, report) if job.quality is not None else None
+        pending = _begin_quality(model, spec, job, report)
     with report.gap_on_error("bandwidth"):
         _measure_bandwidth(info.backend, info.device, job, report)
     points.measure_together(spec, info)
@@ -51,18 +50,19 @@ def measure(job: Job, report: Report) -> None:
             human_eval.measure(wider, report, Path(job.samples) if job.samples else None)
 
 
-def _begin_quality(
-    model: Model, spec: LoadSpec, plan: QualityPlan, report: Report
-) -> tuple[HumanEval, LoadSpec] | None:
-    """Bits per byte now; of HumanEval what needs this model's tokenizer, None where it will not run."""
-    from codellm_eval.bench.quality import DUMMY, HumanEval, measure_bits
+def _begin_quality(model: Model, spec: LoadSpec, job: Job, report: Report) -> tuple[HumanEval, LoadSpec] | None:
+    """What needs no code to run now; of HumanEval what needs this model's tokenizer, None where it will not run."""
+    from codellm_eval.bench.humaneval import HumanEval
+    from codellm_eval.bench.quality import COLUMNS, DUMMY, measure_quality
 
+    plan = job.quality
+    if plan is None:
+        return None
     if model.info.dummy:
-        for column in ("bits_per_byte", "pass_at_1"):
+        for column in COLUMNS:
             report.gap(column, "dummy", DUMMY)
         return None
-    with report.gap_on_error("bits_per_byte"):
-        measure_bits(model, plan, report)
+    measure_quality(model, job, plan, report)
     pending = None
     with report.gap_on_error("pass_at_1"):
         human_eval = HumanEval.prepare(plan, report)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from codellm_eval.bench.checks import warnings
+from codellm_eval.bench.figures import NOISE
 from codellm_eval.bench.job import QualityPlan
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.record import Record
+from codellm_eval.paired import LEAST_PASSED, LEAST_UNITS, LEVEL, RESAMPLES
 
-COLUMNS = {"bandwidth": "limit", "bits_per_byte": "bits/byte", "pass_at_1": "pass@1", "points": "further workloads"}
+COLUMNS = {
+    "bandwidth": "limit",
+    "bits_per_byte": "bits/byte",
+    "canonical": "canonical",
+    "divergence": "KL, top-1",
+    "pass_at_1": "pass@1",
+    "points": "further workloads",
+}
 
-NOISE = 0.25
+SPREAD = 0.25
 """The spread from which a figure is not worth comparing: schemes often differ by less."""
 
 
@@ -19,7 +27,6 @@ def notes(records: Sequence[Record], plan: Plan, quality: QualityPlan | None) ->
     """The notes, what went wrong first."""
     return [
         *_failures(records),
-        *_warnings(records),
         *_gaps(records),
         *_cached(records),
         *_disturbed(records),
@@ -32,12 +39,6 @@ def _failures(records: Sequence[Record]) -> Iterator[str]:
     for record in records:
         if record.error is not None:
             yield f"{record.row} failed: {record.error}"
-
-
-def _warnings(records: Sequence[Record]) -> Iterator[str]:
-    for record in records:
-        for text in warnings(record).values():
-            yield f"{record.row}: {text}"
 
 
 def _gaps(records: Sequence[Record]) -> Iterator[str]:
@@ -64,11 +65,11 @@ def _disturbed(records: Sequence[Record]) -> Iterator[str]:
     noisy = [
         str(record.row)
         for record in records
-        if any(each.spread > NOISE for each in (record.prefill, record.decode, record.ttft, record.tpot) if each)
+        if any(each.spread > SPREAD for each in (record.prefill, record.decode, record.ttft, record.tpot) if each)
     ]
     if noisy:
         yield (
-            f"repeats differ by more than {100 * NOISE:.0f} % ({', '.join(noisy)}): something else used the machine; "
+            f"repeats differ by more than {100 * SPREAD:.0f} % ({', '.join(noisy)}): something else used the machine; "
             "measure again when it is idle"
         )
 
@@ -113,12 +114,52 @@ def _protocol(records: Sequence[Record], plan: Plan, quality: QualityPlan | None
             "private: memory of the process alone; mapped: pages of files, which the system may drop; seen every "
             "50 ms, so a shorter peak of one of them is missed; host counts both, without a gap."
         )
-    if quality is None:
-        return
-    scored = max((record.scored_bytes or 0 for record in records), default=0)
-    if scored:
+    if quality is not None:
+        yield from _quality(records, quality)
+
+
+def _quality(records: Sequence[Record], quality: QualityPlan) -> Iterator[str]:
+    readings = dict.fromkeys(record.reading for record in records if record.reading)
+    if readings:
+        scored = max(record.scored_bytes or 0 for record in records)
         documents = max(record.scored_documents or 0 for record in records)
-        yield f"bits/byte: {scored} bytes of the held-out corpus, {documents} documents each by itself."
+        yield (
+            f"bits/byte ({' / '.join(readings)}): {scored} bytes of the held-out corpus, {documents} documents each by "
+            "itself."
+        )
+    if any(record.canonical for record in records):
+        yield from _canonical(records)
+    compared = [record.divergence.tokens for record in records if record.divergence is not None]
+    if compared:
+        yield (
+            f"KL: of the whole distribution from the reference row's, mean of the first {max(compared)} tokens of that "
+            "text; top-1: of them, with one likeliest token."
+        )
     tasks = max((record.tasks or 0 for record in records), default=0)
     if tasks:
         yield f"pass@1: HumanEval, {tasks} tasks, greedy, at most {quality.max_tokens} tokens each."
+    if any(record.against is not None for record in records):
+        yield from _differences(records)
+
+
+def _canonical(records: Sequence[Record]) -> Iterator[str]:
+    asked = max(record.canonical_asked or 0 for record in records)
+    yield (
+        f"canonical: HumanEval's {asked} canonical solutions after their prompts, -log2 of their probability / their "
+        "bytes; greedy: of their tokens, with one likeliest token as in the reference row, the solution given so far."
+    )
+    for record in records:
+        if record.canonical and len(record.canonical) < (record.canonical_asked or 0):
+            yield (
+                f"{record.row}: {len(record.canonical)} of {record.canonical_asked} canonical solutions fit its context"
+            )
+
+
+def _differences(records: Sequence[Record]) -> Iterator[str]:
+    reference = next(record.against.reference for record in records if record.against is not None)
+    yield (
+        f"{NOISE} not told apart from {reference}. Ranges: where the difference lies by {100 * LEVEL:.0f} %, paired by "
+        f"document or task (expanded percentile bootstrap, {RESAMPLES} resamples, none of fewer than {LEAST_UNITS}); a "
+        f"difference is told where its range leaves 0 out. pass@1: McNemar's exact test at {100 * (1 - LEVEL):.0f} %, "
+        f"asked only where one of the two rows solves {LEAST_PASSED} tasks; +gained -lost."
+    )

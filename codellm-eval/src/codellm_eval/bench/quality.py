@@ -1,30 +1,43 @@
-"""The quality columns of a row: bits per byte and pass@1. What fails here leaves the row its speed."""
+"""What of a row's quality needs no code to run: bits per byte, canonical solutions, divergence from the reference row.
+
+What fails here leaves the row its speed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
-from codellm_eval.bench.job import QualityPlan
+from codellm_eval.bench.record import make_converter
 
 if TYPE_CHECKING:
     from codellm.model import Model
-    from codellm.spec import LoadSpec
+    from codellm_eval.bench.job import Job, QualityPlan
     from codellm_eval.bench.report import Report
+    from codellm_eval.canonical import Greedy
     from codellm_eval.documents import Document
-    from codellm_eval.isolation import Sandbox
-    from codellm_eval.judge import Verdict
-    from codellm_eval.problems import Problem
-    from codellm_eval.samples import Sample
 
 DUMMY = "dummy weights are random: they have a speed and no quality"
-NOT_ALLOWED = "add --allow-code-execution to run what the model writes, in a sandbox"
+COLUMNS = ("bits_per_byte", "canonical", "divergence", "pass_at_1")
+"""The fields of a Record that are quality."""
 
 
-def measure_bits(model: Model, plan: QualityPlan, report: Report) -> None:
+def measure_quality(model: Model, job: Job, plan: QualityPlan, report: Report) -> None:
+    """Everything of `plan` that needs no code to run; a fault of one column is a gap of that column."""
+    with report.gap_on_error("bits_per_byte"):
+        _measure_bits(model, plan, report)
+    with report.gap_on_error("canonical"):
+        _measure_solutions(model, job, plan, report)
+    if job.reference_folder is not None:
+        with report.gap_on_error("divergence"):
+            _measure_divergence(model, job, plan, report)
+
+
+def _measure_bits(model: Model, plan: QualityPlan, report: Report) -> None:
     """Bits per byte, each document by itself.
 
     Raises:
@@ -33,14 +46,59 @@ def measure_bits(model: Model, plan: QualityPlan, report: Report) -> None:
     from codellm_eval import perplexity
     from codellm_eval.documents import heldout_documents
 
-    def progress(done: int, total: int) -> None:
-        report.phase(f"bits per byte {100 * done // total} %")
-
     documents = first_bytes(heldout_documents(), plan.text_bytes)
-    measured = perplexity.measure(model, documents, protocol="document", progress=progress)
+    measured = perplexity.measure(model, documents, progress=_percent("bits per byte", report))
     report.fields(
-        bits_per_byte=measured.bits_per_byte, scored_bytes=measured.bytes, scored_documents=measured.documents
+        bits_per_byte=measured.bits_per_byte,
+        reading=str(measured.reading),
+        scored_bytes=measured.bytes,
+        scored_documents=measured.documents,
+        documents=make_converter().unstructure(measured.each),
     )
+
+
+def _measure_solutions(model: Model, job: Job, plan: QualityPlan, report: Report) -> None:
+    """The probability of the canonical solutions, and agreement with what the reference row left.
+
+    Raises:
+        CodellmError: the problems are missing, or the model cannot score.
+    """
+    from codellm_eval.canonical import score_solutions
+    from codellm_eval.problems import load_problems
+
+    problems = list(load_problems().values())[: plan.limit]
+    kept = Path(job.reference_folder, "greedy.json") if job.reference_folder is not None else None
+    reference: Greedy | None = None
+    if kept is not None and not job.is_reference and kept.exists():
+        reference = json.loads(kept.read_text())
+    found = score_solutions(model, problems, reference, _percent("canonical solutions", report))
+    if kept is not None and job.is_reference:
+        kept.write_text(json.dumps(found.greedy))
+    report.fields(canonical=make_converter().unstructure(found.each), canonical_asked=len(problems))
+
+
+def _measure_divergence(model: Model, job: Job, plan: QualityPlan, report: Report) -> None:
+    """Leave the distributions of the reference row, or compare with them.
+
+    Raises:
+        CodellmError: the corpus is missing, the reference row left nothing that this row could be compared with, or
+            the model cannot score.
+        OSError: the distributions cannot be written.
+    """
+    from codellm_eval.divergence import ReferenceFile, first_tokens
+    from codellm_eval.documents import heldout_documents
+    from codellm_eval.reading import Reading
+
+    assert job.reference_folder is not None
+    documents = first_bytes(heldout_documents(), plan.text_bytes)
+    whole = Reading.of("document", model.info.context_length).passages(model.tokenizer, documents)
+    passages = first_tokens(whole, plan.divergence_tokens)
+    file = ReferenceFile(Path(job.reference_folder, "distributions"))
+    if job.is_reference:
+        file.write(model, passages, _percent("distributions", report))
+    else:
+        found = file.compare(model, passages, _percent("divergence", report))
+        report.fields(divergence=make_converter().unstructure(found))
 
 
 def first_bytes(documents: Sequence[Document], budget: int) -> list[Document]:
@@ -56,96 +114,10 @@ def first_bytes(documents: Sequence[Document], budget: int) -> list[Document]:
     return kept
 
 
-@attrs.frozen
-class HumanEval:
-    """pass@1 with one greedy sample of each problem: the problems, and where their completions are judged."""
+def _percent(what: str, report: Report) -> Callable[[int, int], None]:
+    """Progress, told in percent."""
 
-    plan: QualityPlan
-    problems: dict[str, Problem]
-    sandbox: Sandbox
+    def progress(done: int, total: int) -> None:
+        report.phase(f"{what} {100 * done // total} %")
 
-    @classmethod
-    def prepare(cls, plan: QualityPlan, report: Report) -> HumanEval | None:
-        """None where code may not or cannot run here; the cell then says which command mends it.
-
-        Raises:
-            ProblemsError: HumanEval's problems are not installed.
-        """
-        from codellm_eval.problems import load_problems
-        from codellm_eval.sandbox import code_allowed, sandbox_status
-
-        if not code_allowed(plan.allow_code_execution):
-            report.gap("pass_at_1", "not run", NOT_ALLOWED)
-            return None
-        status = sandbox_status()
-        if status.sandbox is None:
-            cell = status.remedy if len(status.remedy) <= 40 else "no sandbox"
-            report.gap("pass_at_1", cell, f"{status.reason}; mend it with: {status.remedy}")
-            return None
-        problems = list(load_problems().items())[: plan.limit]
-        return cls(plan, dict(problems), status.sandbox)
-
-    def spec(self, spec: LoadSpec, model: Model) -> LoadSpec:
-        """What to load for the generation: many places, each just long enough for the longest problem.
-
-        At a model's whole context the keys and values of many places would not fit into a laptop's memory.
-        """
-        from codellm_eval.completion import model_prompt
-
-        prompts = (model_prompt(problem.prompt) for problem in self.problems.values())
-        longest = max(len(model.tokenizer.prompt_ids(prompt)) for prompt in prompts)
-        return attrs.evolve(
-            spec,
-            batch_size=max(spec.batch_size, self.plan.batch_size),
-            context_length=min(model.info.context_length, longest + self.plan.max_tokens),
-        )
-
-    def measure(self, spec: LoadSpec, report: Report, samples: Path | None) -> None:
-        """Generate for every problem, then judge; the completions and verdicts go to the file `samples`.
-
-        Judging waits until generating is done: on a laptop they would take each other's processors.
-
-        Raises:
-            CodellmError: the model cannot generate, or the sandbox broke.
-        """
-        from codellm.machine import usable_threads
-        from codellm_eval import humaneval
-        from codellm_eval.errors import SamplesError
-        from codellm_eval.limits import Limits
-
-        drawn = self._generate(spec, report)
-        verdicts = []
-        judged = humaneval.judge_samples(
-            drawn, self.problems, sandbox=self.sandbox, limits=Limits(), workers=usable_threads()
-        )
-        for sample, verdict in judged:
-            verdicts.append((sample, verdict))
-            report.phase(f"judge {len(verdicts)}/{len(drawn)}")
-        if samples is not None:
-            self._write(samples, verdicts)
-        score = humaneval.score(verdicts)
-        if not score.problems == score.samples == len(self.problems):
-            raise SamplesError(f"{len(self.problems)} problems were asked and {score.samples} samples were judged")
-        passed = score.outcomes.get("passed", 0)
-        report.fields(pass_at_1=score.pass_at[1], passed=passed, tasks=score.problems)
-
-    def _generate(self, spec: LoadSpec, report: Report) -> list[Sample]:
-        from codellm.loading import open_spec
-        from codellm_eval import humaneval
-
-        drawn: list[Sample] = []
-        report.phase("load for HumanEval")
-        with open_spec(spec) as model:
-            params = humaneval.sampling(max_tokens=self.plan.max_tokens)
-            for sample in humaneval.generate(model, self.problems.values(), params):
-                drawn.append(sample)
-                report.phase(f"HumanEval {len(drawn)}/{len(self.problems)}")
-        return drawn
-
-    @staticmethod
-    def _write(path: Path, verdicts: Sequence[tuple[Sample, Verdict]]) -> None:
-        from codellm_eval.samples import JsonlWriter, judged_line
-
-        with JsonlWriter(path) as file:
-            for sample, verdict in sorted(verdicts, key=lambda pair: int(pair[0].task_id.rpartition("/")[2])):
-                file.write(judged_line(sample, verdict))
+    return progress

@@ -9,12 +9,16 @@ import attrs
 import cattrs
 
 from codellm.model import ModelInfo
+from codellm_eval.bench.against import Against
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.point import Point
 from codellm_eval.bench.resident import Resident
 from codellm_eval.bench.row import Row
 from codellm_eval.bench.stats import Repeats
 from codellm_eval.bench.workload import Workload
+from codellm_eval.differences import difference, solved
+from codellm_eval.divergence import Divergence
+from codellm_eval.scored import Scored, bits_per_byte
 
 
 @attrs.frozen
@@ -47,12 +51,6 @@ class Record:
     """Seconds: of each repeat the median gap between two tokens."""
     itl_p95: Repeats | None = None
     """Seconds: of each repeat the gap that 95 % of its gaps stay below."""
-    repeated_prompt: Repeats | None = None
-    """TTFT of a prompt of pp given again at once, over that of its first time. `checks` judges it and the next."""
-    first_share: Repeats | None = None
-    """The share of a tg request's time that passed before its first token."""
-    clock_resolution: float | None = None
-    """Seconds of the smallest step of the clock that times were told of."""
     points: tuple[Point, ...] = ()
     """The plan's further workloads, as they were measured: first those of one sequence, then the batches, on a load of
     their own. The latter hold one of batch size 1, which they are to be compared with rather than `decode`."""
@@ -70,10 +68,24 @@ class Record:
     scored_bytes: int | None = None
     """Bytes of text that `bits_per_byte` is told of."""
     scored_documents: int | None = None
+    reading: str | None = None
+    """The protocol of `bits_per_byte` with its sizes."""
+    documents: tuple[Scored, ...] = ()
+    """What `bits_per_byte` adds up."""
+    canonical: tuple[Scored, ...] = ()
+    """HumanEval's canonical solutions, of the tasks that fit the context."""
+    canonical_asked: int | None = None
+    """Tasks, those included that do not fit."""
+    divergence: Divergence | None = None
+    """From the reference row."""
     pass_at_1: float | None = None
     """Share of tasks solved, 0 to 1."""
     passed: int | None = None
     tasks: int | None = None
+    verdicts: Mapping[str, bool] = attrs.field(factory=dict)
+    """By task, whether it was solved."""
+    against: Against | None = None
+    """Differences from the reference row; None for that row itself."""
     seconds: float | None = None
     """Wall time of the whole row."""
     gaps: Mapping[str, Gap] = attrs.field(factory=dict)
@@ -91,6 +103,28 @@ class Record:
             return None
         return self.info.weight_bytes * self.decode.median / self.bandwidth
 
+    @property
+    def canonical_bits_per_byte(self) -> float | None:
+        """-log2 of the canonical solutions' probability over their bytes."""
+        return bits_per_byte(self.canonical) if self.canonical else None
+
+    @property
+    def greedy_agreement(self) -> float | None:
+        """Share of the canonical solutions' tokens before which this row and the reference hold one token likeliest."""
+        known = [task for task in self.canonical if task.agreed is not None]
+        agreed = sum(task.agreed or 0 for task in known)
+        return agreed / sum(task.tokens for task in known) if known else None
+
+    def compared_with(self, reference: Record) -> Record:
+        """This record beside the reference row's, over what both have."""
+        against = Against(
+            reference=reference.row,
+            bits=difference(self.documents, reference.documents),
+            canonical=difference(self.canonical, reference.canonical),
+            solved=solved(self.verdicts, reference.verdicts),
+        )
+        return attrs.evolve(self, against=against)
+
     def with_gap(self, column: str, gap: Gap) -> Record:
         """This record with a reason for an empty cell."""
         return attrs.evolve(self, gaps={**self.gaps, column: gap})
@@ -107,8 +141,8 @@ class Record:
         if self.tpot is None:
             return attrs.evolve(self, error=reason)
         record = self
-        for column in ("bits_per_byte", "bandwidth", "pass_at_1"):
-            if getattr(self, column) is None and column not in self.gaps:
+        for column in ("bits_per_byte", "canonical", "divergence", "bandwidth", "pass_at_1"):
+            if getattr(self, column) in (None, ()) and column not in self.gaps:
                 record = record.with_gap(column, Gap("failed", reason))
         missing = record.missing_workloads
         return record.with_gap("points", Gap("failed", reason)) if missing and "points" not in record.gaps else record

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import re
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,22 @@ class Results:
     def samples(self, row: Row) -> Path:
         """The file for a row's completions."""
         return self.path / f"samples-{row.slug}.jsonl"
+
+    @contextlib.contextmanager
+    def reference_folder(self) -> Iterator[Path]:
+        """A folder, while the benchmark runs, for what the reference row leaves to the others; hundreds of MB may be.
+
+        Raises:
+            InvalidValueError: it cannot be made.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".reference-", dir=self.path))
+            except OSError as error:
+                raise InvalidValueError(
+                    f"{self.path}: cannot be written ({error.strerror}); name another with --output"
+                ) from error
+            yield Path(folder)
 
     def add(self, record: Record) -> None:
         """Keep a finished row, whatever happens to the next."""

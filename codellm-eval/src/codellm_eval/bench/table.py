@@ -78,8 +78,28 @@ def sections(records: Sequence[Record], plan: Plan) -> list[Section]:
             "device": ("device", "MB"),
         },
     )
-    further = [latency, *_growth(records)]
+    further = [*_quality(records), latency, *_growth(records)]
     return [first, *filter(None, (_with_figures(section, records) for section in further))]
+
+
+def _quality(records: Sequence[Record]) -> Iterator[Section]:
+    """The quality that no code had to run for, beside the reference row's."""
+    if not any(record.bits_per_byte is not None or record.canonical for record in records):
+        return
+    against = next((record.against.reference for record in records if record.against is not None), None)
+    readings = " / ".join(dict.fromkeys(record.reading for record in records if record.reading))
+    title = f"quality against {against}" if against is not None else "quality"
+    yield Section(
+        f"{title}; bits/byte by the protocols {readings + '; ' if readings else ''}canonical",
+        {
+            "document": ("document", "bits/byte"),
+            "canonical": ("canonical", "bits/byte"),
+            "greedy": ("greedy", "same %"),
+            "kl": ("KL", "nats"),
+            "top1": ("top-1", "same %"),
+            "solved": ("pass@1", "tasks"),
+        },
+    )
 
 
 def _growth(records: Sequence[Record]) -> Iterator[Section]:

@@ -27,7 +27,7 @@ def _sizes(name: str, default: int, text: str) -> Callable[[Command], Command]:
     )
 
 
-@click.group(invoke_without_command=True, subcommand_metavar="[compare A B | report DIR]")
+@click.group(invoke_without_command=True, subcommand_metavar="[compare A B]")
 @click.option(
     "-m",
     "--model",
@@ -44,6 +44,9 @@ def _sizes(name: str, default: int, text: str) -> Callable[[Command], Command]:
     help="What to measure, as llama-cpp:q8_0, or a pattern, as '*:q4*'; repeatable.  [default: every available "
     "backend with each of its usual schemes]",
 )
+@click.option(
+    "--reference", metavar="ROW", help="The row that the others' quality is compared with.  [default: the first]"
+)
 @click.option("--repeats", type=int, default=5, show_default=True, metavar="N", help="Speed runs that count.")
 @_sizes("--prompt-tokens", 512, "Prompt of the pp figure; of several sizes, repeatable, all are measured.")
 @_sizes("--new-tokens", 128, "Output of the tg figure; likewise.")
@@ -58,7 +61,7 @@ def _sizes(name: str, default: int, text: str) -> Callable[[Command], Command]:
 @click.option("--threads", type=int, metavar="N", help="CPU threads.  [default: the backend's]")
 @click.option("--device", metavar="NAME", help="Device to run on.  [default: the backend's]")
 @click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="Option of the backends; repeatable.")
-@click.option("--no-quality", is_flag=True, help="Leave out bits per byte and pass@1.")
+@click.option("--no-quality", is_flag=True, help="Leave out what tells of quality.")
 @click.option(
     "--quality-bytes",
     type=int,
@@ -152,12 +155,3 @@ def compare(a: Path, b: Path, format_: str) -> None:
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else tables.WIDTH
     click.echo(compare_folders(a, b, format_, width), nl=False)
-
-
-@bench.command()
-@click.argument("folder", metavar="DIR", type=_folder)
-def report(folder: Path) -> None:
-    """Make the report of a results folder again: report.html, and its pictures in plots/."""
-    from codellm_eval.report.report import write_report
-
-    click.echo(write_report(folder))

@@ -1,0 +1,122 @@
+"""pass@1 of a row: HumanEval, generated on a load of its own and judged in a sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from codellm_eval.bench.job import QualityPlan
+
+if TYPE_CHECKING:
+    from codellm.model import Model
+    from codellm.spec import LoadSpec
+    from codellm_eval.bench.report import Report
+    from codellm_eval.bubblewrap import Sandbox
+    from codellm_eval.judge import Verdict
+    from codellm_eval.problems import Problem
+    from codellm_eval.samples import Sample
+
+NOT_ALLOWED = "add --allow-code-execution to run what the model writes, in a sandbox"
+
+
+@attrs.frozen
+class HumanEval:
+    """pass@1 with one greedy sample of each problem: the problems, and where their completions are judged."""
+
+    plan: QualityPlan
+    problems: dict[str, Problem]
+    sandbox: Sandbox
+
+    @classmethod
+    def prepare(cls, plan: QualityPlan, report: Report) -> HumanEval | None:
+        """None where code may not or cannot run here; the cell then says which command mends it.
+
+        Raises:
+            ProblemsError: HumanEval's problems are not installed.
+        """
+        from codellm_eval.problems import load_problems
+        from codellm_eval.sandbox import code_allowed, sandbox_status
+
+        if not code_allowed(plan.allow_code_execution):
+            report.gap("pass_at_1", "not run", NOT_ALLOWED)
+            return None
+        status = sandbox_status()
+        if status.sandbox is None:
+            cell = status.remedy if len(status.remedy) <= 40 else "no sandbox"
+            report.gap("pass_at_1", cell, f"{status.reason}; mend it with: {status.remedy}")
+            return None
+        problems = list(load_problems().items())[: plan.limit]
+        return cls(plan, dict(problems), status.sandbox)
+
+    def spec(self, spec: LoadSpec, model: Model) -> LoadSpec:
+        """What to load for the generation: many places, each just long enough for the longest problem.
+
+        At a model's whole context the keys and values of many places would not fit into a laptop's memory.
+        """
+        from codellm_eval.completion import model_prompt
+
+        prompts = (model_prompt(problem.prompt) for problem in self.problems.values())
+        longest = max(len(model.tokenizer.prompt_ids(prompt)) for prompt in prompts)
+        return attrs.evolve(
+            spec,
+            batch_size=max(spec.batch_size, self.plan.batch_size),
+            context_length=min(model.info.context_length, longest + self.plan.max_tokens),
+        )
+
+    def measure(self, spec: LoadSpec, report: Report, samples: Path | None) -> None:
+        """Generate for every problem, then judge; the completions and verdicts go to the file `samples`.
+
+        Judging waits until generating is done: on a laptop they would take each other's processors.
+
+        Raises:
+            CodellmError: the model cannot generate, or the sandbox broke.
+        """
+        from codellm.machine import usable_threads
+        from codellm_eval import humaneval
+        from codellm_eval.bubblewrap import Limits
+        from codellm_eval.errors import SamplesError
+
+        drawn = self._generate(spec, report)
+        verdicts = []
+        judged = humaneval.judge_samples(
+            drawn, self.problems, sandbox=self.sandbox, limits=Limits(), workers=usable_threads()
+        )
+        for sample, verdict in judged:
+            verdicts.append((sample, verdict))
+            report.phase(f"judge {len(verdicts)}/{len(drawn)}")
+        if samples is not None:
+            self._write(samples, verdicts)
+        score = humaneval.score(verdicts)
+        if not score.problems == score.samples == len(self.problems):
+            raise SamplesError(f"{len(self.problems)} problems were asked and {score.samples} samples were judged")
+        passed = score.outcomes.get("passed", 0)
+        report.fields(
+            pass_at_1=score.pass_at[1],
+            passed=passed,
+            tasks=score.problems,
+            verdicts={sample.task_id: verdict.passed for sample, verdict in verdicts},
+        )
+
+    def _generate(self, spec: LoadSpec, report: Report) -> list[Sample]:
+        from codellm.loading import open_spec
+        from codellm_eval import humaneval
+
+        drawn: list[Sample] = []
+        report.phase("load for HumanEval")
+        with open_spec(spec) as model:
+            params = humaneval.sampling(max_tokens=self.plan.max_tokens)
+            for sample in humaneval.generate(model, self.problems.values(), params):
+                drawn.append(sample)
+                report.phase(f"HumanEval {len(drawn)}/{len(self.problems)}")
+        return drawn
+
+    @staticmethod
+    def _write(path: Path, verdicts: Sequence[tuple[Sample, Verdict]]) -> None:
+        from codellm_eval.samples import JsonlWriter, judged_line
+
+        with JsonlWriter(path) as file:
+            for sample, verdict in sorted(verdicts, key=lambda pair: int(pair[0].task_id.rpartition("/")[2])):
+                file.write(judged_line(sample, verdict))

@@ -1,1 +1,0 @@
-    import os; os.memfd_create('x'); return a + b

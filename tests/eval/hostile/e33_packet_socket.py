@@ -1,1 +1,0 @@
-    import socket; socket.socket(17, socket.SOCK_RAW); return a + b

@@ -1,1 +1,0 @@
-    return iter(int, 1)

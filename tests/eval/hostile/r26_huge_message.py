@@ -1,1 +1,0 @@
-    raise ValueError('x' * (3 << 20))

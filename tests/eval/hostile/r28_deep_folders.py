@@ -1,2 +1,0 @@
-    import os
-    while True: os.mkdir('d'); os.chdir('d')

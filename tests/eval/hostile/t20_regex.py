@@ -1,1 +1,0 @@
-    import re; return re.match('(a+)+b', 'a' * 60)

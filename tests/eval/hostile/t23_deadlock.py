@@ -1,2 +1,0 @@
-    import threading
-    l = threading.Lock(); l.acquire(); l.acquire()

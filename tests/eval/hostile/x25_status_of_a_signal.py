@@ -1,1 +1,0 @@
-    import os; os._exit(137)

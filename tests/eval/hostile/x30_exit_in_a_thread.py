@@ -1,2 +1,0 @@
-    import os, threading
-    t = threading.Thread(target=os._exit, args=(3,)); t.start(); t.join(); return a + b
