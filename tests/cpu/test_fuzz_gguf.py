@@ -32,7 +32,7 @@ SEED = int(os.environ.get("FUZZ_SEED", "20250101"))
 ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "500"))
 PROBES = int(os.environ.get("FUZZ_PROBES", "15"))
 SECONDS = 5.0
-"""What one header check may take, generously; it takes a millisecond."""
+"""Processor time that one header check may take, generously; it takes a millisecond."""
 
 BYTES = (0x00, 0x01, 0x7F, 0x80, 0xFF, ord("\n"))
 WORDS = (0, 1, 2, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 20)
@@ -86,9 +86,9 @@ def test_random_damage_is_refused_or_loads(tmp_path, monkeypatch):
 
 def one_round(path: Path, *, probed: bool) -> str:
     """Who had the last word on a file."""
-    start = time.monotonic()
+    start = time.process_time()
     refused = refuses(path, lambda: check(path, read_header(path)))
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     if refused:
         return "header"
     if not probed:
