@@ -104,7 +104,7 @@ def test_without_bubblewrap_the_cell_says_how_to_get_it(place):
         [*COMMAND, "-m", "model", *SMALL, "--row", "toy:int8", "--quality-bytes", "2000", "--allow-code-execution",
          "--output", "out"],
         cwd=place,
-        env={**environment(place), "PATH": str(path)},
+        env={**environment(place), "PATH": str(path), "CODELLM_ISOLATION": "A"},
         capture_output=True,
         text=True,
         timeout=120,

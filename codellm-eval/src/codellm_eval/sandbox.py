@@ -1,29 +1,42 @@
-"""Whether model-written code can and may run here."""
+"""Whether and how model-written code can and may run here: the first level of isolation that proves itself."""
 
 from __future__ import annotations
 
 import functools
 import os
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import attrs
 
-from codellm_eval.bubblewrap import Limits, Sandbox
+from codellm.errors import InvalidValueError
+from codellm_eval import bubblewrap, isolation
 from codellm_eval.errors import CodeExecutionError, SandboxError
-from codellm_eval.judge import run_program
+from codellm_eval.harness import landlock, seccomp
+from codellm_eval.isolation import Sandbox
+from codellm_eval.probe import probe
 
 INSTALL = "apt-get install bubblewrap"
+LEVELS_VARIABLE = "CODELLM_ISOLATION"
+_SANDBOXED = "ABC"
 ALLOW_VARIABLE = "HF_ALLOW_CODE_EVAL"
+PERMISSION = f"--allow-code-execution or {ALLOW_VARIABLE}=1"
+LEVELS = {
+    "A": "bubblewrap, with namespaces for each program made by a server in it",
+    "B": "bubblewrap, started for each program",
+    "C": "Landlock and a filter of system calls; programs may not start others",
+    "D": "none",
+}
 _KERNEL_SWITCHES = {"kernel.unprivileged_userns_clone": "1", "kernel.apparmor_restrict_unprivileged_userns": "0"}
 """What keeps an ordinary user from making a user namespace on Debian and Ubuntu, and the value that allows it."""
-PERMISSION = f"--allow-code-execution or {ALLOW_VARIABLE}=1"
+_CONTAINER = 'run it in a Linux container: docker run --rm -it -v "$PWD":/work -w /work python:3.12 bash'
 
 
 @attrs.frozen
 class SandboxStatus:
-    """Whether code can be judged here; `reason` and `remedy` say why not and which command mends it."""
+    """Whether code can be judged here; `reason` and `remedy` say why not, or not better, and which command mends it."""
 
     sandbox: Sandbox | None
     reason: str = ""
@@ -45,41 +58,63 @@ class SandboxStatus:
         return self.sandbox
 
 
-@functools.cache
 def sandbox_status() -> SandboxStatus:
-    """Find bubblewrap and try it: what is installed may still be forbidden here, in a container for instance."""
+    """The strongest level of isolation that works here, of those that CODELLM_ISOLATION names."""
+    return find_sandbox(os.environ.get(LEVELS_VARIABLE) or _SANDBOXED)
+
+
+@functools.cache
+def find_sandbox(levels: str) -> SandboxStatus:
+    """Try `levels` in their order: what is installed may still be forbidden here, in a container for instance.
+
+    Raises:
+        InvalidValueError: a letter is no level that isolates.
+    """
+    if not set(levels) <= set(_SANDBOXED):
+        raise InvalidValueError(f"{LEVELS_VARIABLE} takes letters of {_SANDBOXED}, for example A, not {levels!r}")
+    if not sys.platform.startswith("linux"):
+        return SandboxStatus(None, f"programs cannot be isolated on {sys.platform}", _CONTAINER)
+    reason, remedy = "", ""
+    for ready, make in _candidates(levels):
+        problem = ready or probe(make())
+        if not problem:
+            return SandboxStatus(make(), reason, remedy)
+        if not reason:  # the best level's reason is the one worth mending
+            reason, remedy = problem, _remedy(problem)
+    return SandboxStatus(None, reason, remedy)
+
+
+def unsandboxed_or_sandbox(unsandboxed: bool) -> Sandbox:
+    """The sandbox; where there is none, level D if the user asked for it.
+
+    Raises:
+        SandboxError: there is none, and nobody asked for level D.
+    """
+    status = sandbox_status()
+    if status.ok or not unsandboxed or not sys.platform.startswith("linux"):
+        return status.require()
+    return isolation.unconfined()
+
+
+def _candidates(levels: str) -> Iterator[tuple[str, Callable[[], Sandbox]]]:
+    """Sandboxes to try, the strongest first, each with what is missing for it."""
+    unwritten = "" if seccomp.supported() else "the filter of system calls is written for x86_64 and aarch64"
     bwrap = shutil.which("bwrap")
-    if bwrap is None:
-        return SandboxStatus(None, "bubblewrap is not installed", INSTALL)
-    complaint = ""
-    # Root outside a user namespace comes first: only there can the child get a user id of its own.
-    for as_root in (True, False) if os.geteuid() == 0 else (False,):
-        sandbox = Sandbox(bwrap, as_root)
-        problem = probe(sandbox)
-        if problem is None:
-            return SandboxStatus(sandbox)
-        complaint = problem
-    return SandboxStatus(None, complaint, _remedy(complaint))
+    uninstalled = "" if bwrap else "bubblewrap is not installed"
+    # Root outside a user namespace comes first: only there can a program get a user id of its own.
+    roots = (True, False) if os.geteuid() == 0 else (False,)
+    for level, make in (("A", bubblewrap.fork_server), ("B", bubblewrap.one_each)):
+        for as_root in roots if level in levels else ():
+            yield unwritten or uninstalled, functools.partial(make, bwrap or "bwrap", as_root=as_root)
+    unrestricted = "" if landlock.version() else "the kernel has no Landlock"
+    for own_user in roots if "C" in levels else ():
+        # Nothing can be mounted elsewhere here, so another user needs the interpreter where it is.
+        if not own_user or _anyone_reads(Path(sys.base_prefix).resolve()):
+            yield unwritten or unrestricted, functools.partial(isolation.alone, own_user=own_user)
 
 
-_PROBE = "import math, typing\ndef f():\n    return math.isqrt(4)\n"
-"""Needs the standard library, its Python files and its compiled ones."""
-
-
-def probe(sandbox: Sandbox) -> str | None:
-    """What keeps this sandbox from running a right and a wrong program rightly; None when nothing does."""
-    limits = Limits.of(5)
-    try:
-        right, wrong = (
-            run_program(_PROBE, f"def check(f):\n    assert f() == {answer}\n", "f", sandbox, limits)
-            for answer in (2, 3)
-        )
-    except SandboxError as error:
-        return str(error)
-    if right.passed and not wrong.passed:
-        return None
-    found = f"{right.outcome} {right.message}".strip()
-    return f"the sandbox judged a right program {found!r} and a wrong one {wrong.outcome!r}"
+def _anyone_reads(folder: Path) -> bool:
+    return all(path.stat().st_mode & 0o001 for path in (folder, *folder.parents))
 
 
 def require_permission(allowed: bool, environment: Mapping[str, str] = os.environ) -> None:
@@ -98,7 +133,9 @@ def code_allowed(flag: bool, environment: Mapping[str, str] = os.environ) -> boo
 
 
 def _remedy(complaint: str) -> str:
-    """The command that most likely mends what bubblewrap complained of."""
+    """The command that most likely mends what a level complained of."""
+    if "not installed" in complaint:
+        return INSTALL
     if "Unknown option" in complaint:
         return f"this needs bubblewrap 0.8 or later: {INSTALL}"
     if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():

@@ -134,4 +134,4 @@ class Benchmark:
         try:
             note(f"report: {write_report(self.results.path)}")
         except Exception as error:
-            note(f"no report: {explain(error)}")
+            note(f"no report: {explain(error)}; `codellm bench report {self.results.path}` makes it again")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from codellm_eval.bench.checks import warnings
 from codellm_eval.bench.point import Point
 from codellm_eval.bench.record import Record
 from codellm_eval.bench.stats import Repeats
@@ -137,6 +138,7 @@ def for_programs(record: Record) -> dict[str, Any]:
         "model": record.model,
         "dummy": info.dummy if info else None,
         "error": record.error,
+        "warnings": "; ".join(warnings(record).values()) or None,
         "architecture": info.architecture if info else None,
         "parameters": info.parameters if info else None,
         "dtype": info.dtype if info else None,
@@ -156,6 +158,9 @@ def for_programs(record: Record) -> dict[str, Any]:
         **_repeats("tpot_seconds", record.tpot),
         **_repeats("itl_p50_seconds", record.itl_p50),
         **_repeats("itl_p95_seconds", record.itl_p95),
+        **_repeats("repeated_prompt_share", record.repeated_prompt),
+        **_repeats("first_token_share", record.first_share),
+        "clock_resolution_seconds": record.clock_resolution,
         "bandwidth_bytes_per_second": record.bandwidth,
         "limit_share": record.limit_share,
         "limit_reason": _reason(record, "bandwidth"),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from codellm.model import Model
     from codellm.spec import LoadSpec
     from codellm_eval.bench.report import Report
-    from codellm_eval.bubblewrap import Sandbox
+    from codellm_eval.isolation import Sandbox
     from codellm_eval.judge import Verdict
     from codellm_eval.problems import Problem
     from codellm_eval.samples import Sample
@@ -76,8 +76,8 @@ class HumanEval:
         """
         from codellm.machine import usable_threads
         from codellm_eval import humaneval
-        from codellm_eval.bubblewrap import Limits
         from codellm_eval.errors import SamplesError
+        from codellm_eval.limits import Limits
 
         drawn = self._generate(spec, report)
         verdicts = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from codellm_eval.bench.checks import warnings
 from codellm_eval.bench.figures import NOISE
 from codellm_eval.bench.job import QualityPlan
 from codellm_eval.bench.plan import Plan
@@ -27,6 +28,7 @@ def notes(records: Sequence[Record], plan: Plan, quality: QualityPlan | None) ->
     """The notes, what went wrong first."""
     return [
         *_failures(records),
+        *_warnings(records),
         *_gaps(records),
         *_cached(records),
         *_disturbed(records),
@@ -39,6 +41,12 @@ def _failures(records: Sequence[Record]) -> Iterator[str]:
     for record in records:
         if record.error is not None:
             yield f"{record.row} failed: {record.error}"
+
+
+def _warnings(records: Sequence[Record]) -> Iterator[str]:
+    for record in records:
+        for text in warnings(record).values():
+            yield f"{record.row}: {text}"
 
 
 def _gaps(records: Sequence[Record]) -> Iterator[str]:

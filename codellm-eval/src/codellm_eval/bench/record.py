@@ -51,6 +51,12 @@ class Record:
     """Seconds: of each repeat the median gap between two tokens."""
     itl_p95: Repeats | None = None
     """Seconds: of each repeat the gap that 95 % of its gaps stay below."""
+    repeated_prompt: Repeats | None = None
+    """TTFT of a prompt of pp given again at once, over that of its first time. `checks` judges it and the next."""
+    first_share: Repeats | None = None
+    """The share of a tg request's time that passed before its first token."""
+    clock_resolution: float | None = None
+    """Seconds of the smallest step of the clock that times were told of."""
     points: tuple[Point, ...] = ()
     """The plan's further workloads, as they were measured: first those of one sequence, then the batches, on a load of
     their own. The latter hold one of batch size 1, which they are to be compared with rather than `decode`."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from codellm_eval.bench import clock
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.prompt import RandomPrompts
 from codellm_eval.bench.requests import request
@@ -15,6 +16,9 @@ from codellm_eval.bench.stats import Repeats
 if TYPE_CHECKING:
     from codellm.model import Model
     from codellm.result import Result
+
+AGAIN = 3
+"""Prompts of pp that are given a second time."""
 
 
 @attrs.frozen(kw_only=True)
@@ -30,20 +34,28 @@ class Speed:
     itl_p50: Repeats
     """The median of each request's gaps between tokens; 0 where most tokens come several in a step."""
     itl_p95: Repeats
+    repeated_prompt: Repeats
+    """The TTFT of a prompt given again over that of its first time: near 1 where nothing is kept of it."""
+    first_share: Repeats
+    """The share of a tg request's time before its first token."""
+    clock_resolution: float
+    """Seconds."""
 
 
 def measure_speed(model: Model, plan: Plan, progress: Callable[[str], None] = lambda phase: None) -> Speed:
     """Run `plan`: for each of its requests a warm-up that does not count, then the repeats.
 
-    The three kinds of request take turns, so that a slow minute of the machine falls on all of them.
+    The three kinds of request take turns, so that a slow minute of the machine falls on all of them. Some prompts of pp
+    are given a second time at once, which counts for `repeated_prompt` alone.
 
     Raises:
-        BackendError: the model lied about its tokens, or all of them came at once.
+        BackendError: the model lied about its tokens, all of them came at once, or too fast for the clock.
     """
     prompts = RandomPrompts(model.tokenizer, plan.seed)
 
-    def prefill() -> Result:
-        return request(model, prompts.draw(plan.prompt_tokens), 1)
+    def prefill(repeat: int) -> tuple[Result, Result | None]:
+        prompt = prompts.draw(plan.prompt_tokens)
+        return request(model, prompt, 1), request(model, prompt, 1) if repeat < AGAIN else None
 
     def decode() -> Result:
         return request(model, prompts.draw(1), plan.new_tokens)
@@ -52,14 +64,18 @@ def measure_speed(model: Model, plan: Plan, progress: Callable[[str], None] = la
         return request(model, prompts.draw(plan.request_tokens), plan.new_tokens)
 
     progress("warm-up")
-    for kind in (prefill, decode, typical):
-        kind()
-    taken: list[tuple[Result, Result, Result]] = []
+    prefill(AGAIN)
+    decode()
+    typical()
+    taken: list[tuple[tuple[Result, Result | None], Result, Result]] = []
     for repeat in range(plan.repeats):
         progress(f"speed {repeat + 1}/{plan.repeats}")
-        taken.append((prefill(), decode(), typical()))
+        taken.append((prefill(repeat), decode(), typical()))
 
-    prefills, decodes, requests = zip(*taken, strict=True)
+    pairs, decodes, requests = zip(*taken, strict=True)
+    prefills = [first for first, _ in pairs]
+    step = clock.resolution()
+    clock.check(step, (each.timing.token_times[-1] - each.timing.start for each in (*prefills, *decodes, *requests)))
     return Speed(
         prefill=Repeats.of_times("prefill", [each.timing.ttft for each in prefills]).map(
             lambda seconds: plan.prompt_tokens / seconds
@@ -69,7 +85,15 @@ def measure_speed(model: Model, plan: Plan, progress: Callable[[str], None] = la
         tpot=Repeats.of_times("a token", [each.timing.tpot for each in requests]),
         itl_p50=_percentile(requests, 50),
         itl_p95=_percentile(requests, 95),
+        repeated_prompt=Repeats(tuple(_ttft(again) / _ttft(first) for first, again in pairs if again is not None)),
+        first_share=Repeats(tuple(_ttft(each) / (each.timing.token_times[-1] - each.timing.start) for each in decodes)),
+        clock_resolution=step,
     )
+
+
+def _ttft(result: Result) -> float:
+    """Of a result that has a token."""
+    return result.timing.token_times[0] - result.timing.start
 
 
 def _percentile(results: tuple[Result, ...], percent: float) -> Repeats:

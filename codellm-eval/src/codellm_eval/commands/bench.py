@@ -27,7 +27,7 @@ def _sizes(name: str, default: int, text: str) -> Callable[[Command], Command]:
     )
 
 
-@click.group(invoke_without_command=True, subcommand_metavar="[compare A B]")
+@click.group(invoke_without_command=True, subcommand_metavar="[compare A B | report DIR]")
 @click.option(
     "-m",
     "--model",
@@ -155,3 +155,12 @@ def compare(a: Path, b: Path, format_: str) -> None:
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else tables.WIDTH
     click.echo(compare_folders(a, b, format_, width), nl=False)
+
+
+@bench.command()
+@click.argument("folder", metavar="DIR", type=_folder)
+def report(folder: Path) -> None:
+    """Make the report of a results folder again: report.html, and its pictures in plots/."""
+    from codellm_eval.report.report import write_report
+
+    click.echo(write_report(folder))

@@ -24,12 +24,12 @@ from codellm.progress import Progress
 from codellm.sampling import SamplingParams
 from codellm.spec import LoadSpec
 from codellm_eval.answers import Answers
-from codellm_eval.bubblewrap import Limits
 from codellm_eval.commands.judge_run import note_outcomes, score_columns, score_row
 from codellm_eval.errors import SamplesError, refuse_dummy
 from codellm_eval.humaneval import Form, check_canonical, generate, score
 from codellm_eval.judge import Verdict
 from codellm_eval.judging import JudgeSetup, Judging
+from codellm_eval.limits import Limits
 from codellm_eval.manifest import PACKAGES, Manifest, collect, record
 from codellm_eval.problems import Problem
 from codellm_eval.run_folder import Begun, RunFolder, Settings, refuse_other

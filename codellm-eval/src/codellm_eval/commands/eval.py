@@ -25,6 +25,9 @@ _allow = click.option(
 _timeout = click.option(
     "--timeout", type=int, default=3, show_default=True, metavar="SECONDS", help="CPU time of one program."
 )
+_memory = click.option(
+    "--memory", type=int, default=1024, show_default=True, metavar="MIB", help="Memory of one program."
+)
 _workers = click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Programs judged at a time.  [default: CPU threads]"
 )
@@ -155,10 +158,14 @@ def perplexity(**arguments: Any) -> None:
 
 @eval_.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@_problems
 @_allow
+@click.option("--allow-unsandboxed-execution", "unsandboxed", is_flag=True,
+              help="Where no sandbox works, run it without one.")  # fmt: skip
 @_timeout
+@_memory
 @_workers
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Where the verdicts go.  [default: FILE_results.jsonl]")  # fmt: skip
 @format_option
 def judge(**arguments: Any) -> None:
@@ -174,17 +181,19 @@ def judge(**arguments: Any) -> None:
 @eval_.command()
 @format_option
 def sandbox(format_: str) -> None:
-    """Tell whether code can be judged here.
+    """Tell whether and how code can be judged here.
 
-    Exits with 1 and the remedy where it cannot.
+    The levels of isolation are tried from A, the strongest, on. Exits with 1 and the remedy where none works.
     """
-    from codellm_eval.sandbox import sandbox_status
+    from codellm_eval.sandbox import LEVELS, sandbox_status
     from codellm_eval.tables import Column, render
 
-    found = sandbox_status().require()
-    row = {"sandbox": "works", "bubblewrap": found.bwrap, "runs_as": found.user}
-    columns = [Column("sandbox", "Sandbox"), Column("bubblewrap", "bubblewrap"), Column("runs_as", "Code runs as")]
-    click.echo(render(columns, [row], format_), nl=False)
+    status = sandbox_status()
+    found = status.require()
+    missing = f"{status.reason}; {status.remedy}" if status.reason else ""
+    row = {"level": found.level, "isolation": LEVELS[found.level], "runs_as": found.user, "missing": missing}
+    titles = {"level": "Level", "isolation": "Isolation", "runs_as": "Code runs as", "missing": "For a better one"}
+    click.echo(render([Column(key, title) for key, title in titles.items()], [row], format_), nl=False)
 
 
 def _refuse_others(context: click.Context, allowed: set[str]) -> None:

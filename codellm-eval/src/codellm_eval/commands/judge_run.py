@@ -9,18 +9,31 @@ from typing import Any
 
 from codellm.cli.output import note, progress
 from codellm.machine import usable_threads
-from codellm_eval.bubblewrap import Limits, Sandbox
 from codellm_eval.humaneval import Score, judge_samples, score
+from codellm_eval.isolation import Sandbox
 from codellm_eval.judge import Verdict
+from codellm_eval.limits import Limits
 from codellm_eval.problems import Problem, load_problems
 from codellm_eval.samples import JsonlWriter, Sample, judged_line, read_samples
-from codellm_eval.sandbox import require_permission, sandbox_status
+from codellm_eval.sandbox import require_permission, unsandboxed_or_sandbox
 from codellm_eval.tables import Column, percent, render
 
 Update = Callable[[str, int, int], None]
+OUTCOMES = ("timeout", "memory", "crash", "refused")
+"""Ways to fail that a table counts apart."""
 
 
-def run_judge(file: Path, allow: bool, timeout: int, workers: int | None, output: Path | None, format_: str) -> str:
+def run_judge(
+    file: Path,
+    problems: Path | None,
+    allow: bool,
+    unsandboxed: bool,
+    timeout: int,
+    memory: int,
+    workers: int | None,
+    output: Path | None,
+    format_: str,
+) -> str:
     """Judge the samples of `file`; the verdicts go to `output`, the table is returned.
 
     Raises:
@@ -28,17 +41,18 @@ def run_judge(file: Path, allow: bool, timeout: int, workers: int | None, output
         SandboxError: there is no sandbox, or it stopped working.
         InputError, SamplesError, ProblemsError: a file cannot be read, or the verdicts' file exists.
     """
-    problems = load_problems()
-    samples = read_samples(file, problems)
+    limits = Limits.of(timeout, memory)
+    known = load_problems(problems)
+    samples = read_samples(file, known)
     require_permission(allow)
-    sandbox = sandbox_status().require()
-    limits, target = Limits.of(timeout), output or file.with_name(f"{file.name}_results.jsonl")
+    sandbox = unsandboxed_or_sandbox(unsandboxed)
+    target = output or file.with_name(f"{file.name}_results.jsonl")
     with JsonlWriter(target) as results, progress() as update:
-        found = judge_into(results, samples, problems, sandbox, limits, workers, len(samples), update)
-    if found.problems < len(problems):
-        note(f"{found.problems} of {len(problems)} problems are answered: this is no figure for all of HumanEval")
+        found = judge_into(results, samples, known, sandbox, limits, workers, len(samples), update)
+    if found.problems < len(known):
+        note(f"{found.problems} of {len(known)} problems are answered: this is no figure for all of them")
     note_outcomes(found)
-    note(f"verdicts: {target}")
+    note(f"verdicts: {target}, isolation {sandbox.level}")
     columns = [Column("file", "File"), *score_columns(found, format_)]
     return render(columns, [{"file": file.name, **score_row(found)}], format_)
 
@@ -78,7 +92,7 @@ def score_columns(found: Score | None, format_: str) -> list[Column]:
     if format_ == "table":
         return [*counts, *(column for k in found.pass_at for column in (_rate(k), Column(f"pass@{k}_interval", "95%")))]
     rates = [column for k in found.pass_at for column in (_rate(k), _rate(k, "_low"), _rate(k, "_high"))]
-    return [*counts, *rates, *(Column(key, key.capitalize(), align="right") for key in ("timeout", "crash"))]
+    return [*counts, *rates, *(Column(key, key.capitalize(), align="right") for key in OUTCOMES)]
 
 
 def _rate(k: int, bound: str = "") -> Column:
@@ -92,12 +106,18 @@ def score_row(found: Score) -> dict[str, Any]:
         if interval is not None:
             rates[f"pass@{k}_low"], rates[f"pass@{k}_high"] = interval
             rates[f"pass@{k}_interval"] = "–".join(f"{100 * bound:.1f}" for bound in interval)
-    outcomes = {key: found.outcomes.get(key, 0) for key in ("timeout", "crash")}
+    outcomes = {key: found.outcomes.get(key, 0) for key in OUTCOMES}
     return {"problems": found.problems, "samples": found.samples, **rates, **outcomes}
 
 
 def note_outcomes(found: Score) -> None:
     """Say how many programs failed otherwise than by their tests, which a terminal's table has no room for."""
-    for outcome, what in (("timeout", "ran out of time"), ("crash", "crashed")):
+    ways = {
+        "timeout": "ran out of time",
+        "memory": "ran out of memory",
+        "crash": "crashed",
+        "refused": "gave answers that are not of the judge's protocol",
+    }
+    for outcome, what in ways.items():
         if count := found.outcomes.get(outcome, 0):
             note(f"{count} of {found.samples} programs {what}; they count as failed")

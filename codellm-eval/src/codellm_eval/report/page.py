@@ -16,6 +16,7 @@ from codellm_eval.bench.record import Record
 from codellm_eval.bench.table import NONE, sections
 from codellm_eval.report.inline import inline
 from codellm_eval.report.pictures import Missing, Picture
+from codellm_eval.report.ratios import NOISE, ratios
 
 
 @attrs.frozen(kw_only=True)
@@ -57,9 +58,9 @@ def page(folder: Folder, pictures: Sequence[Picture | Missing]) -> str:
 
 
 def tables(folder: Folder) -> list[Table]:
-    """The tables that `codellm bench` prints."""
+    """The tables that `codellm bench` prints, and after the first the ratios to the reference row."""
     shown = [(str(record.row), for_people(record)) for record in folder.records]
-    return [
+    first, *further = [
         Table(
             title=section.title,
             columns=list(section.columns.values()),
@@ -67,6 +68,17 @@ def tables(folder: Folder) -> list[Table]:
         )
         for section in sections(folder.records, folder.plan)
     ]
+    return [first, *_ratios(folder.records), *further]
+
+
+def _ratios(records: Sequence[Record]) -> Iterator[Table]:
+    found = ratios(records)
+    if found is not None:
+        yield Table(
+            title=f"ratios to {found.reference}; {NOISE} may be none: the difference lies within the spreads of both",
+            columns=[(name, "") for name in found.columns],
+            rows=list(found.rows.items()),
+        )
 
 
 def _models(records: Sequence[Record]) -> str:

@@ -1,0 +1,41 @@
+"""The clock that times are told of: a time of a few of its steps is a rounding, not a measurement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from codellm.errors import BackendError
+
+ERROR = 0.01
+"""The share of a time that one step of the clock may be."""
+PATIENCE = 0.2
+"""Seconds to wait for steps."""
+
+
+def resolution() -> float:
+    """Seconds of the clock's smallest step, as it is seen; PATIENCE where none came in that time."""
+    steps: list[float] = []
+    # another clock, so that one which stands still ends too
+    end = time.monotonic() + PATIENCE
+    last = time.perf_counter()
+    while len(steps) < 1000 and time.monotonic() < end:
+        now = time.perf_counter()
+        if now > last:
+            steps.append(now - last)
+            last = now
+    return min(steps, default=PATIENCE)
+
+
+def check(step: float, seconds: Iterable[float]) -> None:
+    """See that each of `seconds` was long enough to be measured with a clock of this `step`.
+
+    Raises:
+        BackendError: it was not; says how short, and what makes it longer.
+    """
+    shortest = min(seconds)
+    if step > ERROR * shortest:
+        raise BackendError(
+            f"the shortest request took {1e3 * shortest:.3g} ms by a clock that moves in steps of {1e3 * step:.3g} ms, "
+            f"and a figure may be off by {100 * ERROR:.0f} % at most; raise --prompt-tokens and --new-tokens"
+        )

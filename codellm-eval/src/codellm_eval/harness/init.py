@@ -1,0 +1,192 @@
+"""Process 1 of a sample's namespaces: prepares them, starts the candidate, watches it and says how it ended.
+
+It keeps what rights it has and cannot be looked into, so the candidate can neither end it nor speak in its place.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import resource
+import select
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import kernel
+from .candidate import answer_calls
+
+_READY = b"ready"
+_MAX_SAID = 1024
+_MANY_DESCRIPTORS = 4096
+_TICK = 0.05
+"""Seconds between looks for an excess."""
+_PAGE = resource.getpagesize()
+
+
+def prepare_namespaces(scratch: dict[str, str]) -> None:
+    """Mount what belongs to this sample alone: scratch folders by their mount options, and the view of processes."""
+    for place, options in scratch.items():
+        kernel.mount("tmpfs", place, options)
+    kernel.mount("proc", "/proc")
+
+
+def run_candidate(
+    end: socket.socket,
+    request: dict[str, Any],
+    confine: Callable[[], None],
+    orders: int,
+    excess: Callable[[], str],
+) -> dict[str, Any]:
+    """Start the candidate and wait for its end, an excess that no limit of the kernel stops, or an order; how it ended.
+
+    `confine` is called in the candidate, last before the program, and installs what holds for ever. Something to read
+    on `orders` ends the candidate, and so does what `excess` names.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)  # process 1 does not get what it has no handler for
+    kernel.set_dumpable(False)
+    prepared, tell = os.pipe()
+    candidate = os.fork()
+    if candidate == 0:
+        try:
+            end = _become_candidate(end, tell, request, confine)
+        except BaseException as error:
+            os.write(tell, f"{type(error).__name__}: {error}".encode())
+            os._exit(1)
+        answer_calls(end)
+    end.close()
+    os.close(tell)
+    status = _watch(candidate, orders, excess)
+    said = os.read(prepared, _MAX_SAID)
+    os.close(prepared)
+    # Said and closed before the program began: a program cannot say it.
+    return status if said == _READY or status["stopped"] else {"broken": said.decode("utf-8", "replace")}
+
+
+def _become_candidate(
+    end: socket.socket, tell: int, request: dict[str, Any], confine: Callable[[], None]
+) -> socket.socket:
+    """Keep the channel and nothing else, and say on `tell` that it worked."""
+    kernel.set_dumpable(True)
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    os.close(null)
+    keep = sorted((end.fileno(), tell))
+    for first, last in itertools.pairwise((2, *keep, _MANY_DESCRIPTORS)):
+        os.closerange(first + 1, last)
+    os.chdir(request["folder"])
+    with Path("/proc/self/oom_score_adj").open("w") as score:
+        score.write("1000")  # whom the kernel ends first when the machine runs out of memory
+    for name, value in request["resources"].items():
+        # One second between SIGXCPU, which tells what happened, and SIGKILL, which cannot be ignored.
+        hard = value + 1 if name == "RLIMIT_CPU" else value
+        resource.setrlimit(getattr(resource, name), (value, hard))
+    drop_rights(request["uid"])
+    confine()
+    os.write(tell, _READY)
+    os.close(tell)
+    return end
+
+
+def drop_rights(uid: int | None) -> None:
+    """Lose every capability for ever, and become `uid` where there is the right to: root is exempt from limits."""
+    kernel.drop_bounding_capabilities()
+    if uid is not None:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    kernel.drop_capabilities()
+    kernel.forbid_privileges()
+    kernel.set_dumpable(True)  # becoming another user undid this and the next
+    kernel.die_with_parent()
+
+
+def _watch(candidate: int, orders: int, excess: Callable[[], str]) -> dict[str, Any]:
+    poll = select.poll()
+    ended = os.pidfd_open(candidate)
+    poll.register(ended, select.POLLIN)
+    if orders >= 0:
+        poll.register(orders, select.POLLIN)
+    stopped = ""
+    while not stopped:
+        ready = {descriptor for descriptor, _ in poll.poll(1000 * _TICK)}
+        if ended in ready:
+            break
+        if orders in ready:
+            stopped = "killed"
+        else:
+            _bury(candidate)
+            stopped = excess()
+    if stopped:
+        os.kill(candidate, signal.SIGKILL)
+    _, status, usage = os.wait4(candidate, 0)
+    return {"status": os.waitstatus_to_exitcode(status), "cpu": usage.ru_utime + usage.ru_stime, "stopped": stopped}
+
+
+def _bury(candidate: int) -> None:
+    """Collect the dead that were left to process 1."""
+    while True:
+        try:
+            dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if dead is None or dead.si_pid == candidate:
+                return
+            os.waitpid(dead.si_pid, 0)
+        except ChildProcessError:
+            return
+
+
+def excess_of_memory(limit: int) -> str:
+    """The word memory when all processes of this namespace together hold more bytes than `limit`, shared ones once."""
+    processes = [path for path in Path("/proc").iterdir() if path.name.isdecimal() and path.name != "1"]
+    if sum(_resident(process) for process in processes) <= limit:
+        return ""
+    return "memory" if sum(_share(process) for process in processes) > limit else ""
+
+
+def _resident(process: Path) -> int:
+    try:
+        return int((process / "statm").read_text().split()[1]) * _PAGE
+    except (OSError, IndexError):
+        return 0
+
+
+def _share(process: Path) -> int:
+    """The proportional share, or all that is resident where that may not be read."""
+    try:
+        lines = (process / "smaps_rollup").read_text().splitlines()
+        return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    except (OSError, ValueError, IndexError):
+        return _resident(process)
+
+
+def excess_of_disk(folder: Path, size: int, files: int) -> str:
+    """The word disk when the files below `folder` are more than `files`, or larger together than `size` bytes."""
+    folders = [folder]
+    while folders:
+        try:
+            entries = list(os.scandir(folders.pop()))
+        except FileNotFoundError:
+            continue
+        except OSError:  # nested deeper than a path can name
+            return "disk"
+        files -= len(entries)
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(Path(entry.path))
+            else:
+                size -= _size(entry)
+        if files < 0 or size < 0:
+            return "disk"
+    return ""
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except OSError:
+        return 0

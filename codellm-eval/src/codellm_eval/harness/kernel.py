@@ -1,0 +1,106 @@
+"""System calls that Python does not offer: namespaces, mounts, capabilities, seccomp.
+
+Through ctypes, because these run in an interpreter without site-packages and the standard library has none of them
+(`os.unshare` and `os.setns` come with Python 3.12, the others never). Each raises OSError as the `os` module does.
+Constants are those of the kernel's uapi headers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import signal
+from typing import Any
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_CLONE = {"x86_64": 56, "aarch64": 220}
+_NEW_NAMESPACES = 0x20000000 | 0x00020000 | 0x08000000  # pid, mount, ipc
+_NOSUID, _NODEV, _NOEXEC = 2, 4, 8
+_SET_PDEATHSIG, _SET_DUMPABLE, _SET_SECCOMP, _CAPBSET_DROP, _SET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS, _CAP_AMBIENT = (
+    1, 4, 22, 24, 36, 38, 47,
+)  # fmt: skip
+_FILTER, _CLEAR_ALL = 2, 4
+_CAPABILITY_VERSION = 0x20080522
+_LAST_CAPABILITY = 63
+
+
+def call(number: int, *arguments: Any) -> int:
+    """A system call by its number."""
+    return _check(_libc.syscall(ctypes.c_long(number), *(_word(argument) for argument in arguments)))
+
+
+def fork_into_namespaces() -> int:
+    """As `os.fork`, with pid, mount and ipc namespaces of the child's own, in which it is process 1.
+
+    libc and Python do not learn of it: the child may only prepare the namespaces and fork again.
+    """
+    return call(_CLONE[platform.machine()], _NEW_NAMESPACES | signal.SIGCHLD, 0, 0, 0, 0)
+
+
+def mount(kind: str, place: str, options: str = "") -> None:
+    """Mount a file system of a kind that needs no device, without set-user-id programs and devices."""
+    flags = _NOSUID | _NODEV | (_NOEXEC if kind == "proc" else 0)
+    name, data = kind.encode(), options.encode()
+    _check(_libc.mount(name, place.encode(), name, ctypes.c_ulong(flags), data))
+
+
+def die_with_parent() -> None:
+    """Be killed when the process that started this one ends."""
+    _prctl(_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent ends."""
+    _prctl(_SET_CHILD_SUBREAPER, 1)
+
+
+def set_dumpable(dumpable: bool) -> None:
+    """Whether processes of the same user may look into this one, by /proc for instance."""
+    _prctl(_SET_DUMPABLE, int(dumpable))
+
+
+def forbid_privileges() -> None:
+    """No program that is started from here gains rights by its file."""
+    _prctl(_SET_NO_NEW_PRIVS, 1)
+
+
+def drop_bounding_capabilities() -> None:
+    """Empty the set of capabilities that any program may ever gain."""
+    for capability in range(_LAST_CAPABILITY + 1):
+        if _libc.prctl(_CAPBSET_DROP, ctypes.c_ulong(capability), *_ZEROS) < 0:
+            return  # beyond the kernel's last one
+
+
+def drop_capabilities() -> None:
+    """Lose every capability."""
+    _libc.prctl(_CAP_AMBIENT, ctypes.c_ulong(_CLEAR_ALL), *_ZEROS)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    _check(_libc.capset(header, (ctypes.c_uint32 * 6)()))
+
+
+def filter_calls(program: bytes) -> None:
+    """Install a seccomp filter, for ever; it needs `forbid_privileges`."""
+
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
+
+    _check(_libc.prctl(_SET_SECCOMP, ctypes.c_ulong(_FILTER), ctypes.byref(Program(len(program) // 8, program)), 0, 0))
+
+
+_ZEROS = (ctypes.c_ulong(0),) * 3
+
+
+def _prctl(option: int, value: int) -> None:
+    _check(_libc.prctl(option, ctypes.c_ulong(value), *_ZEROS))
+
+
+def _word(argument: Any) -> Any:
+    return ctypes.c_ulong(argument) if isinstance(argument, int) else argument
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

@@ -1,0 +1,135 @@
+"""The worker's end of the sandbox: starts the server, hands it samples, and waits until nothing of them is left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import select
+import socket
+import subprocess
+import time
+from typing import Any
+
+_START_SECONDS = 60.0
+"""For the interpreter to come up on a machine that is busy."""
+_END_SECONDS = 60.0
+"""For the kernel to take a killed sample apart on a machine that is busy."""
+_MAX_MESSAGE = 1 << 16
+_MAX_COMPLAINT = 4096
+_UNUSED_UIDS = range(1879048192, 2147483647)
+"""User ids that systemd's allocation table (UIDS-GIDS) leaves to nobody."""
+
+
+class Broken(Exception):  # noqa: N818 - the caller decides whether it is an error
+    """The sandbox does not do its part, which says nothing about a sample."""
+
+
+class Sandboxed:
+    """A sandbox by its configuration: `command`, `environment`, `once`, `own_user`, `scratch`, `folder`,
+    `readable`.
+    """
+
+    def __init__(self, configuration: dict[str, Any]) -> None:
+        self._command: list[str] = configuration["command"]
+        self._environment: dict[str, str] = configuration["environment"]
+        self._once: bool = configuration["once"]
+        self._own_user: bool = configuration["own_user"]
+        self._request = {name: configuration[name] for name in ("scratch", "folder", "readable")}
+        self._launch()
+
+    @property
+    def control(self) -> socket.socket:
+        """Readable when the sample has ended."""
+        return self._control
+
+    def start(self, end: socket.socket, limits: dict[str, Any]) -> None:
+        """Start a candidate that answers on the other side of `end`.
+
+        Raises:
+            Broken: the server is gone.
+        """
+        # Its own user id for each: the kernel counts processes by user, and exempts root from the count.
+        uid = secrets.choice(_UNUSED_UIDS) if self._own_user else None
+        request = json.dumps({**self._request, "uid": uid, **limits}).encode()
+        try:
+            socket.send_fds(self._control, [request], [end.fileno()])
+        except OSError as error:
+            raise Broken(f"the sandbox ended: {error.strerror}") from error
+
+    def end(self, patience: float) -> dict[str, Any]:
+        """How the candidate ended, by itself within `patience` seconds or killed; nothing of it is left then.
+
+        Raises:
+            Broken: the sandbox does not answer.
+        """
+        if not self._readable(patience):
+            self._order_death()
+            if not self._readable(_END_SECONDS):
+                raise Broken(f"a killed program was still there after {_END_SECONDS:g} s")
+        told = self._hear()
+        if not told:
+            raise Broken("the sandbox ended in the middle of a program")
+        status: dict[str, Any] = json.loads(told)
+        if self._once:
+            self._finish()
+            self._launch()
+        if "broken" in status:
+            raise Broken(f"the sandbox cannot prepare a program's place: {status['broken']}")
+        return status
+
+    def close(self) -> None:
+        """End it; the server kills what runs."""
+        self._control.close()
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _launch(self) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        complaints, complain = os.pipe()
+        try:
+            # An empty environment: a process in the sandbox could read that of bubblewrap.
+            self._process = subprocess.Popen(
+                self._command, stdin=theirs.fileno(), stdout=complain, stderr=complain, env=self._environment
+            )
+        except OSError as error:
+            raise Broken(f"cannot start {self._command[0]}: {error.strerror}") from error
+        finally:
+            theirs.close()
+            os.close(complain)
+        try:
+            if not self._readable(_START_SECONDS):
+                raise Broken(f"the interpreter did not start within {_START_SECONDS:g} s")
+            if not self._hear():
+                lines = os.read(complaints, _MAX_COMPLAINT).decode("utf-8", "replace").strip().splitlines()
+                raise Broken(lines[-1] if lines else "the sandbox ended at once, without a word")
+        except Broken:
+            self._process.kill()
+            self._process.wait()
+            raise
+        finally:
+            os.close(complaints)
+
+    def _finish(self) -> None:
+        self._control.close()
+        self._process.wait()
+
+    def _order_death(self) -> None:
+        with contextlib.suppress(OSError):  # it has ended, which the next look finds out
+            self._control.send(b"kill")
+
+    def _readable(self, seconds: float) -> bool:
+        ready = select.poll()
+        ready.register(self._control, select.POLLIN)
+        deadline = time.monotonic() + seconds
+        return bool(ready.poll(max(0.0, 1000 * (deadline - time.monotonic()))))
+
+    def _hear(self) -> bytes:
+        try:
+            return self._control.recv(_MAX_MESSAGE)
+        except OSError:
+            return b""

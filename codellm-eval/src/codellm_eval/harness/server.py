@@ -1,0 +1,171 @@
+"""Starts a sandboxed process for each sample; itself inside the sandbox, or what there is of one.
+
+Over a SOCK_SEQPACKET socket at descriptor 0 it takes a request with the candidate's end of the channel, and answers how
+the candidate ended once no process of the sample is left. Any message meanwhile, and the worker's end, mean that the
+sample is to be killed. It never reads from the channel: no sample finds another one's program in its memory.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from . import kernel, landlock, seccomp
+from .init import excess_of_disk, excess_of_memory, prepare_namespaces, run_candidate
+
+COMMON = (
+    "abc", "bisect", "collections", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools",
+    "hashlib", "heapq", "itertools", "json", "math", "operator", "random", "re", "statistics", "string", "typing",
+)  # fmt: skip
+"""Modules that programs often import: imported before the fork, they cost a sample nothing."""
+_MAX_REQUEST = 1 << 16
+_DISK = (64 << 20, 16384)
+"""Bytes and files that a program may have in its folder, where no file system of its own limits them."""
+_Request = dict[str, Any]
+
+
+def serve_namespaces() -> None:
+    """Level A: pid, mount and ipc namespaces for each sample, made here."""
+    control = _take_control(COMMON)
+    calls = seccomp.program()
+    for request, end in _requests(control):
+        listen, tell = os.pipe()
+        child = kernel.fork_into_namespaces()
+        if child == 0:
+            control.close()
+            _run_in_namespaces(end, request, calls, tell)
+        os.close(tell)
+        end.close()
+        _wait(control, child)
+        told = os.read(listen, _MAX_REQUEST)
+        os.close(listen)
+        control.send(told or json.dumps({"status": -signal.SIGKILL, "cpu": 0, "stopped": "killed"}).encode())
+
+
+def serve_once() -> None:
+    """Level B: one sample, as process 1 of namespaces that bubblewrap made."""
+    control = _take_control(())
+    calls = seccomp.program()
+    for request, end in _requests(control):
+        status = run_candidate(
+            end,
+            request,
+            lambda: kernel.filter_calls(calls),
+            control.fileno(),
+            partial(excess_of_memory, request["memory"]),
+        )
+        control.send(json.dumps(status).encode())
+        control.recv(_MAX_REQUEST)  # an order that comes too late, or the end: unread, it would take the answer along
+        return
+
+
+def serve_alone() -> None:
+    """Level C: no namespaces; Landlock and a filter that forbids other processes, sockets and signals."""
+
+    def confine(request: _Request) -> None:
+        landlock.restrict(request["readable"], (request["folder"], "/dev/null"))
+        kernel.filter_calls(seccomp.program(alone=True))
+
+    _serve_in_folders(confine)
+
+
+def serve_unconfined() -> None:
+    """Level D: limits on time and memory, and nothing else."""
+    kernel.adopt_orphans()
+    _serve_in_folders(lambda _: None)
+
+
+def _serve_in_folders(confine: Callable[[_Request], None]) -> None:
+    """Candidates as children of this process, each in a folder that is removed after it."""
+    control = _take_control(COMMON)
+    with tempfile.TemporaryDirectory(prefix="codellm-judge-") as parent:
+        tempfile.tempdir = None  # found out by now, and inherited by candidates, which have their own
+        Path(parent).chmod(0o711)  # another user's candidate has to pass
+        for request, end in _requests(control):
+            folder = Path(parent, "scratch")
+            folder.mkdir(0o700)
+            if request["uid"] is not None:
+                os.chown(folder, request["uid"], request["uid"])
+            request["folder"] = os.environ["HOME"] = os.environ["TMPDIR"] = str(folder)
+            status = run_candidate(
+                end, request, partial(confine, request), control.fileno(), partial(excess_of_disk, folder, *_DISK)
+            )
+            _kill_orphans()
+            # rm, because a program may nest folders deeper than shutil.rmtree recurses
+            subprocess.run(["rm", "-rf", "--", folder], check=False, stderr=subprocess.DEVNULL)
+            control.send(json.dumps(status).encode())
+
+
+def _kill_orphans() -> None:
+    """End what a candidate left behind; it became ours when its parent died."""
+    while True:
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        if not children:
+            return
+        for child in map(int, children):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+def _take_control(modules: tuple[str, ...]) -> socket.socket:
+    control = socket.socket(fileno=os.dup(0))
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    os.close(null)
+    for name in modules:
+        importlib.import_module(name)
+    for name in ("PYTHONHASHSEED", "PWD"):  # what the judge and bubblewrap set
+        os.environ.pop(name, None)
+    gc.collect()
+    gc.freeze()
+    control.send(b"ready")
+    return control
+
+
+def _requests(control: socket.socket) -> Iterator[tuple[_Request, socket.socket]]:
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(control, _MAX_REQUEST, 1)
+        if not data:
+            return
+        if descriptors:  # without one it is an order to kill what has ended by itself
+            yield json.loads(data), socket.socket(fileno=descriptors[0])
+
+
+def _run_in_namespaces(end: socket.socket, request: _Request, calls: bytes, tell: int) -> None:
+    try:
+        prepare_namespaces(request["scratch"])
+        status = run_candidate(
+            end, request, lambda: kernel.filter_calls(calls), -1, partial(excess_of_memory, request["memory"])
+        )
+    except BaseException as error:  # the worker must know, and there is nobody else to tell
+        status = {"broken": f"{type(error).__name__}: {error}"}
+    try:
+        os.write(tell, json.dumps(status).encode())
+    finally:
+        os._exit(0)
+
+
+def _wait(control: socket.socket, child: int) -> None:
+    """Until the child is gone, and with it everything in its namespaces; an order kills it."""
+    ended = os.pidfd_open(child)
+    poll = select.poll()
+    poll.register(ended, select.POLLIN)
+    poll.register(control, select.POLLIN)
+    ready = {descriptor for descriptor, _ in poll.poll()}
+    if ended not in ready:
+        control.recv(_MAX_REQUEST)
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.close(ended)

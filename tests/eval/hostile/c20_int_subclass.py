@@ -1,0 +1,1 @@
+    return type('N', (int,), {})(a + b)

@@ -1,0 +1,3 @@
+    import asyncio
+    async def later(): await asyncio.sleep(0.01); return a + b
+    return asyncio.run(later())

@@ -1,0 +1,3 @@
+    import warnings, sys
+    warnings.simplefilter('error'); sys.settrace(lambda *x: None); sys.setrecursionlimit(5000)
+    return a + b

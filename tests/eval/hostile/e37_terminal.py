@@ -1,0 +1,1 @@
+    open('/dev/tty'); return a + b

@@ -1,0 +1,1 @@
+    return iter(int, 1)

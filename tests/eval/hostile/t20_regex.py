@@ -1,0 +1,1 @@
+    import re; return re.match('(a+)+b', 'a' * 60)

@@ -1,0 +1,2 @@
+    import threading
+    l = threading.Lock(); l.acquire(); l.acquire()

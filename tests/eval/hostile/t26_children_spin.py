@@ -1,0 +1,3 @@
+    import os
+    for _ in range(4): os.fork()
+    while True: pass

@@ -1,0 +1,1 @@
+    import sys; sys.modules.clear(); raise ValueError('x')

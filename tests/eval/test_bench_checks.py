@@ -1,0 +1,105 @@
+"""What a benchmark finds out about itself: each check on a backend that lies in just that way."""
+
+import time
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codellm.errors import BackendError
+from codellm_eval.bench import clock
+from codellm_eval.bench.checks import warnings
+from codellm_eval.bench.notes import notes
+from codellm_eval.bench.plan import Plan
+from codellm_eval.bench.stats import Repeats
+from support.bench_place import bench, rows
+from support.bench_records import record
+
+
+def warned(place, fault, **sizes):
+    [row] = rows(place, "--no-quality", "--repeats", "4", "--row", f"toy:int8:fault={fault}", **sizes)
+    assert row["error"] is None
+    return row["warnings"] or ""
+
+
+def test_a_backend_that_keeps_prompts_is_found_out(place):
+    assert "this backend keeps what it computed" in warned(place, "remembers")
+
+
+def test_one_that_computes_a_repeated_prompt_again_is_not(place):
+    assert "keeps what it computed" not in warned(place, "slow")
+
+
+def test_tokens_that_are_held_back_are_found_out(place):
+    assert "computed ahead and given out late" in warned(place, "late", sizes=["--new-tokens", "32"])
+
+
+def test_a_backend_that_gets_slower_is_found_out(place):
+    found = warned(place, "tires")
+    assert "from its first repeats to its last it changed" in found
+    assert "TTFT by +" in found
+    assert "pp32 by -" in found
+
+
+def test_a_clock_of_coarse_steps_fails_the_row(place):
+    done = bench(place, "--no-quality", "--row", "toy:int8:fault=coarse", code=1)
+    assert "by a clock that moves in steps of 2 ms" in " ".join(done.stdout.split())
+
+
+def test_warnings_stand_under_the_table(place):
+    done = bench(place, "--no-quality", "--row", "toy:int8:fault=remembers")
+    assert "toy:int8:fault=remembers: a prompt given twice took" in " ".join(done.stdout.split())
+
+
+def test_this_clock_is_fine():
+    assert 0 < clock.resolution() < 1e-5
+
+
+def test_a_clock_that_stands_still_ends(monkeypatch):
+    monkeypatch.setattr(time, "perf_counter", lambda: 5.0)
+    assert clock.resolution() == clock.PATIENCE
+
+
+@given(st.floats(1e-9, 1e-2), st.lists(st.floats(0, 10), min_size=1))
+def test_a_time_is_at_least_a_hundred_steps(step, seconds):
+    if min(seconds) >= 101 * step:
+        clock.check(step, seconds)
+    elif min(seconds) <= 99 * step:
+        with pytest.raises(BackendError):
+            clock.check(step, seconds)
+
+
+FALLING = Repeats((100.0, 99.0, 90.0, 80.0, 79.0))
+
+
+def test_drift_is_told_only_where_first_and_last_repeats_do_not_mix():
+    assert warnings(record(decode=FALLING))["drift"].startswith(
+        "from its first repeats to its last it changed: tg128 by -20 %"
+    )
+    assert warnings(record(decode=Repeats((100.0, 80.0, 90.0, 99.0, 79.0)))) == {}
+    assert warnings(record(decode=Repeats((100.0, 99.0, 97.0, 95.0, 94.0)))) == {}
+    assert warnings(record(decode=Repeats((100.0, 50.0, 20.0)))) == {}  # too few to tell
+
+
+@given(st.lists(st.floats(99, 104), min_size=1, max_size=9))
+def test_a_steady_row_has_no_warning(values):
+    steady = Repeats(tuple(values))
+    assert warnings(record(decode=steady, prefill=steady, ttft=steady, tpot=steady)) == {}
+
+
+def test_one_repeat_that_computed_the_prompt_again_acquits():
+    assert "prompt_cache" in warnings(record(repeated_prompt=Repeats((0.1, 0.5, 0.3))))
+    assert "prompt_cache" not in warnings(record(repeated_prompt=Repeats((0.1, 0.9, 0.3))))
+
+
+def test_the_first_of_few_tokens_is_a_large_share_anyway():
+    share = Repeats((0.9,))
+    assert "held_back" in warnings(record(first_share=share))
+    assert "held_back" not in warnings(record(first_share=share, plan=Plan(new_tokens=4)))
+
+
+def test_a_row_that_failed_is_not_judged():
+    failed = attrs.evolve(record(), error="gone", plan=None, decode=FALLING)
+    assert warnings(failed) == {}
+    assert not any("changed" in note for note in notes([failed], Plan(), None))
