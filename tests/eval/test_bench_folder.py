@@ -45,6 +45,8 @@ def test_a_folder_of_a_killed_benchmark(folder):
         ("rows.jsonl", '{"row": 3, "model": "m"}\n'),
         ("rows.jsonl", '{"row": "a:b", "model": "m", "from_the_future": 1}\n'),
         ("rows.jsonl", '{"row": "a:b", "model": "m", "prefill": ["fast"]}\n'),
+        ("rows.jsonl", '{"row": "a:b", "model": "m", "prefill": []}\n'),
+        ("rows.jsonl", '{"row": "a:b", "model": "m", "host_peak": 1' + 400 * "0" + "}\n"),
         ("rows.jsonl", "[" * 100_000 + "\n"),
         ("manifest.json", "[]"),
         ("manifest.json", '{"bench": 3}'),

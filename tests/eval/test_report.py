@@ -230,10 +230,14 @@ def test_the_report_is_made_again_from_the_folder(demo, tmp_path):
     assert nothing.stderr.startswith(f"codellm: {tmp_path}: holds no rows.jsonl")
 
 
-def test_figures_that_are_no_numbers_are_left_out(tmp_path):
-    broken = results.row("llama-cpp:a", decode=Repeats((float("nan"), 3.0)), bits_per_byte=float("inf"))
-    folder = results.write(tmp_path / "out", [broken, results.row("llama-cpp:b"), results.row("llama-cpp:c")])
-    assert "since a figure is missing: llama-cpp:a." in report(folder)
+def test_figures_that_no_machine_gave_are_left_out(tmp_path):
+    odd = [float("nan"), float("inf"), 1e308, 5e-324, 0.0, -1.0]
+    rows = [results.row(f"llama-cpp:q{n}", decode=Repeats((value, 3.0))) for n, value in enumerate(odd)]
+    rows += [results.row(f"llama-cpp:b{n}", bits_per_byte=value) for n, value in enumerate(odd)]
+    rows += [results.row("llama-cpp:one"), results.row("llama-cpp:two", host_peak=2**62)]
+    text = report(results.write(tmp_path / "out", rows))
+    absent = ", ".join(str(record.row) for record in rows[: 2 * len(odd)])
+    assert f"since a figure is missing: {absent}." in text
 
 
 def test_a_killed_benchmark_has_a_report_that_says_so(demo):

@@ -15,6 +15,9 @@ from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.record import Record, make_converter
 from codellm_eval.errors import ResultsError
 
+LONGEST_COUNT = 19
+"""Digits of 2^63."""
+
 
 @attrs.frozen(kw_only=True)
 class Folder:
@@ -80,10 +83,17 @@ def _records(file: Path) -> list[Record]:
     # a line without its end was cut while it was written
     for number, line in enumerate(text.split("\n")[:-1], 1):
         try:
-            records.append(converter.structure(json.loads(line), Record))
+            records.append(converter.structure(json.loads(line, parse_int=_count), Record))
         except (*_BROKEN, RecursionError) as error:
             raise _unreadable(file, error, number) from error
     return records
+
+
+def _count(digits: str) -> int:
+    """A whole number that a machine could have counted: a longer one could not be computed with."""
+    if len(digits) > LONGEST_COUNT:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def _widest(records: tuple[Record, ...]) -> Plan:

@@ -20,7 +20,7 @@ class Repeats:
     the spread is told as the greatest distance from the median, so that no repeat is hidden.
     """
 
-    values: tuple[float, ...]
+    values: tuple[float, ...] = attrs.field(validator=attrs.validators.min_len(1))
 
     @property
     def median(self) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -17,6 +16,10 @@ MANY = 1e10
 """Bytes from which a picture counts in GB."""
 
 
+LEAST, MOST = 1e-12, 1e15
+"""Figures beyond these are none that a machine gave, and an axis cannot hold them."""
+
+
 @attrs.frozen
 class Interval:
     """A figure and how far it may reach: the least and the greatest repeat; itself where it has none."""
@@ -26,17 +29,16 @@ class Interval:
     high: float
 
     @classmethod
-    def of(cls, repeats: Repeats | None, factor: float = 1) -> Interval | None:
+    def of(cls, repeats: Repeats | None) -> Interval | None:
         """The median and all repeats; None where there are none that can be drawn."""
-        if repeats is None or not repeats.values or not all(map(math.isfinite, repeats.values)):
+        if repeats is None or not all(LEAST < value < MOST for value in repeats.values):
             return None
-        scaled = repeats.map(lambda value: factor * value)
-        return cls(scaled.median, min(scaled.values), max(scaled.values))
+        return cls(repeats.median, min(repeats.values), max(repeats.values))
 
     @classmethod
     def exact(cls, value: float | None) -> Interval | None:
         """A figure without repeats; None where there is none that can be drawn."""
-        return cls(value, value, value) if value is not None and math.isfinite(value) else None
+        return cls(value, value, value) if value is not None and LEAST < value < MOST else None
 
 
 @attrs.frozen(kw_only=True)
@@ -64,7 +66,7 @@ def memory(records: Sequence[Record]) -> Measure:
     return Measure(
         label=f"peak memory, {name} (less is better)",
         less=True,
-        of=lambda record: Interval.exact((peak(record) or math.nan) / unit),
+        of=lambda record: Interval.exact((peak(record) or 0) / unit),
     )
 
 

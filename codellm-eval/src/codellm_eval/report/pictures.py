@@ -150,7 +150,7 @@ def _context(folder: Folder) -> Picture | Missing:
     found = _curves(
         folder,
         lambda each: each.context if each.batch_size == 1 and each.context else None,
-        lambda rate: Interval.of(rate.map(lambda value: 1000 / value)),
+        lambda rate: Interval.of(rate.map(lambda value: 1000 / value if value else 0)),
     )
     if not found:
         return Missing(title=title, reason=_no_growth(folder.records))
