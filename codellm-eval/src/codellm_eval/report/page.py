@@ -9,14 +9,14 @@ from typing import Any
 
 import attrs
 
-from codellm_eval.bench.figures import for_people
+from codellm_eval.bench.figures import NOISE, for_people
 from codellm_eval.bench.folder import Folder
 from codellm_eval.bench.notes import notes
 from codellm_eval.bench.record import Record
 from codellm_eval.bench.table import NONE, sections
 from codellm_eval.report.inline import inline
 from codellm_eval.report.pictures import Missing, Picture
-from codellm_eval.report.ratios import NOISE, ratios
+from codellm_eval.report.ratios import ratios
 
 
 @attrs.frozen(kw_only=True)

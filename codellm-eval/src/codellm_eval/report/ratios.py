@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from codellm_eval.bench.comparison import Pair
+from codellm_eval.bench.figures import NOISE
 from codellm_eval.bench.quantity import Quantity, quantities
 from codellm_eval.bench.record import Record
 
-NOISE = "≈"
-"""Before a ratio whose difference from 1 lies within the spreads of both."""
 MEASURED_ONCE = "once"
 
 
