@@ -99,6 +99,9 @@ def for_people(record: Record) -> dict[str, tuple[str, str]]:
         "anonymous": show_bytes("anonymous_peak", record.anonymous_peak),
         "file": show_bytes("file_peak", record.file_peak),
         "device": show_bytes("device_peak", record.device_peak),
+        "energy": show_repeats(record.joules_per_token)
+        if record.joules_per_token
+        else show("joules_per_token", None, significant),
         **{each.key: show("points", None, significant) for each in record.missing_workloads},
         **{point.workload.key: show_point(point) for point in record.points},
     }
@@ -169,6 +172,9 @@ def for_programs(record: Record) -> dict[str, Any]:
         "peak_file_bytes": record.file_peak,
         "peak_device_bytes": record.device_peak,
         **_quality(record),
+        **_repeats("joules_per_token", record.joules_per_token),
+        "energy_source": record.energy_source,
+        "joules_per_token_reason": _reason(record, "joules_per_token"),
         "points_reason": _reason(record, "points"),
         "load_seconds": record.load_seconds,
         "row_seconds": record.seconds,

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codellm.errors import MachineError
 from codellm_eval.bench.job import Job
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.points import Points
@@ -38,6 +39,8 @@ def measure(job: Job, report: Report) -> None:
         report.fields(load_seconds=time.perf_counter() - start)
         plan = _measure_speed(model, job, report)
         points = Points(plan, report)
+        with report.gap_on_error("joules_per_token"):
+            _measure_energy(model, plan, report)
         points.measure(model, plan.alone)
         info = model.info
         pending = _begin_quality(model, spec, job, report)
@@ -86,6 +89,20 @@ def _measure_speed(model: Model, job: Job, report: Report) -> Plan:
         file_peak=held and held.file,
     )
     return plan
+
+
+def _measure_energy(model: Model, plan: Plan, report: Report) -> None:
+    """Tell what a token takes, or why this machine does not tell."""
+    from codellm_eval.bench.energy import measure_energy
+    from codellm_eval.bench.meter import meter
+
+    try:
+        counter = meter(model.info.device)
+    except MachineError as error:
+        report.gap("joules_per_token", "n/a", str(error))
+        return
+    report.phase("energy")
+    report.fields(**make_converter().unstructure(measure_energy(model, plan, counter)))
 
 
 def _measure_bandwidth(backend: str, device: str, job: Job, report: Report) -> None:

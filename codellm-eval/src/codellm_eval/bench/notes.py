@@ -18,6 +18,7 @@ COLUMNS = {
     "divergence": "KL, top-1",
     "pass_at_1": "pass@1",
     "points": "further workloads",
+    "joules_per_token": "energy",
 }
 
 SPREAD = 0.25
@@ -112,6 +113,12 @@ def _protocol(records: Sequence[Record], plan: Plan, quality: QualityPlan | None
         + "; peak: of the row's own process from its start to the end of pp, tg and the request (of device memory "
         "where there is some); MB: 10^6 bytes."
     )
+    sources = dict.fromkeys(record.energy_source for record in records if record.energy_source)
+    if sources:
+        yield (
+            f"energy: what {', '.join(map(str, sources))} counted over tg, for each token; the idle share and whatever "
+            "else ran there are in it; median of 3 windows of a second or more."
+        )
     if any(record.points for record in records):
         yield (
             "further workloads, as llama-bench names them: d: tokens of context before the measured ones; batch: "

@@ -60,6 +60,15 @@ def _speed(record: Record) -> Iterator[Quantity]:
         if repeats is not None:
             reach = repeats.spread if len(repeats.values) > 1 else None
             yield Quantity(name=name, unit=unit, repeats=repeats, reach=reach, shown=shown)
+    if record.joules_per_token is not None:
+        energy = record.joules_per_token
+        yield Quantity(
+            name=f"energy by {record.energy_source}",
+            unit="J/token",
+            repeats=energy,
+            reach=energy.spread,
+            shown=("J/token", 1.0),
+        )
     if record.load_seconds is not None:
         yield Quantity(name="load", unit="s", repeats=Repeats((record.load_seconds,)), reach=None, shown=("s", 1.0))
 

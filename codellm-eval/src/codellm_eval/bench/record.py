@@ -68,6 +68,10 @@ class Record:
     """Bytes: the most of mapped files that it held, likewise. The two need not be of one moment."""
     device_peak: int | None = None
     """Bytes; 0 where there is no device memory."""
+    joules_per_token: Repeats | None = None
+    """Joules of each token of tg, of all that `energy_source` counts: the idle share and other users are in it."""
+    energy_source: str | None = None
+    """The counter, as `RAPL package-0 + dram` or `NVML NVIDIA H100 80GB HBM3`."""
     bandwidth: float | None = None
     """Bytes per second that a read of memory achieves on the row's device, measured by its backend."""
     bits_per_byte: float | None = None
@@ -147,7 +151,7 @@ class Record:
         if self.tpot is None:
             return attrs.evolve(self, error=reason)
         record = self
-        for column in ("bits_per_byte", "canonical", "divergence", "bandwidth", "pass_at_1"):
+        for column in ("bits_per_byte", "canonical", "divergence", "bandwidth", "pass_at_1", "joules_per_token"):
             if getattr(self, column) in (None, ()) and column not in self.gaps:
                 record = record.with_gap(column, Gap("failed", reason))
         missing = record.missing_workloads

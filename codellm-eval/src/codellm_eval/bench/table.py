@@ -76,6 +76,7 @@ def sections(records: Sequence[Record], plan: Plan) -> list[Section]:
             "anonymous": ("private", "MB"),
             "file": ("mapped", "MB"),
             "device": ("device", "MB"),
+            "energy": ("energy", "J/token"),
         },
     )
     further = [*_quality(records), latency, *_growth(records)]

@@ -1,0 +1,54 @@
+"""Joules of each generated token."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import attrs
+
+from codellm.errors import MachineError
+from codellm_eval.bench.plan import Plan
+from codellm_eval.bench.prompt import RandomPrompts
+from codellm_eval.bench.requests import request
+from codellm_eval.bench.stats import Repeats
+
+if TYPE_CHECKING:
+    from codellm.model import Model
+    from codellm_eval.bench.meter import Meter
+
+WINDOWS = 3
+SECONDS = 1.0
+"""The least that one window lasts: the counter of a GPU moves ten times a second or more."""
+
+
+@attrs.frozen
+class Energy:
+    """What decoding one sequence takes of what `source` counts, the idle share not subtracted."""
+
+    joules_per_token: Repeats
+    energy_source: str
+
+
+def measure_energy(model: Model, plan: Plan, meter: Meter) -> Energy:
+    """Run requests of tg in windows of at least a second each.
+
+    Raises:
+        MachineError: the counter is gone, or stands still.
+        BackendError: the model lied about its tokens.
+    """
+    prompts = RandomPrompts(model.tokenizer, plan.seed)
+    request(model, prompts.draw(1), plan.new_tokens)
+    windows = [_window(model, plan, meter, prompts) for _ in range(WINDOWS)]
+    if min(windows) <= 0:
+        raise MachineError(f"{meter.name} did not move while tokens were generated, so it counts nothing here")
+    return Energy(Repeats(tuple(windows)), meter.name)
+
+
+def _window(model: Model, plan: Plan, meter: Meter, prompts: RandomPrompts) -> float:
+    """Joules of a token."""
+    tokens, start, before = 0, time.perf_counter(), meter.joules()
+    while time.perf_counter() - start < SECONDS:
+        request(model, prompts.draw(1), plan.new_tokens)
+        tokens += plan.new_tokens
+    return (meter.joules() - before) / tokens
