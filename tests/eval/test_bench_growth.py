@@ -30,8 +30,8 @@ class Timed(ScriptModel):
 def rate(times, **workload):
     plan = Plan(repeats=1)
     asked = Workload(**workload)
-    [point] = measure_growth(Timed(times, places=asked.batch_size, context=4096), [asked], plan)
-    return point.rate.median
+    found = measure_growth(Timed(times, places=asked.batch_size, context=4096), [asked], plan)
+    return found.points[0].rate.median if found.points else found.faults
 
 
 def test_a_batch_counts_what_all_sequences_give():
@@ -59,10 +59,19 @@ def test_the_context_itself_is_no_part_of_a_prefill():
 
 
 def test_a_difference_that_is_none_gives_no_rate():
-    with pytest.raises(BackendError, match="pp10 @ d30"):
-        rate(lambda *_: (1.0,), kind="pp", tokens=10, context=30)
-    with pytest.raises(BackendError, match="came at once"):
-        rate(lambda _, __, params: (1.0,) * params.max_tokens, kind="tg", tokens=NEW)
+    [fault] = rate(lambda *_: (1.0,), kind="pp", tokens=10, context=30)
+    assert fault.startswith("pp10 @ d30: a prompt of 30 tokens took as long as one of 10 more")
+    [fault] = rate(lambda _, __, params: (1.0,) * params.max_tokens, kind="tg", tokens=NEW)
+    assert fault.startswith("tg5: all tokens came at once")
+
+
+def test_a_workload_without_a_rate_leaves_the_others():
+    model = Timed(lambda _, __, params: tuple(map(float, range(params.max_tokens))), context=4096)
+    given_up, kept = Workload(kind="pp", tokens=10, context=30), Workload(kind="tg", tokens=3)
+    found = measure_growth(model, [given_up, kept], Plan(repeats=2))
+    assert [point.workload for point in found.points] == [kept]
+    assert found.points[0].rate.values == (1.0, 1.0)
+    assert len(found.faults) == 1
 
 
 def test_a_model_with_too_few_places_is_not_told_as_a_batch():
@@ -85,8 +94,10 @@ def test_lists_of_sizes(place):
         "--context", "0,64", "--row", "toy:int8",
     )  # fmt: skip
     assert (row["pp_tokens"], row["tg_tokens"]) == (32, 8)  # the first ones, of SMALL
-    for key in ("pp16_d0", "pp24_d0", "tg4_d0", "tg6_d0", "pp32_d64", "tg8_d64", "tg6_d64"):
+    for key in ("pp16_d0", "pp24_d0", "tg4_d0", "tg6_d0", "tg8_d64", "tg6_d64"):
         assert row[f"{key}_b1_tokens_per_second"] > 0
+    # a difference of two times of the toy may be none
+    assert (row["pp16_d64_b1_tokens_per_second"] is None) <= ("pp16 @ d64" in (row["points_reason"] or ""))
 
 
 def test_what_does_not_fit_leaves_the_rest_of_the_row(place):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from codellm.errors import BackendError
+import attrs
+
+from codellm.errors import BackendError, CodellmError
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.point import Point
 from codellm_eval.bench.prompt import RandomPrompts
@@ -17,26 +19,39 @@ if TYPE_CHECKING:
     from codellm.model import Model
 
 
+@attrs.frozen
+class Growth:
+    """What was measured, and why the other workloads have no figure."""
+
+    points: list[Point]
+    faults: list[str]
+
+
 def measure_growth(
     model: Model, workloads: Sequence[Workload], plan: Plan, progress: Callable[[str], None] = lambda phase: None
-) -> list[Point]:
+) -> Growth:
     """Each of `workloads`: a warm-up that does not count, then the plan's repeats, in which they take turns.
 
+    One that gives no rate, as where the model lied about its tokens, is given up and leaves the others alone.
+
     Raises:
-        BackendError: the model runs fewer sequences together than asked, or lied about its tokens.
+        BackendError: the model runs fewer sequences together than asked.
     """
     most = max((each.batch_size for each in workloads), default=1)
     if model.info.batch_size < most:
         raise BackendError(f"{model.info.backend} runs {model.info.batch_size} sequences together, not {most}")
     prompts = RandomPrompts(model.tokenizer, plan.seed)
     rates: dict[Workload, list[float]] = {each: [] for each in workloads}
+    faults: list[str] = []
     for repeat in range(-1, plan.repeats):
-        for workload, values in rates.items():
+        for workload in list(rates):
             progress(f"{workload} {repeat + 1}/{plan.repeats}")
-            value = _rate(model, workload, prompts)
-            if repeat >= 0:
-                values.append(value)
-    return [Point(workload, Repeats(tuple(values))) for workload, values in rates.items()]
+            try:
+                rates[workload].append(_rate(model, workload, prompts))
+            except CodellmError as error:
+                faults.append(f"{workload}: {error}")
+                del rates[workload]
+    return Growth([Point(workload, Repeats(tuple(values[1:]))) for workload, values in rates.items()], faults)
 
 
 def _rate(model: Model, workload: Workload, prompts: RandomPrompts) -> float:
@@ -48,7 +63,7 @@ def _rate(model: Model, workload: Workload, prompts: RandomPrompts) -> float:
         seconds -= _prefill_seconds(model, workload, prompts, workload.context)
     if seconds <= 0:
         raise BackendError(
-            f"{workload}: a prompt of {workload.context} tokens took as long as one of {workload.tokens} more, from "
+            f"a prompt of {workload.context} tokens took as long as one of {workload.tokens} more, from "
             "which no rate can be told; take more --prompt-tokens"
         )
     return workload.batch_size * workload.tokens / seconds
@@ -70,5 +85,5 @@ def _decode_rate(model: Model, workload: Workload, prompts: RandomPrompts) -> fl
     times = [each.timing.token_times for each in requests(model, drawn, workload.tokens)]
     start, end = max(each[0] for each in times), max(each[-1] for each in times)
     if end <= start:
-        raise BackendError(f"{workload}: all tokens came at once, from which no rate can be told")
+        raise BackendError("all tokens came at once, from which no rate can be told")
     return sum(time > start for each in times for time in each) / (end - start)

@@ -26,13 +26,18 @@ class Points:
     plan: Plan
     report: Report
     _taken: list[Point] = attrs.field(factory=list)
+    _faults: list[str] = attrs.field(factory=list)
 
     def measure(self, model: Model, workloads: Sequence[Workload]) -> None:
         """Measure `workloads` with `model`."""
         if workloads:
             with self.report.gap_on_error("points"):
-                self._taken += measure_growth(model, workloads, self.plan, self.report.phase)
+                found = measure_growth(model, workloads, self.plan, self.report.phase)
+                self._taken += found.points
+                self._faults += found.faults
                 self.report.fields(points=make_converter().unstructure(self._taken))
+                if self._faults:
+                    self.report.gap("points", "failed", "; ".join(self._faults))
 
     def measure_together(self, spec: LoadSpec, info: ModelInfo) -> None:
         """Measure the plan's batches on a load of their own, with as many places as they need.
