@@ -64,6 +64,7 @@ def test_ctrl_c_keeps_the_finished_rows(place):
     assert "fault=hang" not in (place / "out" / "report.html").read_text().partition("Manifest")[0].partition("<h2>")[2]
     assert len(rows_file.read_text().splitlines()) == 1
     assert json.loads((place / "out" / "manifest.json").read_text())["command"]
+    assert not list((place / "out").glob(".reference*"))
     assert children_of(place) == []
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codellm_eval.paired import LEAST_UNITS, Interval, bootstrap, mcnemar, student_quantile
@@ -42,6 +42,7 @@ def test_mcnemar_is_a_probability_and_takes_no_side(lost, gained):
         assert mcnemar(lost + 1, gained) <= found
 
 
+@settings(max_examples=25, deadline=None)
 @given(VALUES, st.integers(0, 3))
 def test_an_interval_repeats_by_its_seed_and_turns_with_the_sign(values, seed):
     ones = [1.0] * len(values)
@@ -52,6 +53,7 @@ def test_an_interval_repeats_by_its_seed_and_turns_with_the_sign(values, seed):
     assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
 
 
+@settings(max_examples=25, deadline=None)
 @given(VALUES, st.floats(0.01, 100), st.data())
 def test_an_interval_moves_with_what_every_unit_gains(values, gain, data):
     weights = data.draw(st.lists(st.floats(1, 50), min_size=len(values), max_size=len(values)))

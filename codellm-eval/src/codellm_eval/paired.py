@@ -37,8 +37,8 @@ def bootstrap(differences: Sequence[float], weights: Sequence[float], seed: int 
     """The interval of sum(differences) / sum(weights), over units that could have been others; None for few of them.
 
     Units are drawn with replacement RESAMPLES times, from a generator seeded with `seed`. The interval is the expanded
-    percentile one (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", 5.2): a plain percentile interval
-    is too narrow for few units, so its tails are those that make it as wide as Student's for a mean.
+    percentile one (Hesterberg 2015, "What Teachers Should Know About the Bootstrap"): a plain percentile interval is
+    too narrow for few units, so its tails are those that make it as wide as Student's for a mean.
     """
     import numpy as np
 

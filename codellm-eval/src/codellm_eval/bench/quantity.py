@@ -90,6 +90,10 @@ def _quality(record: Record) -> Iterator[Quantity]:
         name = f"bits/byte of {record.scored_bytes} bytes"
         repeats = Repeats((record.bits_per_byte,))
         yield Quantity(name=name, unit="bits/byte", repeats=repeats, reach=0.0, shown=("", 1.0))
+    if record.canonical_bits_per_byte is not None:
+        name = f"canonical bits/byte of {len(record.canonical)} tasks"
+        repeats = Repeats((record.canonical_bits_per_byte,))
+        yield Quantity(name=name, unit="bits/byte", repeats=repeats, reach=0.0, shown=("", 1.0))
     if record.pass_at_1 is not None and record.passed is not None and record.tasks:
         yield Quantity(
             name=f"pass@1 of {record.tasks} tasks",

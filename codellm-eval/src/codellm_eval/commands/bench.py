@@ -75,7 +75,7 @@ def _sizes(name: str, default: int, text: str) -> Callable[[Command], Command]:
     is_flag=True,
     help="Run what the model writes, in a sandbox, to tell pass@1 on HumanEval.",
 )
-@click.option("--limit", type=int, metavar="N", help="HumanEval tasks.  [default: all]")
+@click.option("--limit", type=int, metavar="N", help="HumanEval tasks, for pass@1 and canonical.  [default: all]")
 @click.option(
     "--max-tokens",
     type=int,
