@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import Self
 
 import attrs
 
+from codellm.machine import usable_threads
 from codellm_eval.humaneval import judge_samples
 from codellm_eval.isolation import Sandbox
 from codellm_eval.judge import Verdict
@@ -20,11 +22,15 @@ from codellm_eval.samples import Sample
 
 @attrs.frozen
 class JudgeSetup:
-    """Where samples are judged: the sandbox, what a program may use there, and how many are judged at a time."""
+    """Where samples are judged, what a program may use there, and how many at a time were `asked` for, if any were."""
 
     sandbox: Sandbox
     limits: Limits
-    workers: int
+    asked: int | None = None
+
+    def workers(self, *, beside_model: bool) -> int:
+        """Programs at a time: as asked, else one for each thread; a model that generates keeps half of them."""
+        return self.asked or max(1, usable_threads() // (2 if beside_model else 1))
 
 
 class Judging:
@@ -34,9 +40,13 @@ class Judging:
     """
 
     def __init__(
-        self, problems: Mapping[str, Problem], setup: JudgeSetup, take: Callable[[Sample, Verdict], None]
+        self,
+        problems: Mapping[str, Problem],
+        setup: JudgeSetup,
+        workers: int,
+        take: Callable[[Sample, Verdict], None],
     ) -> None:
-        self._problems, self._setup, self._take = problems, setup, take
+        self._problems, self._setup, self._workers, self._take = problems, setup, workers, take
         self._waiting: queue.SimpleQueue[Sample | None] = queue.SimpleQueue()
         self._dropped = threading.Event()
         self._error: BaseException | None = None
@@ -73,13 +83,12 @@ class Judging:
         self._thread.join()
 
     def _work(self) -> None:
-        setup = self._setup
+        handed, sandbox, limits = self._handed(), self._setup.sandbox, self._setup.limits
+        stream = judge_samples(handed, self._problems, sandbox=sandbox, limits=limits, workers=self._workers)
         try:
-            judged = judge_samples(
-                self._handed(), self._problems, sandbox=setup.sandbox, limits=setup.limits, workers=setup.workers
-            )
-            for sample, verdict in judged:
-                self._take(sample, verdict)
+            with contextlib.closing(stream) as judged:
+                for sample, verdict in judged:
+                    self._take(sample, verdict)
         except _DroppedError:
             pass
         except BaseException as error:  # raised again where the samples come from

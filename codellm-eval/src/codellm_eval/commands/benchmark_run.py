@@ -18,7 +18,6 @@ import attrs
 
 from codellm.cli.output import note, progress
 from codellm.errors import NoFimError
-from codellm.machine import usable_threads
 from codellm.packages import installed_versions
 from codellm.progress import Progress
 from codellm.sampling import SamplingParams
@@ -104,7 +103,6 @@ class BenchmarkRun:
             **{f"-o {key}": value for key, value in spec.options.items()},
             "n_samples": self.n_samples,
             **{name: getattr(self.params, name) for name in _SAMPLED},
-            "ends": json.dumps(self.params.stop),
             **{f"version of {name}": version for name, version in installed_versions(PACKAGES).items()},
         }
 
@@ -156,13 +154,14 @@ class _Work:
         if setup is None or len(answers.verdicts) == answers.total:
             return None
         self.update("checking that the canonical solutions pass", 0, 0)
-        check_canonical(self.run.canonical, sandbox=setup.sandbox, limits=setup.limits, workers=setup.workers)
+        workers = setup.workers(beside_model=False)
+        check_canonical(self.run.canonical, sandbox=setup.sandbox, limits=setup.limits, workers=workers)
 
         def settle(sample: Sample, verdict: Verdict) -> None:
             answers.settle(sample, verdict)
             self.update("judged", len(answers.verdicts), answers.total)
 
-        return Judging(self.run.problems, setup, settle)
+        return Judging(self.run.problems, setup, setup.workers(beside_model=answers.missing > 0), settle)
 
     def _generate(self, judging: Judging | None) -> None:
         from codellm.loading import open_spec
@@ -232,15 +231,19 @@ def model_cells(manifest: Manifest) -> dict[str, Any]:
     return {"model": model.name, "backend": model.info.backend, "scheme": model.info.scheme}
 
 
-def judge_setup(allow: bool, timeout: int, workers: int | None) -> tuple[JudgeSetup | None, str]:
-    """Where to judge, or what the pass@1 cell says instead: which command mends it."""
-    limits = Limits.of(timeout)
-    if not code_allowed(allow):
+def judge_setup(arguments: Mapping[str, Any]) -> tuple[JudgeSetup | None, str]:
+    """Where to judge, or what the pass@1 cell says instead: which command mends it.
+
+    Raises:
+        InvalidValueError: a limit is out of range.
+    """
+    limits = Limits.of(arguments["timeout"], arguments["memory"])
+    if not code_allowed(arguments["allow"]):
         return None, f"not judged: {PERMISSION}"
     status = sandbox_status()
     if status.sandbox is None:
         return None, f"not judged: {status.reason}; {status.remedy}"
-    return JudgeSetup(status.sandbox, limits, workers or usable_threads()), ""
+    return JudgeSetup(status.sandbox, limits, arguments["workers"]), ""
 
 
 def problems_digest(problems: Mapping[str, Problem]) -> str:

@@ -14,7 +14,8 @@ from codellm_eval.completion import DEFAULT_STOPS, STOPS
 from codellm_eval.infilling import TASKS
 
 BATCH_SIZE = 16
-"""Sequences of a benchmark that run together, as in `codellm bench`: a batch reads the weights once for all of them."""
+"""Sequences of a benchmark that run together, as in `codellm bench`: a batch reads the weights once for all of them.
+Twice as many gain little and take twice the memory."""
 
 _allow = click.option(
     "--allow-code-execution",
@@ -29,8 +30,9 @@ _memory = click.option(
     "--memory", type=int, default=1024, show_default=True, metavar="MIB", help="Memory of one program."
 )
 _workers = click.option(
-    "--workers", type=click.IntRange(1), metavar="N", help="Programs judged at a time.  [default: CPU threads]"
-)
+    "--workers", type=click.IntRange(1), metavar="N",
+    help="Programs judged at a time.  [default: CPU threads; beside a model, half of them]",
+)  # fmt: skip
 _n_samples = click.option(
     "--n-samples", type=int, default=1, show_default=True, metavar="N", help="Samples of each problem."
 )
@@ -72,6 +74,7 @@ def eval_() -> None:
 @_limit
 @_allow
 @_timeout
+@_memory
 @_workers
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Where samples, verdicts and manifest go.  [default: humaneval-MODEL-SETTINGS]")  # fmt: skip
@@ -87,10 +90,10 @@ def humaneval(context: click.Context, /, rescore: Path | None, **arguments: Any)
     samples are kept and not judged.
     """
     if rescore is not None:
-        _refuse_others(context, {"rescore", "stops", "problems", "allow", "timeout", "workers", "format_"})
+        _refuse_others(context, {"rescore", "stops", "problems", "allow", "timeout", "memory", "workers", "format_"})
         from codellm_eval.commands.rescore_run import rescore as run_rescore
 
-        names = ("stops", "allow", "timeout", "workers", "format_")
+        names = ("stops", "allow", "timeout", "memory", "workers", "format_")
         text = run_rescore(rescore, problems_file=arguments["problems"], **{name: arguments[name] for name in names})
     else:
         spec = load_spec(arguments)
@@ -115,6 +118,7 @@ def humaneval(context: click.Context, /, rescore: Path | None, **arguments: Any)
 @_limit
 @_allow
 @_timeout
+@_memory
 @_workers
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Where samples, verdicts and manifest go.  [default: infilling-MODEL-SETTINGS]")  # fmt: skip

@@ -28,7 +28,7 @@ def humaneval_run(spec: LoadSpec, arguments: Mapping[str, Any]) -> BenchmarkRun:
     refuse_dummy(spec.model.startswith("dummy:"), "pass@k")
     form = Continuation(arguments["stops"])
     problems = first_problems(arguments["problems"], arguments["limit"])
-    judge, unjudged = judge_setup(arguments["allow"], arguments["timeout"], arguments["workers"])
+    judge, unjudged = judge_setup(arguments)
     return BenchmarkRun(
         name=NAME,
         spec=spec,
@@ -43,6 +43,7 @@ def humaneval_run(spec: LoadSpec, arguments: Mapping[str, Any]) -> BenchmarkRun:
             "limit": arguments["limit"],
             "stops": form.stops,
             "timeout": arguments["timeout"],
+            "memory": arguments["memory"],
         },
         cells={"stops": form.stops},
         judge=judge,

@@ -23,7 +23,7 @@ def infilling_run(spec: LoadSpec, arguments: Mapping[str, Any]) -> BenchmarkRun:
     form, kind = Infilling(), arguments["task"]
     problems = first_problems(arguments["problems"], arguments["limit"])
     tasks = infilling_tasks(problems, kind, arguments["spans"])
-    judge, unjudged = judge_setup(arguments["allow"], arguments["timeout"], arguments["workers"])
+    judge, unjudged = judge_setup(arguments)
     return BenchmarkRun(
         name="infilling",
         spec=spec,
@@ -39,6 +39,7 @@ def infilling_run(spec: LoadSpec, arguments: Mapping[str, Any]) -> BenchmarkRun:
             "limit": arguments["limit"],
             "spans": arguments["spans"],
             "timeout": arguments["timeout"],
+            "memory": arguments["memory"],
         },
         cells={"task": kind},
         judge=judge,

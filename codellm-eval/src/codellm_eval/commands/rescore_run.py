@@ -33,6 +33,7 @@ def rescore(
     problems_file: Path | None,
     allow: bool,
     timeout: int,
+    memory: int,
     workers: int | None,
     format_: str,
 ) -> str:
@@ -51,7 +52,7 @@ def rescore(
         raise InputError(f"{path}: holds no run of `codellm eval humaneval`")
     problems = _problems(folder, begun, problems_file)
     require_permission(allow)
-    sandbox, limits, workers = sandbox_status().require(), Limits.of(timeout), workers or usable_threads()
+    sandbox, limits, workers = sandbox_status().require(), Limits.of(timeout, memory), workers or usable_threads()
     with Answers(folder, problems, begun.settings["n_samples"]) as answers:
         if answers.missing:
             raise SamplesError(
