@@ -15,6 +15,7 @@ from codellm_eval.bench.point import Point
 from codellm_eval.bench.stats import Repeats
 from codellm_eval.bench.workload import Workload
 from codellm_eval.errors import ResultsError
+from codellm_eval.scored import Scored
 from support.bench_place import bench, rows
 from support.plugin_folder import codellm
 from support.results import DEMO, failed, row, write
@@ -61,12 +62,30 @@ def test_what_was_measured_once_is_no_certain_difference(folders):
     assert found["host peak"] == (2.0, None)
 
 
-@pytest.mark.parametrize(("ours", "theirs", "noise"), [(3, 1, True), (0, 2, True), (80, 90, True), (30, 100, False)])
+@pytest.mark.parametrize(("ours", "theirs", "noise"), [(3, 1, True), (0, 2, True), (80, 84, True), (30, 100, False)])
 def test_few_tasks_are_noise(folders, ours, theirs, noise):
-    a, b = folders([row("x:y", passed=ours, pass_at_1=ours / 164)], [row("x:y", passed=theirs, pass_at_1=theirs / 164)])
-    ratio, found = verdicts(a, b)["pass@1 of 164 tasks"]
+    def passing(count):
+        solved = {f"HumanEval/{task}": task < count for task in range(164)}
+        return row("x:y", passed=count, pass_at_1=count / 164, verdicts=solved)
+
+    ratio, found = verdicts(*folders([passing(ours)], [passing(theirs)]))["pass@1 of 164 tasks"]
     assert found is noise
     assert (not ratio) is (ours == 0)
+
+
+@pytest.mark.parametrize(("shifts", "noise"), [([1, -1] * 5, True), ([9, 10] * 5, False), ([1, -1], None)])
+def test_texts_are_compared_one_by_one(folders, shifts, noise):
+    def scored(*changes):
+        texts = tuple(
+            Scored(name=str(place), bytes=1000, tokens=300, nll=500.0 + 100 * place + change)
+            for place, change in enumerate(changes)
+        )
+        return row(
+            "x:y", documents=texts, bits_per_byte=0.7 + sum(changes) / 1e4 + len(changes) % 2, reading="document"
+        )
+
+    a, b = folders([scored(*[0] * len(shifts))], [scored(*shifts[:-1], shifts[-1] + 0.1)])
+    assert verdicts(a, b)["bits/byte of 65536 bytes, document"][1] is noise
 
 
 def test_figures_of_two_protocols_are_never_paired(folders):

@@ -49,8 +49,8 @@ def _remarks(a: Folder, b: Folder) -> Iterator[str]:
         made = f", {date}" if (date := folder.manifest.get("date")) else ""
         yield f"{name}: {folder.path}{made}; {folder.plan.protocol}"
     yield (
-        "noise: the difference lies within the spreads of both (± the greatest distance of a repeat from the median; "
-        "of pass@1 1.96 standard errors), so it may be none; once: one of the two was measured once, so nobody knows."
+        "noise: the difference lies within the spreads of both (± the greatest distance of a repeat from the median), "
+        "or for texts and tasks is not told by a paired test at 5 %; ?: measured once, or on too few texts."
     )
 
 
@@ -64,7 +64,7 @@ def _for_people(found: list[Pair]) -> Iterator[dict[str, str]]:
             "a": _shown(pair.a),
             "b": _shown(pair.b),
             "ratio": "-" if ratio is None else f"{ratio:.3f}",
-            "noise": {True: "noise", False: "", None: "once"}[pair.noise],
+            "noise": {True: "noise", False: "", None: "?"}[pair.noise],
         }
         last = pair.row
 

@@ -10,6 +10,7 @@ from codellm_eval.bench.folder import Folder
 from codellm_eval.bench.quantity import Quantity, quantities
 from codellm_eval.bench.record import Record
 from codellm_eval.bench.row import Row
+from codellm_eval.differences import difference, solved
 from codellm_eval.errors import ResultsError
 
 
@@ -28,11 +29,22 @@ class Pair:
 
     @property
     def noise(self) -> bool | None:
-        """Whether the intervals that the two are certain to overlap; None where one of them was measured once."""
+        """Whether the difference may be none: within both spreads, or, of texts and tasks, within its paired interval.
+
+        None where nobody knows: one of the two was measured once, or on too few texts.
+        """
+        if self.a.value == self.b.value:
+            return False
+        if self.a.texts and self.b.texts:
+            found = difference(self.b.texts, self.a.texts)
+            return None if found is None or found.interval is None else not found.told_apart
+        if self.a.verdicts and self.b.verdicts:
+            tasks = solved(self.b.verdicts, self.a.verdicts)
+            return None if tasks is None else not tasks.told_apart
         if self.a.reach is None or self.b.reach is None:
             return None
         reach = self.a.reach * self.a.value + self.b.reach * self.b.value
-        return self.a.value != self.b.value and abs(self.b.value - self.a.value) <= reach
+        return abs(self.b.value - self.a.value) <= reach
 
 
 def pairs(a: Folder, b: Folder) -> list[Pair]:

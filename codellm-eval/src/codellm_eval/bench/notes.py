@@ -127,7 +127,7 @@ def _protocol(records: Sequence[Record], plan: Plan, quality: QualityPlan | None
     if any(record.anonymous_peak is not None for record in records):
         yield (
             "private: memory of the process alone; mapped: pages of files, which the system may drop; seen every "
-            "50 ms, so a shorter peak of one of them is missed; host counts both, without a gap."
+            "50 ms, so a shorter peak of one of them is missed; host counts both and misses none."
         )
     if quality is not None:
         yield from _quality(records, quality)

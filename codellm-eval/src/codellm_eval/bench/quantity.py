@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
@@ -11,6 +10,7 @@ from codellm_eval.bench.figures import MEGA
 from codellm_eval.bench.record import Record
 from codellm_eval.bench.stats import Repeats
 from codellm_eval.bench.workload import Workload
+from codellm_eval.scored import Scored
 
 
 @attrs.frozen(kw_only=True)
@@ -22,8 +22,11 @@ class Quantity:
     """Of `repeats`: what programs are told."""
     repeats: Repeats
     reach: float | None
-    """Half the interval that the figure is certain to, as a share of it: the spread of the repeats, or a standard
-    error times 1.96. 0: the same in every run; None: nobody knows, it was measured once."""
+    """The spread of the repeats; 0 where every run gives the same; None where it was measured once."""
+    texts: Sequence[Scored] = ()
+    """The texts that it adds up, by which two are compared."""
+    verdicts: Mapping[str, bool] = attrs.field(factory=dict)
+    """The tasks that it counts, likewise."""
     shown: tuple[str, float] = ("", 1.0)
     """For people: the unit, and what `repeats` are multiplied by for it."""
 
@@ -86,31 +89,34 @@ def _memory(record: Record) -> Iterator[Quantity]:
 
 
 def _quality(record: Record) -> Iterator[Quantity]:
+    bits = ("", 1.0)
     if record.bits_per_byte is not None:
-        name = f"bits/byte of {record.scored_bytes} bytes"
-        repeats = Repeats((record.bits_per_byte,))
-        yield Quantity(name=name, unit="bits/byte", repeats=repeats, reach=0.0, shown=("", 1.0))
+        yield Quantity(
+            name=f"bits/byte of {record.scored_bytes} bytes, {record.reading or 'document'}",
+            unit="bits/byte",
+            repeats=Repeats((record.bits_per_byte,)),
+            reach=None,
+            texts=record.documents,
+            shown=bits,
+        )
     if record.canonical_bits_per_byte is not None:
-        name = f"canonical bits/byte of {len(record.canonical)} tasks"
-        repeats = Repeats((record.canonical_bits_per_byte,))
-        yield Quantity(name=name, unit="bits/byte", repeats=repeats, reach=0.0, shown=("", 1.0))
-    if record.pass_at_1 is not None and record.passed is not None and record.tasks:
+        yield Quantity(
+            name=f"canonical bits/byte of {len(record.canonical)} tasks",
+            unit="bits/byte",
+            repeats=Repeats((record.canonical_bits_per_byte,)),
+            reach=None,
+            texts=record.canonical,
+            shown=bits,
+        )
+    if record.pass_at_1 is not None:
         yield Quantity(
             name=f"pass@1 of {record.tasks} tasks",
             unit="share",
             repeats=Repeats((record.pass_at_1,)),
-            reach=_binomial_reach(record.passed, record.tasks),
+            reach=None,
+            verdicts=record.verdicts,
             shown=("%", 100.0),
         )
-
-
-def _binomial_reach(passed: int, tasks: int) -> float:
-    """Of a share 1.96 standard errors, relative to it, with two more passes and two more fails.
-
-    They keep a row that passes nothing from being certain to do so (Agresti and Coull 1998).
-    """
-    share = (passed + 2) / (tasks + 4)
-    return 1.96 * math.sqrt(share * (1 - share) / (tasks + 4)) / max(passed / tasks, 1 / tasks)
 
 
 def _name(workload: Workload) -> str:
