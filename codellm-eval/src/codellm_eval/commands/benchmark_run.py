@@ -211,6 +211,10 @@ class _Work:
         judged = answers.judged()
         found = None if judged is None else score(judged, self._origins())
         if found is None:
+            if run.judge is not None:
+                raise SamplesError(
+                    f"{self.folder.path}: {len(answers.unjudged)} of {answers.total} verdicts are missing"
+                )
             row |= {"problems": len(run.problems), "samples": answers.total, "pass@1": run.unjudged}
         else:
             row |= score_row(found)
