@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import models, normalizers, processors
 
-from codellm.errors import ModelFileError
+from codellm.errors import ModelFileError, NoFimError
 from codellm.fim import TEMPLATES, find_fim
 from codellm.sources.bundled import bundled_directory
 from codellm.sources.local import read_json
-from codellm.tokenizer import HFTokenizer
+from codellm.tokenizer import ByteTokenizer, HFTokenizer
 
 DEMO = bundled_directory("codellm-demo")
 TOKENIZER = HFTokenizer(DEMO / "tokenizer.json", read_json(DEMO / "tokenizer_config.json"))
@@ -37,6 +37,16 @@ def test_the_special_ids_are_starcoder2s():
     assert (TOKENIZER.fim.prefix, TOKENIZER.fim.middle, TOKENIZER.fim.suffix) == (1, 2, 3)
     assert TOKENIZER.fim.prompt([10], [20]) == [1, 10, 3, 20, 2]
     assert TOKENIZER.token_bytes(0) == b""
+
+
+def test_a_prompt_to_infill_begins_as_the_model_wants_it():
+    before, after = TOKENIZER.encode("def f():\n"), TOKENIZER.encode("\n    return x\n")
+    expected = [1, *before, 3, *after, 2]
+    assert TOKENIZER.infill_ids("def f():\n", "\n    return x\n") == expected
+    with_bos = HFTokenizer(DEMO / "tokenizer.json", {"bos_token": "<|endoftext|>", "add_bos_token": True})
+    assert with_bos.infill_ids("def f():\n", "\n    return x\n") == [0, *expected]
+    with pytest.raises(NoFimError, match="no fill-in-the-middle tokens; use a model that was trained to infill"):
+        ByteTokenizer().infill_ids("a", "b")
 
 
 def test_a_broken_tokenizer_is_named(tmp_path):

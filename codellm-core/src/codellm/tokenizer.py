@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codellm.errors import ModelFileError
+from codellm.errors import ModelFileError, NoFimError
 from codellm.fim import TEMPLATES, FimIds, find_fim
 
 if TYPE_CHECKING:
@@ -69,6 +69,17 @@ class Tokenizer(abc.ABC):
     def fim(self) -> FimIds | None:
         """The fill-in-the-middle tokens, None where the model has none."""
         return find_fim(self.special_id)
+
+    def infill_ids(self, prefix: str, suffix: str) -> list[int]:
+        """Ids of a prompt for the text between: BOS where the model wants it, both texts, the tokens around them.
+
+        Raises:
+            NoFimError: the model has no fill-in-the-middle tokens.
+        """
+        if self.fim is None:
+            raise NoFimError("the tokenizer has no fill-in-the-middle tokens; use a model that was trained to infill")
+        start = [self.bos] if self.add_bos and self.bos is not None else []
+        return start + self.fim.prompt(self.encode(prefix), self.encode(suffix))
 
 
 class HFTokenizer(Tokenizer):

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from codellm.errors import NoFimError
 from codellm_eval.problems import Problem
 
 if TYPE_CHECKING:
@@ -83,9 +82,7 @@ class Infilling:
         Raises:
             NoFimError: it has none.
         """
-        if tokenizer.fim is None:
-            raise NoFimError("the tokenizer has no fill-in-the-middle tokens; use a model that was trained to infill")
-        return tokenizer.fim.prompt(tokenizer.encode(problem.prompt), tokenizer.encode(problem.suffix))
+        return tokenizer.infill_ids(problem.prompt, problem.suffix)
 
     def completion(self, problem: Problem, raw: str) -> str:
         """All of it."""

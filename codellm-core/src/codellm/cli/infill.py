@@ -39,13 +39,11 @@ def infill(file: Path, lines: str | None, offset: int | None, format_: str, **ar
     with progress() as update:
         model = open_spec(spec, update)
     with model:
-        tokenizer = model.tokenizer
-        fim = tokenizer.fim
-        if fim is None:
-            raise NoFimError(
-                f"{spec.model}: the tokenizer has no fill-in-the-middle tokens; use a model that was trained to infill"
-            )
-        emit(model.stream(fim.prompt(tokenizer.encode(prefix), tokenizer.encode(suffix)), params), format_)
+        try:
+            ids = model.tokenizer.infill_ids(prefix, suffix)
+        except NoFimError as error:
+            raise NoFimError(f"{spec.model}: {error}") from error
+        emit(model.stream(ids, params), format_)
 
 
 def read_text(file: Path) -> str:
