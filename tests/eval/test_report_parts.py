@@ -2,14 +2,20 @@
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codellm_eval import paired
+from codellm_eval.bench.against import Against
 from codellm_eval.bench.row import Row
+from codellm_eval.differences import Difference
 from codellm_eval.report.curves import spread
 from codellm_eval.report.front import Cost, pareto_front
 from codellm_eval.report.labels import Label, place
+from codellm_eval.report.measure import quality
 from codellm_eval.report.names import LONGEST, short_names
+from support import results
 
 COSTS = st.lists(st.builds(Cost, st.integers(0, 5), st.integers(0, 5)), max_size=12)
 SPOTS = st.lists(st.tuples(st.floats(40, 460), st.floats(40, 260), st.floats(10, 90)), min_size=1, max_size=8)
@@ -27,6 +33,18 @@ def test_nobody_beats_the_front_and_it_beats_the_rest(costs):
 
 def test_equal_costs_are_all_on_the_front():
     assert pareto_front([Cost(1, 2), Cost(1, 2), Cost(2, 2), Cost(0, 3)]) == [3, 0, 1]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.02, 0.05), (0.04, 0.05), (0.01, 0.02)])
+def test_the_reach_of_quality_is_that_of_the_difference(low, high):
+    bits = Difference(value=0.03, units=10, interval=paired.Interval(low, high))
+    against = Against(reference=Row.parse("llama-cpp:f16"), bits=bits, canonical=None, solved=None)
+    found = quality().of(results.row("llama-cpp:q4_0", bits_per_byte=0.73, against=against))
+    assert found.middle == 0.73
+    assert found.low == pytest.approx(min(0.73, 0.7 + low))
+    assert found.high == pytest.approx(max(0.73, 0.7 + high))
+    alone = quality().of(results.row("llama-cpp:q4_0", bits_per_byte=0.73))
+    assert (alone.low, alone.middle, alone.high) == (0.73, 0.73, 0.73)
 
 
 def rows(*texts):

@@ -27,6 +27,7 @@ EDGE = 0.018
 """Of the width: where titles begin."""
 LINE = 76
 """Characters of a line of the subtitle."""
+LINES = 3
 INK, SOFT, FAINT, PAPER = "#1d2129", "#5b6472", "#dfe3e8", "#ffffff"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b6472")
 """Okabe and Ito, Color Universal Design (2008): told apart also by people who see fewer colours."""
@@ -89,14 +90,14 @@ def canvas(
 ) -> tuple[Figure, list[Axes]]:
     """An empty picture with its title, its `panels` side by side and, where there are several `backends`, a legend.
 
-    `height` is in inches without the legend; a long subtitle takes two lines and ends there.
+    `height` is in inches without the legend; a long subtitle takes LINES lines and ends there.
     """
     from matplotlib.figure import Figure
 
     looks = kinds(backends)
     if len(looks) > 1:
         height += LEGEND * -(-len(looks) // LEGEND_COLUMNS)
-    lines = textwrap.wrap(drawable(subtitle), LINE, max_lines=2, placeholder=" …")
+    lines = textwrap.wrap(drawable(subtitle), LINE, max_lines=LINES, placeholder=" …")
     figure = Figure(figsize=(SIZE[0], height))
     top = 1 - (0.36 + 0.16 * len(lines)) / height
     figure.set_layout_engine("constrained", rect=(0, 0, 1, top), w_pad=0.08, h_pad=0.08)

@@ -11,6 +11,7 @@ from codellm_eval.bench.folder import Folder
 from codellm_eval.bench.record import Record
 from codellm_eval.bench.stats import Repeats
 from codellm_eval.bench.workload import Workload
+from codellm_eval.paired import LEVEL
 from codellm_eval.report import canvas, curves, measure, rates, tradeoff
 from codellm_eval.report.curves import Curve
 from codellm_eval.report.measure import Interval, Measure
@@ -80,7 +81,7 @@ def _tradeoff(folder: Folder, name: str, title: str, x: Measure) -> Picture | Mi
         return Missing(title=title, reason=_no_tradeoff(folder.records, y, len(both)))
     records, across, up = zip(*both, strict=True)
     points = tradeoff.spots([record.row for record in records], across, up, (x.less, y.less))
-    legend = f"{subtitle(folder)} Filled: on the Pareto front (dashed); {_reach(folder, across)}"
+    legend = f"{subtitle(folder)} Filled: on the Pareto front (dashed); {_reach(folder, across)}{_upright(records)}"
     best = [str(spot.row) for spot in points if spot.best]
     caption = (
         f"On the Pareto front, where no other row is better in one and no worse in the other: {', '.join(best)}. "
@@ -93,6 +94,14 @@ def _reach(folder: Folder, intervals: Sequence[Interval]) -> str:
     if all(each.low == each.high for each in intervals):
         return "each measured once."
     return f"lines: from the least to the greatest of {folder.plan.repeats} repeats."
+
+
+def _upright(records: Sequence[Record]) -> str:
+    """What the vertical lines are, where there are some."""
+    compared = [each for record in records if (each := record.against) and each.bits and each.bits.interval]
+    if not compared:
+        return ""
+    return f" Upright: {100 * LEVEL:.0f} % interval of the difference from {shorten(str(compared[0].reference), 30)}."
 
 
 def _no_tradeoff(records: Sequence[Record], y: Measure, count: int) -> str:
