@@ -92,6 +92,7 @@ class Counter:
 
     step: float
     name: str = "a counter"
+    period: float = 0.0
     told: float = 0.0
 
     def joules(self):

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 WINDOWS = 3
 SECONDS = 1.0
-"""The least that one window lasts: the counter of a GPU moves ten times a second or more."""
+"""The least that one window lasts."""
+PERIODS = 30
+"""The least of the counter's periods that one window lasts, so that its ends are off by 3 % at most."""
 
 
 @attrs.frozen
@@ -31,7 +33,7 @@ class Energy:
 
 
 def measure_energy(model: Model, plan: Plan, meter: Meter) -> Energy:
-    """Run requests of tg in windows of at least a second each.
+    """Run requests of tg in windows of at least SECONDS and PERIODS each.
 
     Raises:
         MachineError: the counter is gone, or stands still.
@@ -48,7 +50,7 @@ def measure_energy(model: Model, plan: Plan, meter: Meter) -> Energy:
 def _window(model: Model, plan: Plan, meter: Meter, prompts: RandomPrompts) -> float:
     """Joules of a token."""
     tokens, start, before = 0, time.perf_counter(), meter.joules()
-    while time.perf_counter() - start < SECONDS:
+    while time.perf_counter() - start < max(SECONDS, PERIODS * meter.period):
         request(model, prompts.draw(1), plan.new_tokens)
         tokens += plan.new_tokens
     return (meter.joules() - before) / tokens

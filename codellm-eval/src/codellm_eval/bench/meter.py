@@ -17,11 +17,18 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 class Meter(Protocol):
-    """Counts joules. `name` says of what: all that it counts is used, whoever used it, and when idle too."""
+    """Counts joules. `name` says of what: all that it counts is used, whoever used it, and when idle too.
+
+    It moves every `period` seconds, which is how far off the ends of a window may be.
+    """
 
     @property
     @abc.abstractmethod
     def name(self) -> str: ...
+
+    @property
+    @abc.abstractmethod
+    def period(self) -> float: ...
 
     @abc.abstractmethod
     def joules(self) -> float:
@@ -76,6 +83,8 @@ class Rapl:
     """The processors' packages, and the memory where it is counted beside them."""
 
     zones: Sequence[Zone]
+    period: float = 1e-3
+    """About a millisecond (Intel 64 and IA-32 Software Developer's Manual, volume 3, on RAPL)."""
 
     @classmethod
     def open(cls, root: Path = POWERCAP) -> Rapl:
@@ -107,6 +116,8 @@ class Nvml:
     name: str
     _handle: Any
     _library: Any
+    period: float = 0.1
+    """As seen on an H100."""
 
     @classmethod
     def open(cls, index: int) -> Nvml:
