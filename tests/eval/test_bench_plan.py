@@ -104,6 +104,7 @@ def test_lists_are_combined_as_llama_bench_does():
         ({"new": (8, 1)}, "new_tokens must be at least 2"),
         ({"batch": (0,)}, "batch_size must be at least 1"),
         ({"context": (-1,)}, "context must be at least 0"),
+        ({"prompt": (1 << 40,)}, "prompt_tokens must be at most 2147483647"),
     ],
 )
 def test_sizes_that_cannot_be_measured_are_refused(sizes, says):

@@ -9,18 +9,21 @@ import attrs
 from codellm.errors import InvalidValueError
 
 Kind = Literal["pp", "tg"]
+MOST = (1 << 31) - 1
 
 
 def at_least(low: int) -> Any:
     """A validator of a field of whole numbers.
 
     Raises:
-        InvalidValueError: the value is less than `low`; the message names the field.
+        InvalidValueError: the value is less than `low`, or more than anything has; the message names the field.
     """
 
     def check(_: object, attribute: attrs.Attribute[Any], value: int) -> None:
         if value < low:
             raise InvalidValueError(f"{attribute.name} must be at least {low}, not {value}")
+        if value > MOST:
+            raise InvalidValueError(f"{attribute.name} must be at most {MOST}, not {value}")
 
     return check
 
