@@ -21,6 +21,12 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": "0",  # a program whose answer hangs on the order of a set gets the same verdict every time
 }
 
+_READABLE = (
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/etc/ld.so.cache",
+    "/dev/null", "/dev/zero", "/dev/urandom", str(Path(sys.base_prefix).resolve()),
+)  # fmt: skip
+"""What Landlock leaves to a program at level C, and to every checker: the system's libraries and the interpreter."""
+
 
 @attrs.frozen(kw_only=True)
 class Sandbox:
@@ -38,8 +44,6 @@ class Sandbox:
     """Whom a program runs as, in words."""
     scratch: dict[str, str] = attrs.field(factory=dict)
     """Scratch folders of each sample, with their mount options."""
-    readable: tuple[str, ...] = ()
-    """What a program may read where it has no file system of its own."""
     environment: dict[str, str] = attrs.field(factory=dict)
     """Of the server; empty where bubblewrap sets it, whose own environment a program could read."""
 
@@ -52,20 +56,18 @@ class Sandbox:
             "own_user": self.own_user,
             "scratch": self.scratch,
             "folder": SCRATCH,
-            "readable": self.readable,
+            "readable": _READABLE,
         }
 
 
 def alone(*, own_user: bool) -> Sandbox:
     """Level C: Landlock and a filter of system calls, where nothing may make namespaces."""
-    system = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/etc/ld.so.cache")
     return Sandbox(
         level="C",
         command=(*interpreter(str(HARNESS.parent), "server", "serve_alone"),),
         once=False,
         own_user=own_user,
         user="a user id of its own" if own_user else "the user who judges",
-        readable=(*system, "/dev/null", "/dev/zero", "/dev/urandom", str(Path(sys.base_prefix).resolve())),
         environment=ENVIRONMENT,
     )
 

@@ -7,7 +7,7 @@ import socket
 import sys
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from .channel import Channel, Closed, Refused
 from .peer import Peer
@@ -21,13 +21,17 @@ def answer_calls(end: socket.socket) -> None:
     try:
         channel = _OwnChannel(end)
         program, entry_point = channel.receive()
-        peer = Peer(channel)
+        peer = Peer(channel, trusted=False, names={}, lost=_lose)
         peer.answer(lambda: peer.handles.lend(_define(program, entry_point)))
         peer.serve()
     except (Closed, Refused):
         leave(0)
     finally:
         leave(1)
+
+
+def _lose(why: Exception) -> NoReturn:
+    raise why
 
 
 class _OwnChannel(Channel):

@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from .channel import Channel, Closed, Refused
+from .channel import Channel, Closed
 from .peer import Peer
 
 MODULE = "problem"
@@ -53,17 +53,14 @@ class Checker:
     def __init__(self, problem: Problem, end: socket.socket, report: Callable[[str, str], NoReturn]) -> None:
         self._problem = problem
         self._names: dict[str, Any] = {}
-        self._channel = Channel(end)
-        self._peer = Peer(self._channel, self._names)
+        self._peer = Peer(Channel(end), trusted=True, names=self._names, lost=self._give_up)
         self._report = report
         self._called = False
 
     def run(self, program: str) -> NoReturn:
         """Define the program, check it and report."""
         try:
-            self._channel.send([program, self._problem.entry_point])
-            target = self._until_gone(lambda: self._peer.await_answer({}))
-            self._check(target)
+            self._check(self._peer.ask([program, self._problem.entry_point], {}))
         except BaseException as error:  # a test may raise anything, and a candidate have it raised
             self._report(*_failure(error))
         if not self._called:
@@ -71,12 +68,9 @@ class Checker:
         self._report("passed", "")
 
     def _check(self, target: Any) -> None:
-        if type(target) is not int:
-            self._report("refused", "the program defined no function")
-
         def stub(*args: Any, **kwargs: Any) -> Any:
             self._called = True
-            return self._until_gone(lambda: self._peer.call(target, args, kwargs))
+            return self._peer.call(target, args, kwargs)
 
         module = types.ModuleType(MODULE)
         sys.modules[MODULE] = module
@@ -90,13 +84,9 @@ class Checker:
         exec(self._problem.test, names)  # noqa: S102 - likewise
         names["check"](stub)
 
-    def _until_gone(self, act: Callable[[], Any]) -> Any:
-        try:
-            return act()
-        except Closed:
-            self._report("gone", "")
-        except Refused as error:
-            self._report("refused", str(error))
+    def _give_up(self, why: Exception) -> NoReturn:
+        """There is no answer. Not an exception, which the test might catch and go on without its candidate."""
+        self._report("gone" if isinstance(why, Closed) else "refused", one_line(str(why)))
 
 
 def _failure(error: BaseException) -> tuple[str, str]:

@@ -8,6 +8,8 @@ message can loop. A value is null, a bool, a string, a small integer, or one of
     ["a", k]  the k-th node of the request that this message answers: the receiver's own object
     ["o", kind, id]  an object of the sender that cannot travel; it stays behind under this number
     ["h", id]  an object of the receiver that comes home
+    ["g", module, name]  something of Python's library, from the trusted side only: `open` or `eval` as an argument must
+                         not let the program open or evaluate anything on that side
 
 Subclasses travel as their builtin base, read by the base's own methods, so nothing that a class overrides is called.
 Floats travel as their eight bytes: nan, -0.0 and the last digit survive.
@@ -15,7 +17,9 @@ Floats travel as their eight bytes: nan, -0.0 and the last digit survive.
 
 from __future__ import annotations
 
+import importlib
 import struct
+import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -47,10 +51,12 @@ _name = type.__dict__["__name__"].__get__
 class Handles:
     """Objects that stay on their side of the channel, by number, in both directions.
 
-    `proxy(kind, number)` makes what stands here for an object of the other side.
+    `proxy(kind, number)` makes what stands here for an object of the other side. Only the `trusted` side may name
+    functions of the library, which then run on the other one.
     """
 
-    def __init__(self, proxy: Callable[[str, int], Any]) -> None:
+    def __init__(self, proxy: Callable[[str, int], Any], *, trusted: bool) -> None:
+        self.trusted = trusted
         self._proxy = proxy
         self._mine: list[Any] = []
         self._numbers: dict[int, int] = {}
@@ -151,6 +157,8 @@ class Encoder:
             return ["!"]
         if isinstance(value, type) and _TYPES.get(_name(value)) is value:
             return ["t", _name(value)]
+        if self._handles.trusted and (named := _by_name(value)) is not None:
+            return named
         if kind in _ITERATORS:
             return self._stay("iterator", value)
         return self._stay("callable" if callable(value) else "object", value)
@@ -260,9 +268,33 @@ class Decoder:
     def _argument(self, number: Any) -> Any:
         return self._arguments[number]
 
+    def _library(self, module: str, name: str) -> Any:
+        if self._handles.trusted:
+            raise Refused("a function of the library by its name")
+        return _resolve(module, name)
+
 
 def _pair_up(parts: list[Any]) -> dict[Any, Any]:
     return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def _by_name(value: Any) -> list[Any] | None:
+    """A function, method or class of the library; what a test defined or bound to an object has no name elsewhere."""
+    module = getattr(getattr(value, "__objclass__", value), "__module__", None)
+    name = getattr(value, "__qualname__", None)
+    if type(module) is not str or type(name) is not str or module not in sys.stdlib_module_names | {"builtins"}:
+        return None
+    try:
+        return ["g", module, name] if _resolve(module, name) is value else None
+    except (AttributeError, ImportError):
+        return None
+
+
+def _resolve(module: str, name: str) -> Any:
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
 
 
 def _double(bits: str) -> float:
@@ -281,6 +313,7 @@ _READERS: dict[str, Callable[..., Any]] = {
     "a": Decoder._argument,
     "o": lambda decoder, kind, number: decoder._handles.borrow(kind, number),
     "h": lambda decoder, number: decoder._handles.own(number),
+    "g": lambda decoder, module, name: decoder._library(module, name),
 }
 _MAKERS: dict[str, Callable[[list[Any]], Any]] = {
     "list": list,

@@ -11,6 +11,7 @@ import resource
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ _MANY_DESCRIPTORS = 4096
 _TICK = 0.05
 """Seconds between looks for an excess."""
 _PAGE = resource.getpagesize()
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def prepare_namespaces(scratch: dict[str, str]) -> None:
@@ -48,6 +50,7 @@ def run_candidate(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)  # process 1 does not get what it has no handler for
     kernel.set_dumpable(False)
+    start = time.monotonic()
     prepared, tell = os.pipe()
     candidate = os.fork()
     if candidate == 0:
@@ -59,7 +62,7 @@ def run_candidate(
         answer_calls(end)
     end.close()
     os.close(tell)
-    status = _watch(candidate, orders, excess)
+    status = _watch(candidate, orders, lambda: excess() or _excess_of_time(candidate, start, request["wall_seconds"]))
     said = os.read(prepared, _MAX_SAID)
     os.close(prepared)
     # Said and closed before the program began: a program cannot say it.
@@ -80,8 +83,9 @@ def _become_candidate(
     for first, last in itertools.pairwise((2, *keep, _MANY_DESCRIPTORS)):
         os.closerange(first + 1, last)
     os.chdir(request["folder"])
-    with Path("/proc/self/oom_score_adj").open("w") as score:
-        score.write("1000")  # whom the kernel ends first when the machine runs out of memory
+    score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    os.write(score, b"1000")  # whom the kernel ends first when the machine runs out of memory
+    os.close(score)
     for name, value in request["resources"].items():
         # One second between SIGXCPU, which tells what happened, and SIGKILL, which cannot be ignored.
         hard = value + 1 if name == "RLIMIT_CPU" else value
@@ -95,7 +99,6 @@ def _become_candidate(
 
 def drop_rights(uid: int | None) -> None:
     """Lose every capability for ever, and become `uid` where there is the right to: root is exempt from limits."""
-    kernel.drop_bounding_capabilities()
     if uid is not None:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
@@ -122,6 +125,7 @@ def _watch(candidate: int, orders: int, excess: Callable[[], str]) -> dict[str, 
         else:
             _bury(candidate)
             stopped = excess()
+    os.close(ended)
     if stopped:
         os.kill(candidate, signal.SIGKILL)
     _, status, usage = os.wait4(candidate, 0)
@@ -140,12 +144,44 @@ def _bury(candidate: int) -> None:
             return
 
 
-def excess_of_memory(limit: int) -> str:
-    """The word memory when all processes of this namespace together hold more bytes than `limit`, shared ones once."""
+def _excess_of_time(candidate: int, start: float, limit: float) -> str:
+    """The word time past `limit` seconds on a clock that stands still while the candidate waits for a processor."""
+    over = time.monotonic() - start - limit
+    return "time" if over > 0 and over > _seconds_waiting(candidate) else ""
+
+
+def _seconds_waiting(process: int) -> float:
+    """How long its main thread was ready to run and another process had the processor; 0 where the kernel counts not.
+
+    The second field of schedstat, in nanoseconds (Documentation/scheduler/sched-stats.rst).
+    """
+    try:
+        return int(Path(f"/proc/{process}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+def excess_of_processes(memory: int, seconds: int) -> str:
+    """Whether all processes of this namespace together are past a limit that the kernel keeps for each alone.
+
+    The word memory for more bytes than `memory`, shared ones counted once; cpu for a second more than `seconds`, so
+    that the kernel comes first where there is one process.
+    """
     processes = [path for path in Path("/proc").iterdir() if path.name.isdecimal() and path.name != "1"]
-    if sum(_resident(process) for process in processes) <= limit:
+    if sum(_cpu_seconds(process) for process in processes) > seconds + 1:
+        return "cpu"
+    if sum(_resident(process) for process in processes) <= memory:
         return ""
-    return "memory" if sum(_share(process) for process in processes) > limit else ""
+    return "memory" if sum(_share(process) for process in processes) > memory else ""
+
+
+def _cpu_seconds(process: Path) -> float:
+    """Of the process and of its children that it has collected: fields 14 to 17 of stat, in clock ticks."""
+    try:
+        fields = (process / "stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / _TICKS
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _resident(process: Path) -> int:

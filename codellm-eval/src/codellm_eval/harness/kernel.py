@@ -81,11 +81,14 @@ def drop_capabilities() -> None:
 
 def filter_calls(program: bytes) -> None:
     """Install a seccomp filter, for ever; it needs `forbid_privileges`."""
+    code = _Program(len(program) // 8, program)
+    _check(_libc.prctl(_SET_SECCOMP, ctypes.c_ulong(_FILTER), ctypes.byref(code), 0, 0))
 
-    class Program(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
 
-    _check(_libc.prctl(_SET_SECCOMP, ctypes.c_ulong(_FILTER), ctypes.byref(Program(len(program) // 8, program)), 0, 0))
+class _Program(ctypes.Structure):
+    """`struct sock_fprog`."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
 
 
 _ZEROS = (ctypes.c_ulong(0),) * 3

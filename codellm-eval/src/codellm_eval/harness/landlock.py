@@ -37,25 +37,33 @@ def version() -> int:
         return 0
 
 
-def restrict(readable: Iterable[str], writable: Iterable[str]) -> None:
-    """Leave this process and what it starts with these folders and files, for ever. Missing ones are left out.
+def ruleset(readable: Iterable[str], writable: Iterable[str]) -> int:
+    """A descriptor of rules that leave these folders and files and nothing else; missing ones are left out.
 
     Raises:
-        OSError: the kernel does not offer it; `forbid_privileges` was not called before.
+        OSError: the kernel does not offer it.
     """
     abi = version()
     files = (1 << max(count for since, count in _RIGHTS.items() if since <= max(abi, 1))) - 1
     attributes = struct.pack("=QQQ", files, _NETWORK, _SCOPED)[: 8 if abi < 4 else 16 if abi < 6 else 24]
-    ruleset = kernel.call(_CREATE, ctypes.c_char_p(attributes), len(attributes), 0)
+    rules = kernel.call(_CREATE, ctypes.c_char_p(attributes), len(attributes), 0)
     for path in readable:
-        _allow(ruleset, path, _READ_FILE | _READ_DIRECTORY)
+        _allow(rules, path, _READ_FILE | _READ_DIRECTORY)
     for path in writable:
-        _allow(ruleset, path, files & ~_DEVICES)
-    kernel.call(_RESTRICT, ruleset, 0)
-    os.close(ruleset)
+        _allow(rules, path, files & ~_DEVICES)
+    return rules
 
 
-def _allow(ruleset: int, path: str, rights: int) -> None:
+def restrict(rules: int) -> None:
+    """Hold this process and what it starts to rules, for ever.
+
+    Raises:
+        OSError: `forbid_privileges` was not called before.
+    """
+    kernel.call(_RESTRICT, rules, 0)
+
+
+def _allow(rules: int, path: str, rights: int) -> None:
     try:
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
@@ -63,5 +71,5 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
     if not Path(path).is_dir():
         rights &= _OF_FILES
     rule = struct.pack("=Qi", rights, place)
-    kernel.call(_ADD, ruleset, _PATH_BENEATH, ctypes.c_char_p(rule), 0)
+    kernel.call(_ADD, rules, _PATH_BENEATH, ctypes.c_char_p(rule), 0)
     os.close(place)

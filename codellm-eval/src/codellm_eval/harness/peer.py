@@ -12,9 +12,9 @@ import builtins
 import itertools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
-from .channel import Channel, Refused
+from .channel import Channel, Closed, Refused
 from .codec import MUTABLE, Decoder, Encoder, Handles
 
 MAX_CALLS_DEEP = 50
@@ -36,25 +36,48 @@ class Elsewhere:
 
 
 class Peer:
-    """One side. `names` may hold further exception classes that both sides know."""
+    """One side; the `trusted` one is the checker's.
 
-    def __init__(self, channel: Channel, names: Mapping[str, Any] | None = None) -> None:
-        self.handles = Handles(self._proxy)
+    `names` may hold further exception classes that both sides know. `lost` is told why there is no answer, wherever
+    one was waited for: in a call, in a function that was returned, in the middle of an iteration.
+    """
+
+    def __init__(
+        self, channel: Channel, *, trusted: bool, names: Mapping[str, Any], lost: Callable[[Exception], NoReturn]
+    ) -> None:
+        self.handles = Handles(self._proxy, trusted=trusted)
         self._channel = channel
-        self._names = {} if names is None else names
+        self._names = names
+        self._lost = lost
         self._depth = 0
 
     def call(self, target: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the other side's object `target` and return what it returns.
 
         Raises:
-            Closed, Refused: there is no answer, or none that the protocol allows.
             BaseException: what the call raised there, as a builtin class or a subclass of one.
         """
-        encoder = Encoder(self.handles)
-        value = encoder.encode((args, kwargs))
-        self._channel.send(["call", target, encoder.nodes, value])
-        return self.await_answer(encoder.containers)
+        try:
+            encoder = Encoder(self.handles)
+            value = encoder.encode((args, kwargs))
+        except Refused as error:
+            self._lost(error)
+        return self.ask(["call", target, encoder.nodes, value], encoder.containers)
+
+    def ask(self, request: Any, sent: Mapping[int, Any]) -> Any:
+        """Send a request, of which `sent` are the mutable containers by their nodes, and return the answer.
+
+        Raises:
+            BaseException: what the other side raised.
+        """
+        try:
+            self._channel.send(request)
+            succeeded, value = self._await(sent)
+        except (Closed, Refused) as error:
+            self._lost(error)
+        if not succeeded:
+            raise value
+        return value
 
     def serve(self) -> None:
         """Answer requests until the other side is gone.
@@ -74,6 +97,7 @@ class Peer:
         try:
             value = act()
         except BaseException as error:  # whatever a program raises is its answer
+            BaseException.with_traceback(error, None)  # its frames may hold all the memory that there is
             head, value = ["raise", _bases(error)], _args(error)
         encoder = Encoder(self.handles, {id(container): k for k, container, _ in before})
         try:
@@ -83,16 +107,16 @@ class Peer:
         except (Refused, RecursionError) as error:
             self._channel.send(["refuse", str(error)])
 
-    def await_answer(self, sent: Mapping[int, Any]) -> Any:
-        """The answer to a request; `sent` are its mutable containers by their nodes. Raises as `call` does."""
+    def _await(self, sent: Mapping[int, Any]) -> tuple[bool, Any]:
+        """Whether the request succeeded, and its value or exception."""
         while True:
             kind, *parts = _tagged(self._channel.receive())
             if kind in {"call", "next"} and self._depth < MAX_CALLS_DEEP:
                 self._serve([kind, *parts])
             elif kind == "return" and len(parts) == 3:
-                return self._take(sent, *parts)
+                return True, self._take(sent, *parts)
             elif kind == "raise" and len(parts) == 4:
-                raise self._exception(parts[0], self._take(sent, *parts[1:]))
+                return False, self._exception(parts[0], self._take(sent, *parts[1:]))
             elif kind == "refuse" and len(parts) == 1 and type(parts[0]) is str:
                 raise Refused(parts[0])
             else:
@@ -133,10 +157,9 @@ class Peer:
 
     def _iterate(self, number: int) -> Iterator[Any]:
         while True:
-            self._channel.send(["next", number])
-            items = self.await_answer({})
+            items = self.ask(["next", number], {})
             if type(items) is not tuple or len(items) > 1:
-                raise Refused("a next item of no known kind")
+                self._lost(Refused("a next item of no known kind"))
             if not items:
                 return
             yield items[0]
@@ -156,7 +179,7 @@ class Peer:
         try:
             return found(*args) if type(args) is tuple else found()
         except Exception:  # some classes insist on arguments of their own
-            return found.__new__(found)
+            return Exception(found.__name__)
 
 
 def _tagged(message: Any) -> list[Any]:

@@ -14,21 +14,22 @@ import os
 import select
 import signal
 import socket
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import kernel, landlock, seccomp
-from .init import excess_of_disk, excess_of_memory, prepare_namespaces, run_candidate
+from .init import excess_of_disk, excess_of_processes, prepare_namespaces, run_candidate
 
 COMMON = (
-    "abc", "bisect", "collections", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools",
-    "hashlib", "heapq", "itertools", "json", "math", "operator", "random", "re", "statistics", "string", "typing",
+    "abc", "bisect", "collections", "copy", "dataclasses", "datetime", "enum", "functools", "hashlib", "heapq",
+    "itertools", "json", "math", "operator", "re", "string", "typing",
 )  # fmt: skip
-"""Modules that programs often import: imported before the fork, they cost a sample nothing."""
+"""Modules that programs often import: imported before the fork, they cost a sample nothing.
+
+Not random and threading, nor what imports them: their handlers for fork would cost every sample half a millisecond.
+"""
 _MAX_REQUEST = 1 << 16
 _DISK = (64 << 20, 16384)
 """Bytes and files that a program may have in its folder, where no file system of its own limits them."""
@@ -63,7 +64,7 @@ def serve_once() -> None:
             request,
             lambda: kernel.filter_calls(calls),
             control.fileno(),
-            partial(excess_of_memory, request["memory"]),
+            _excess(request),
         )
         control.send(json.dumps(status).encode())
         control.recv(_MAX_REQUEST)  # an order that comes too late, or the end: unread, it would take the answer along
@@ -74,7 +75,7 @@ def serve_alone() -> None:
     """Level C: no namespaces; Landlock and a filter that forbids other processes, sockets and signals."""
 
     def confine(request: _Request) -> None:
-        landlock.restrict(request["readable"], (request["folder"], "/dev/null"))
+        landlock.restrict(landlock.ruleset(request["readable"], (request["folder"], "/dev/null")))
         kernel.filter_calls(seccomp.program(alone=True))
 
     _serve_in_folders(confine)
@@ -88,6 +89,10 @@ def serve_unconfined() -> None:
 
 def _serve_in_folders(confine: Callable[[_Request], None]) -> None:
     """Candidates as children of this process, each in a folder that is removed after it."""
+    import subprocess  # here, because they import threading, whose handlers make each fork of level A dearer
+    import tempfile
+
+    kernel.die_with_parent()
     control = _take_control(COMMON)
     with tempfile.TemporaryDirectory(prefix="codellm-judge-") as parent:
         tempfile.tempdir = None  # found out by now, and inherited by candidates, which have their own
@@ -118,6 +123,10 @@ def _kill_orphans() -> None:
             os.waitpid(child, 0)
 
 
+def _excess(request: _Request) -> Callable[[], str]:
+    return partial(excess_of_processes, request["memory"], request["resources"]["RLIMIT_CPU"])
+
+
 def _take_control(modules: tuple[str, ...]) -> socket.socket:
     control = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDWR)
@@ -128,6 +137,7 @@ def _take_control(modules: tuple[str, ...]) -> socket.socket:
         importlib.import_module(name)
     for name in ("PYTHONHASHSEED", "PWD"):  # what the judge and bubblewrap set
         os.environ.pop(name, None)
+    kernel.drop_bounding_capabilities()  # what this process holds it keeps, and no program that is started gains it
     gc.collect()
     gc.freeze()
     control.send(b"ready")
@@ -146,9 +156,7 @@ def _requests(control: socket.socket) -> Iterator[tuple[_Request, socket.socket]
 def _run_in_namespaces(end: socket.socket, request: _Request, calls: bytes, tell: int) -> None:
     try:
         prepare_namespaces(request["scratch"])
-        status = run_candidate(
-            end, request, lambda: kernel.filter_calls(calls), -1, partial(excess_of_memory, request["memory"])
-        )
+        status = run_candidate(end, request, lambda: kernel.filter_calls(calls), -1, _excess(request))
     except BaseException as error:  # the worker must know, and there is nobody else to tell
         status = {"broken": f"{type(error).__name__}: {error}"}
     try:

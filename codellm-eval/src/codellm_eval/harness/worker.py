@@ -16,10 +16,11 @@ import socket
 import sys
 import time
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import kernel
+from . import kernel, landlock
 from .checker import Checker, Problem, one_line, stay_within
 from .sandboxed import Broken, Sandboxed
 from .server import COMMON
@@ -27,7 +28,10 @@ from .server import COMMON
 _MAX_REPORT = 1 << 16
 _MAX_READ = 1 << 20
 _MAX_PROBLEMS = 512
-_PATIENCE = 2.0
+_LATEST = 10
+"""Times the wall limit when a check ends at the latest. The limit itself is kept by init, on the candidate's clock."""
+_STATISTICS = "/proc/vmstat"
+_PATIENCE = 3.0
 """Seconds for a candidate that left its channel to end; it takes far less unless it stays on purpose."""
 
 
@@ -64,6 +68,8 @@ class Worker:
         self._jobs = jobs
         self._problems: OrderedDict[tuple[str, ...], Problem] = OrderedDict()
         self._kernel_kills = _kernel_kills()
+        if not configuration["sandbox"]["once"] and landlock.version():
+            _confine(configuration["sandbox"]["readable"])
 
     def judge(self, job: dict[str, Any]) -> dict[str, Any]:
         """The verdict on one job, or `unusable` where the problem is no Python.
@@ -87,7 +93,7 @@ class Worker:
         ours.close()
         os.close(tell)
         try:
-            outcome, message = self._outcome(listen, checker, start + self._limits["wall_seconds"])
+            outcome, message = self._outcome(listen, checker, start + _LATEST * self._limits["wall_seconds"])
         finally:
             os.close(listen)
         return {"outcome": outcome, "message": message, "seconds": time.monotonic() - start}
@@ -114,6 +120,9 @@ class Worker:
         try:
             kernel.die_with_parent()
             stay_within(self._limits["resources"]["RLIMIT_CPU"], self._limits["memory"], {end.fileno(), tell})
+        except BaseException as error:  # there is nobody else to tell
+            report("broken", f"the checker cannot be limited: {type(error).__name__}: {error}")
+        try:
             Checker(problem, end, report).run(program)
         finally:
             os._exit(1)
@@ -128,7 +137,9 @@ class Worker:
         outcome, message = json.loads(told) if told else ("", "")
         status = self._sandboxed.end(_PATIENCE if outcome == "gone" else 0.0)
         if not reported:
-            return "timeout", f"still running after {self._limits['wall_seconds']:g} s"
+            return "timeout", self._too_long()
+        if outcome == "broken":
+            raise Broken(message)
         if outcome == "gone":
             return self._how_it_ended(status)
         if outcome:
@@ -137,6 +148,9 @@ class Worker:
             return "timeout", f"the test used {seconds} s of CPU time on the answers"
         code = os.waitstatus_to_exitcode(wait_status)
         return "refused", f"the test's process ended with {_signal_name(code) if code < 0 else code} on the answers"
+
+    def _too_long(self) -> str:
+        return f"still running after {self._limits['wall_seconds']:g} s"
 
     def _wait(self, listen: int, deadline: float) -> bool:
         """Whether the checker reported or ended before the deadline."""
@@ -158,6 +172,10 @@ class Worker:
             return "memory", f"its processes used more than {self._limits['memory'] >> 20} MiB together"
         if status["stopped"] == "disk":
             return "failed", "it wrote more files, or larger ones, than its folder may hold"
+        if status["stopped"] == "cpu":
+            return "timeout", f"its processes used {seconds} s of CPU time together"
+        if status["stopped"] == "time":
+            return "timeout", self._too_long()
         if status["stopped"]:
             return "refused", "the program closed the judge's channel"
         if code == -signal.SIGXCPU or (code == -signal.SIGKILL and status["cpu"] >= seconds):
@@ -171,6 +189,15 @@ class Worker:
         return "failed", f"the process ended with status {code} before the test did"
 
 
+def _confine(readable: Iterable[str]) -> None:
+    """Leave this process and its checkers no files but the interpreter's, and no program to start.
+
+    Tests are trusted and answers are not. Where a sandbox is started for each sample, this would keep from starting it.
+    """
+    kernel.forbid_privileges()
+    landlock.restrict(landlock.ruleset((*readable, _STATISTICS), ("/dev/null",)))
+
+
 def _signal_name(code: int) -> str:
     try:
         return signal.Signals(-code).name
@@ -181,7 +208,7 @@ def _signal_name(code: int) -> str:
 def _kernel_kills() -> int:
     """How many processes the kernel has killed so far because memory had run out."""
     try:
-        lines = Path("/proc/vmstat").read_text("ascii").splitlines()
+        lines = Path(_STATISTICS).read_text("ascii").splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
