@@ -33,7 +33,8 @@ JSON = st.recursive(
     max_leaves=30,
 )
 KINDS = st.sampled_from([*"ifcb.!tnaohg", "list", "tuple", "dict", "set", "frozenset", "bytearray", "range",
-                         "slice", "keys", "values", "items", "callable", "iterator", "object", "0", "ff", "int"])  # fmt: skip
+                         "slice", "keys", "values", "items", "callable", "iterator", "object", "0", "ff",
+                         "int"])  # fmt: skip
 NEAR = st.recursive(
     KINDS | st.integers(-2, 5) | st.none(),
     lambda inner: st.tuples(KINDS, inner).map(list) | st.tuples(KINDS, inner, inner).map(list) | st.lists(inner),
