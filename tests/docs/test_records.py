@@ -102,8 +102,8 @@ def makes(command: str, record: Path) -> bool:
     """Whether `command` writes the file `record`, or is the one that its manifest names."""
     if str(record.relative_to(ROOT)) in command.split():
         return True
-    manifest = record.parent / "manifest.json"
-    return manifest.exists() and command == json.loads(manifest.read_text())["command"]
+    manifests = [folder / "manifest.json" for folder in record.parents if RESULTS in folder.parents]
+    return any(command == json.loads(each.read_text())["command"] for each in manifests if each.exists())
 
 
 def own_command(record: Path) -> bool:
@@ -134,7 +134,9 @@ def test_each_figure_of_a_table_is_in_its_record(section):
 
 
 def numbers(record: Path) -> list[float]:
-    """Every number of a record, but for single repeats, of which the record has the median and the ends."""
+    """Every number of a record; of several repeats the median and the ends; none of a picture or a report."""
+    if record.suffix in (".png", ".svg", ".html"):
+        return []
     if record.suffix == ".md":
         return [float(found) for found in _NUMBER.findall(record.read_text())]
     lines = record.read_text().splitlines() if record.suffix == ".jsonl" else [record.read_text()]

@@ -9,6 +9,7 @@ import base64
 import contextlib
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -21,6 +22,8 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
     "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
+PATIENCE = 60
+"""Seconds without a word of it."""
 
 
 class Chromium:
@@ -32,7 +35,7 @@ class Chromium:
         profile = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True))
         read_here, write_there = os.pipe()
         read_there, write_here = os.pipe()
-        self._answers = self._stack.enter_context(os.fdopen(read_here, "rb"))
+        self._answers = self._stack.enter_context(os.fdopen(read_here, "rb", buffering=0))
         self._requests = self._stack.enter_context(os.fdopen(write_here, "wb"))
         self._process = subprocess.Popen(
             ["bash", "-c", f'exec "$@" 3<&{read_there} 4>&{write_there}', "bash", PROGRAM, *FLAGS,
@@ -83,8 +86,9 @@ class Chromium:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            data = self._answers.read1()
-            assert data, f"chromium ended with code {self._process.poll()}"
+            ready, _, _ = select.select([self._answers], [], [], PATIENCE)
+            data = self._answers.read(1 << 20) if ready else b""
+            assert data, f"chromium says nothing more (exit code {self._process.poll()})"
             self._rest += data
         message, self._rest = self._rest.split(b"\0", 1)
         return dict(json.loads(message))
