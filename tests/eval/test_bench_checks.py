@@ -9,12 +9,18 @@ from hypothesis import strategies as st
 
 from codellm.errors import BackendError
 from codellm_eval.bench import clock
-from codellm_eval.bench.checks import warnings
+from codellm_eval.bench.checks import doubts
+from codellm_eval.bench.figures import for_people
 from codellm_eval.bench.notes import notes
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.stats import Repeats
+from codellm_eval.bench.table import render
 from support.bench_place import bench, rows
 from support.bench_records import record
+
+
+def warnings(one):
+    return {doubt.name: doubt.text for doubt in doubts(one)}
 
 
 def warned(place, fault, **sizes):
@@ -49,7 +55,7 @@ def test_a_clock_of_coarse_steps_fails_the_row(place):
 
 def test_warnings_stand_under_the_table(place):
     done = bench(place, "--no-quality", "--row", "toy:int8:fault=remembers")
-    assert "toy:int8:fault=remembers: a prompt given twice took" in " ".join(done.stdout.split())
+    assert "! toy:int8:fault=remembers: a prompt given twice took" in " ".join(done.stdout.split())
 
 
 def test_this_clock_is_fine():
@@ -103,3 +109,10 @@ def test_a_row_that_failed_is_not_judged():
     failed = attrs.evolve(record(), error="gone", plan=None, decode=FALLING)
     assert warnings(failed) == {}
     assert not any("changed" in note for note in notes([failed], Plan(), None))
+
+
+def test_the_figures_in_doubt_are_marked():
+    cells = for_people(record(repeated_prompt=Repeats((0.1,)), decode=FALLING))
+    marked = {column for column, (figure, _) in cells.items() if figure.startswith("!")}
+    assert marked == {"pp", "ttft", "tg"}
+    assert render([record(decode=FALLING)], Plan(), [], "table").count("!") == 1

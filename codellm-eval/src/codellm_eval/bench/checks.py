@@ -1,9 +1,11 @@
-"""What of a row's own measurements speaks against its figures. The figures stay, with the reason beside them."""
+"""What of a row's own measurements speaks against its figures. They stay, with a mark and the reason beside them."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
+
+import attrs
 
 from codellm_eval.bench.record import Record
 from codellm_eval.bench.stats import Repeats
@@ -18,53 +20,61 @@ DRIFT = 0.1
 """How much the first repeats may differ from the last."""
 
 
-def warnings(record: Record) -> dict[str, str]:
-    """By the name of the check what it found, in one sentence; empty where nothing is wrong."""
-    found = {"prompt_cache": _prompt_cache(record), "held_back": _held_back(record), "drift": _drift(record)}
-    return {name: text for name, text in found.items() if text}
+@attrs.frozen
+class Doubt:
+    """What speaks against the figures in `columns` of the first table, in one sentence."""
+
+    name: str
+    text: str
+    columns: tuple[str, ...]
 
 
-def _prompt_cache(record: Record) -> str | None:
+def doubts(record: Record) -> list[Doubt]:
+    """What the checks found; empty where nothing is wrong."""
+    return [*_prompt_cache(record), *_held_back(record), *_drift(record)]
+
+
+def _prompt_cache(record: Record) -> Iterator[Doubt]:
     again = record.repeated_prompt
-    if again is None or max(again.values) >= CACHED:
-        return None
-    return (
-        f"a prompt given twice took {100 * again.median:.0f} % of its time the second time, so this backend keeps what "
-        "it computed; the figures are of prompts that it never saw, and a user's may be better"
-    )
+    if again is not None and max(again.values) < CACHED:
+        text = (
+            f"a prompt given twice took {100 * again.median:.0f} % of its time the second time, so this backend keeps "
+            "what it computed; the figures are of prompts that it never saw, and a user's may be better"
+        )
+        yield Doubt("prompt_cache", text, ("pp", "ttft"))
 
 
-def _held_back(record: Record) -> str | None:
+def _held_back(record: Record) -> Iterator[Doubt]:
     share, plan = record.first_share, record.plan
-    if share is None or plan is None or plan.new_tokens < FEW or share.median <= HELD_BACK:
-        return None
-    return (
-        f"{100 * share.median:.0f} % of the time of {plan.new_tokens} tokens passed before the first of them, after a "
-        "prompt of one: either a request has a slow start, or tokens are computed ahead and given out late, and then "
-        f"tg{plan.new_tokens}, TPOT and ITL are no speed of decoding"
-    )
+    if share is not None and plan is not None and plan.new_tokens >= FEW and share.median > HELD_BACK:
+        text = (
+            f"{100 * share.median:.0f} % of the time of {plan.new_tokens} tokens passed before the first of them, "
+            "after a prompt of one: either a request has a slow start, or tokens are computed ahead and given out late, "
+            f"and then tg{plan.new_tokens}, TPOT and ITL are no speed of decoding"
+        )
+        yield Doubt("held_back", text, ("tg", "tpot"))
 
 
-def _drift(record: Record) -> str | None:
+def _drift(record: Record) -> Iterator[Doubt]:
     plan = record.plan
     if plan is None:
-        return None
-    drifts = [
-        f"{name} by {100 * change:+.0f} %"
-        for name, repeats in (
-            (f"pp{plan.prompt_tokens}", record.prefill),
-            (f"tg{plan.new_tokens}", record.decode),
-            ("TTFT", record.ttft),
-            ("TPOT", record.tpot),
+        return
+    found = {
+        column: f"{name} by {100 * change:+.0f} %"
+        for column, name, repeats in (
+            ("pp", f"pp{plan.prompt_tokens}", record.prefill),
+            ("tg", f"tg{plan.new_tokens}", record.decode),
+            ("ttft", "TTFT", record.ttft),
+            ("tpot", "TPOT", record.tpot),
         )
         for change in _changes(repeats)
-    ]
-    if not drifts:
-        return None
-    return (
-        f"from its first repeats to its last it changed: {', '.join(drifts)}; the machine got warm, something else "
-        "began or ceased to use it, or the backend gets slower; measure again, with more --repeats"
-    )
+    }
+    if found:
+        text = (
+            f"from its first repeats to its last it changed: {', '.join(found.values())}; the machine got warm, "
+            "something else began or ceased to use it, or the backend gets slower; measure again, with more --repeats"
+        )
+        yield Doubt("drift", text, tuple(found))
 
 
 def _changes(repeats: Repeats | None) -> Iterator[float]:

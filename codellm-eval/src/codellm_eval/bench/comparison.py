@@ -33,18 +33,20 @@ class Pair:
 
         None where nobody knows: one of the two was measured once, or on too few texts.
         """
-        if self.a.value == self.b.value:
-            return False
         if self.a.texts and self.b.texts:
             found = difference(self.b.texts, self.a.texts)
-            return None if found is None or found.interval is None else not found.told_apart
+            return None if found is None or found.interval is None else self._differs and not found.told_apart
         if self.a.verdicts and self.b.verdicts:
             tasks = solved(self.b.verdicts, self.a.verdicts)
-            return None if tasks is None else not tasks.told_apart
+            return None if tasks is None else self._differs and not tasks.told_apart
         if self.a.reach is None or self.b.reach is None:
             return None
         reach = self.a.reach * self.a.value + self.b.reach * self.b.value
-        return abs(self.b.value - self.a.value) <= reach
+        return self._differs and abs(self.b.value - self.a.value) <= reach
+
+    @property
+    def _differs(self) -> bool:
+        return self.a.value != self.b.value
 
 
 def pairs(a: Folder, b: Folder) -> list[Pair]:

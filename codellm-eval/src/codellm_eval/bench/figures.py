@@ -6,13 +6,15 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from codellm_eval.bench.checks import warnings
+from codellm_eval.bench.checks import doubts
 from codellm_eval.bench.point import Point
 from codellm_eval.bench.record import Record
 from codellm_eval.bench.stats import Repeats
 from codellm_eval.differences import Difference, Solved
 
 MEGA = 1e6
+DOUBT = "!"
+"""Before a figure that the row's own measurements speak against."""
 NOISE = "≈"
 """Before a figure that is not told apart from the reference row's."""
 
@@ -105,6 +107,9 @@ def for_people(record: Record) -> dict[str, tuple[str, str]]:
         **{each.key: show("points", None, significant) for each in record.missing_workloads},
         **{point.workload.key: show_point(point) for point in record.points},
     }
+    for column in {column for doubt in doubts(record) for column in doubt.columns}:
+        figure, spread = shown[column]
+        shown[column] = DOUBT + figure, spread
     return {**shown, "pp": ("failed", "")} if record.error is not None else shown
 
 
@@ -141,7 +146,7 @@ def for_programs(record: Record) -> dict[str, Any]:
         "model": record.model,
         "dummy": info.dummy if info else None,
         "error": record.error,
-        "warnings": "; ".join(warnings(record).values()) or None,
+        "warnings": "; ".join(doubt.text for doubt in doubts(record)) or None,
         "architecture": info.architecture if info else None,
         "parameters": info.parameters if info else None,
         "dtype": info.dtype if info else None,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from codellm_eval.bench.checks import warnings
-from codellm_eval.bench.figures import NOISE
+from codellm_eval.bench.checks import doubts
+from codellm_eval.bench.figures import DOUBT, NOISE
 from codellm_eval.bench.job import QualityPlan
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.record import Record
@@ -29,7 +29,7 @@ def notes(records: Sequence[Record], plan: Plan, quality: QualityPlan | None) ->
     """The notes, what went wrong first."""
     return [
         *_failures(records),
-        *_warnings(records),
+        *_doubts(records),
         *_gaps(records),
         *_cached(records),
         *_disturbed(records),
@@ -44,10 +44,10 @@ def _failures(records: Sequence[Record]) -> Iterator[str]:
             yield f"{record.row} failed: {record.error}"
 
 
-def _warnings(records: Sequence[Record]) -> Iterator[str]:
+def _doubts(records: Sequence[Record]) -> Iterator[str]:
     for record in records:
-        for text in warnings(record).values():
-            yield f"{record.row}: {text}"
+        for doubt in doubts(record):
+            yield f"{DOUBT} {record.row}: {doubt.text}"
 
 
 def _gaps(records: Sequence[Record]) -> Iterator[str]:

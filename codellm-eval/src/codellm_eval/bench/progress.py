@@ -27,7 +27,7 @@ class Progress:
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._status = self._stack.enter_context(self._console.status(""))
+            self._status = self._stack.enter_context(self._console.status("", refresh_per_second=4))
         return self
 
     def __exit__(
