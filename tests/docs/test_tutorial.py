@@ -94,6 +94,7 @@ def test_the_kit_passes(reader):
 def test_the_new_backend_is_in_the_bench_table(reader):
     table = reader.seen["codellm bench -m ../corpus"]
     names = [line.split()[0] for line in table.splitlines() if line.startswith("ngram")]
+    names = [name for name in names if not name.endswith(":")]  # notes begin so
     assert list(dict.fromkeys(names)) == ["ngram", "ngram:ngram4"], table  # each stands in every table
 
 
