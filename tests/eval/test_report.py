@@ -204,14 +204,14 @@ def test_growth_that_was_not_measured_says_how_it_is(demo, tmp_path):
 
 def test_ratios_say_what_may_be_none():
     base = results.row("llama-cpp:a", decode=Repeats((90.0, 100.0, 110.0)))
-    near = attrs.evolve(results.row("llama-cpp:b"), decode=Repeats((100.0, 115.0, 120.0)))
-    far = attrs.evolve(results.row("llama-cpp:c"), decode=Repeats((190.0, 200.0, 210.0)), ttft=None)
+    near = results.row("llama-cpp:b", decode=Repeats((100.0, 115.0, 120.0)), host_peak=2 * base.host_peak)
+    far = results.row("llama-cpp:c", decode=Repeats((190.0, 200.0, 210.0)), ttft=None)
     found = ratios([base, near, results.failed("llama-cpp:d", "x"), far])
     assert found.reference == "llama-cpp:a"
     assert found.columns == ["pp512", "tg128", "TTFT 128+128", "TPOT 128+128", "size", "host peak"]
     assert found.rows == {
-        "llama-cpp:b": [("1.00", ""), ("≈1.15", ""), ("1.00", ""), ("1.00", ""), ("1.00", ""), ("1.00", "once")],
-        "llama-cpp:c": [("1.00", ""), ("2.00", ""), ("", ""), ("1.00", ""), ("1.00", ""), ("1.00", "once")],
+        "llama-cpp:b": [("1.00", ""), ("≈1.15", ""), ("1.00", ""), ("1.00", ""), ("1.00", ""), ("2.00", "once")],
+        "llama-cpp:c": [("1.00", ""), ("2.00", ""), ("", ""), ("1.00", ""), ("1.00", ""), ("1.00", "")],
     }
     assert ratios([base]) is None
     assert ratios([results.failed("llama-cpp:d", "x"), near]) is None
