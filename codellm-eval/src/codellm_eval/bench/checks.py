@@ -49,7 +49,7 @@ def _held_back(record: Record) -> Iterator[Doubt]:
     if share is not None and plan is not None and plan.new_tokens >= FEW and share.median > HELD_BACK:
         text = (
             f"{100 * share.median:.0f} % of the time of {plan.new_tokens} tokens passed before the first of them, "
-            "after a prompt of one: either a request has a slow start, or tokens are computed ahead and given out late, "
+            "after a prompt of one: either a request starts slowly, or tokens are computed ahead and given out late, "
             f"and then tg{plan.new_tokens}, TPOT and ITL are no speed of decoding"
         )
         yield Doubt("held_back", text, ("tg", "tpot"))
