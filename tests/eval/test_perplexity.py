@@ -97,8 +97,8 @@ def test_sliding_gives_no_bits_per_byte_because_some_bytes_are_not_scored():
 def test_default_window_and_stride():
     assert str(measure(Oracle(), TEXTS).reading) == "document, window 1024, stride 512"
     assert str(measure(Oracle(context=100), TEXTS).reading) == "document, window 100, stride 50"
-    assert str(Reading.of("llama-chunks", 2048)) == "llama-chunks, of 512"
-    assert str(Reading.of("llama-chunks", 100)) == "llama-chunks, of 100"
+    assert str(Reading.of("llama-chunks", 2048)) == "llama-chunks, window 512"
+    assert str(Reading.of("llama-chunks", 100)) == "llama-chunks, window 100"
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,9 @@ class Reading:
         window = min(CHUNK if in_chunks else WINDOW, context) if window is None else window
         least = 3 if in_chunks else 2
         if not least <= window <= context:
-            raise InvalidValueError(f"--window must be from {least} to the context's {context} tokens, not {window}")
+            raise InvalidValueError(
+                f"--window must be from {least} to the context's {context} tokens under {protocol}, not {window}"
+            )
         if in_chunks:
             if stride is not None:
                 raise InvalidValueError("--stride says nothing under llama-chunks, whose chunks do not overlap")
@@ -110,10 +112,8 @@ class Reading:
         return cls(protocol=protocol, window=window, stride=stride)
 
     def __str__(self) -> str:
-        sizes = (
-            f"window {self.window}, stride {self.stride}" if self.protocol != "llama-chunks" else f"of {self.window}"
-        )
-        return f"{self.protocol}, {sizes}"
+        stride = "" if self.protocol == "llama-chunks" else f", stride {self.stride}"
+        return f"{self.protocol}, window {self.window}{stride}"
 
     def passages(self, tokenizer: Tokenizer, documents: Sequence[Document]) -> list[Passage]:
         """What is given to the model, in the order of the text.

@@ -14,7 +14,7 @@ from codellm_eval.documents import HELDOUT, Document, file_document, heldout_doc
 from codellm_eval.errors import refuse_dummy
 from codellm_eval.manifest import collect, record
 from codellm_eval.perplexity import Perplexity, measure
-from codellm_eval.reading import PROTOCOLS, Protocol
+from codellm_eval.reading import PROTOCOLS, Protocol, Reading
 from codellm_eval.tables import Column, number, render
 
 if TYPE_CHECKING:
@@ -77,24 +77,28 @@ def _measure(
     update: Callable[[str, int, int], None],
 ) -> list[Perplexity]:
     """Under the protocol named, or under each that the text is long enough for."""
+    chosen = {
+        name: None if protocol == "all" and name == "llama-chunks" else stride  # whose chunks do not overlap
+        for name in PROTOCOLS
+        if protocol in (name, "all")
+    }
+    for name, step in chosen.items():
+        Reading.of(name, model.info.context_length, window, step)  # a size out of range is refused here
 
-    def one(name: Protocol, stride: int | None) -> Perplexity:
+    def one(name: Protocol) -> Perplexity:
         def progress(done: int, total: int) -> None:
             update(f"scoring, {name}", done, total)
 
-        return measure(model, documents, protocol=name, window=window, stride=stride, progress=progress)
+        return measure(model, documents, protocol=name, window=window, stride=chosen[name], progress=progress)
 
     found = []
-    for name in PROTOCOLS:
-        if protocol == name:
-            found.append(one(name, stride))
-        elif protocol == "all" and name == "llama-chunks":
-            try:
-                found.append(one(name, None))
-            except InputError as error:
-                note(str(error))
-        elif protocol == "all":
-            found.append(one(name, stride))
+    for name in chosen:
+        try:
+            found.append(one(name))
+        except InputError as error:
+            if protocol != "all" or name != "llama-chunks":
+                raise
+            note(str(error))
     return found
 
 
