@@ -64,7 +64,7 @@ def test_garbage_is_one_line_that_names_the_file(folder, name, text):
 
 
 def test_what_is_no_folder_of_results(tmp_path):
-    for path in (tmp_path, tmp_path / "none"):
+    for path in (tmp_path, tmp_path / "none", Path(__file__), tmp_path / "none" / "such"):
         with pytest.raises(ResultsError, match=r"holds no rows\.jsonl"):
             Folder.read(path)
     (tmp_path / "rows.jsonl").mkdir()

@@ -24,6 +24,18 @@ def test_the_results_folder(place):
     assert "holds the results of another benchmark" in again.stderr
 
 
+def test_a_report_that_cannot_be_made_leaves_the_results(place):
+    (place / "out").mkdir()
+    (place / "out" / "plots").write_text("a file where a folder should be")
+    done = bench(place, "--no-quality", "--row", "toy:int8")
+    assert "toy:int8" in done.stdout
+    *_, results, report = done.stderr.splitlines()
+    assert results == "results: out"
+    assert report.startswith("no report: out/plots: cannot be written")
+    assert report.endswith("; `codellm bench report out` makes it again")
+    assert (place / "out" / "manifest.json").exists()
+
+
 def test_the_default_folder_is_named_by_time_and_model(place):
     subprocess.run(
         [*COMMAND, "-m", "model", *SMALL, "--no-quality", "--row", "toy:int8"],

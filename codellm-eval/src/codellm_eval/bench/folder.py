@@ -37,6 +37,8 @@ class Folder:
         Raises:
             ResultsError: there are none, or a file holds what no benchmark of this version wrote.
         """
+        if not (path / "rows.jsonl").exists():
+            raise ResultsError(f"{path}: holds no rows.jsonl; is it the folder of a `codellm bench`?")
         manifest = _manifest(path / "manifest.json")
         records = tuple(_records(path / "rows.jsonl"))
         if not records:
@@ -75,8 +77,6 @@ def _records(file: Path) -> list[Record]:
     converter = make_converter()
     try:
         text = file.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ResultsError(f"{file.parent}: holds no rows.jsonl; is it the folder of a `codellm bench`?") from error
     except (OSError, ValueError) as error:
         raise _unreadable(file, error) from error
     records = []
