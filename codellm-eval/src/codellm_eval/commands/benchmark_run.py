@@ -77,21 +77,24 @@ class BenchmarkRun:
 
         with progress() as update:
             settings = self._held(*prepare(self.spec, update))
-            folder = RunFolder(self.output or self._default_output(settings))
-            begun = folder.begun()
-            params = attrs.evolve(self.params, seed=self._seed(begun))
-            settings = {**settings, "seed": params.seed}
-            if begun is not None:
-                refuse_other(folder, begun.settings, settings)
-            with Answers(folder, self.problems, self.n_samples) as answers:
-                manifest = begun.manifest if begun is not None else None
-                work = _Work(self, folder, settings, params, answers, update, manifest)
-                try:
-                    return work.finish(format_)
-                except BaseException:
-                    if answers.samples:
-                        note(f"what had finished is kept in {folder.path}; the same command goes on from there")
-                    raise
+        folder = RunFolder(self.output or self._default_output(settings))
+        begun = folder.begun()
+        params = attrs.evolve(self.params, seed=self._seed(begun))
+        settings = {**settings, "seed": params.seed}
+        if begun is not None:
+            refuse_other(folder, begun.settings, settings)
+        with Answers(folder, self.problems, self.n_samples) as answers:
+            work = _Work(self, folder, settings, params, answers, begun.manifest if begun is not None else None)
+            if answers.samples:
+                note(f"{folder.path} has {len(answers.samples)} of {answers.total} samples already")
+            try:
+                with progress() as update:
+                    work.finish(update)
+            except BaseException:
+                if answers.samples:
+                    note(f"what had finished is kept in {folder.path}; the same command goes on from there")
+                raise
+            return work.report(format_)
 
     def _held(self, spec: LoadSpec, source: ModelSource) -> Settings:
         """All that the samples and verdicts depend on. How many are computed together is no part of it."""
@@ -128,46 +131,42 @@ class _Work:
     settings: Settings
     params: SamplingParams
     answers: Answers
-    update: Progress
     manifest: Manifest | None
 
-    def finish(self, format_: str) -> str:
-        """Generate what is missing and judge what has no verdict, at the same time; the table is returned."""
+    def finish(self, update: Progress) -> None:
+        """Generate what is missing and judge what has no verdict, at the same time."""
         answers = self.answers
-        if answers.samples:
-            note(f"{self.folder.path} has {len(answers.samples)} of {answers.total} samples already")
         with contextlib.ExitStack() as stack:
-            judging = self._judging()
+            judging = self._judging(update)
             if judging is not None:
                 stack.enter_context(judging)
                 for sample in answers.unjudged:
                     judging.hand(sample)
             if answers.missing:
-                self._generate(judging)
+                self._generate(judging, update)
             if judging is not None:
                 judging.finish()
-        return self._report(format_)
 
-    def _judging(self) -> Judging | None:
+    def _judging(self, update: Progress) -> Judging | None:
         """The judge, once it has shown that right programs pass here; None where nothing is to be judged."""
         setup, answers = self.run.judge, self.answers
         if setup is None or len(answers.verdicts) == answers.total:
             return None
-        self.update("checking that the canonical solutions pass", 0, 0)
+        update("checking that the canonical solutions pass", 0, 0)
         workers = setup.workers(beside_model=False)
         check_canonical(self.run.canonical, sandbox=setup.sandbox, limits=setup.limits, workers=workers)
 
         def settle(sample: Sample, verdict: Verdict) -> None:
             answers.settle(sample, verdict)
-            self.update("judged", len(answers.verdicts), answers.total)
+            update("judged", len(answers.verdicts), answers.total)
 
         return Judging(self.run.problems, setup, setup.workers(beside_model=answers.missing > 0), settle)
 
-    def _generate(self, judging: Judging | None) -> None:
+    def _generate(self, judging: Judging | None, update: Progress) -> None:
         from codellm.loading import open_spec
 
         run, answers = self.run, self.answers
-        with open_spec(run.spec, self.update) as model:
+        with open_spec(run.spec, update) as model:
             refuse_dummy(model.info.dummy, "pass@k")
             self._try_form(model)
             if self.manifest is None:
@@ -175,12 +174,11 @@ class _Work:
                 self.manifest = collect(seeds=seeds, models=[record(run.spec.model, model.info)])
                 self.folder.begin(self.manifest, self.settings)
             problems, known = run.problems.values(), set(answers.samples)
-            with contextlib.closing(
-                generate(model, problems, self.params, run.n_samples, form=run.form, known=known)
-            ) as samples:
+            stream = generate(model, problems, self.params, run.n_samples, form=run.form, known=known)
+            with contextlib.closing(stream) as samples:
                 for sample in samples:
                     answers.keep(sample)
-                    self.update("sampled", len(answers.samples), answers.total)
+                    update("sampled", len(answers.samples), answers.total)
                     if judging is not None:
                         judging.hand(sample)
 
@@ -199,7 +197,12 @@ class _Work:
         """What each task was made from: itself, where it is no infilling task."""
         return {task: problem.origin or task for task, problem in self.run.problems.items()}
 
-    def _report(self, format_: str) -> str:
+    def report(self, format_: str) -> str:
+        """The table of the finished run, which is written beside the samples as well.
+
+        Raises:
+            SamplesError: a sample or a verdict is missing after all.
+        """
         run, answers, manifest = self.run, self.answers, self.manifest
         if answers.missing or manifest is None:
             raise SamplesError(f"{self.folder.path}: {answers.missing} of {answers.total} samples are missing")

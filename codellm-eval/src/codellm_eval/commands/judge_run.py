@@ -1,4 +1,4 @@
-"""The judging half of `codellm eval humaneval`, and all of `codellm eval judge`."""
+"""What `codellm eval judge` runs, and how a score is shown."""
 
 from __future__ import annotations
 
