@@ -16,3 +16,8 @@ class Against:
     bits: Difference | None
     canonical: Difference | None
     solved: Solved | None
+
+    @property
+    def says_something(self) -> bool:
+        """Whether the two rows have any figure in common."""
+        return any((self.bits, self.canonical, self.solved))

@@ -126,14 +126,14 @@ class Record:
         return agreed / sum(task.tokens for task in known) if known else None
 
     def compared_with(self, reference: Record) -> Record:
-        """This record beside the reference row's, over what both have."""
+        """This record beside the reference row's, over what both have; unchanged where that is nothing."""
         against = Against(
             reference=reference.row,
             bits=difference(self.documents, reference.documents),
             canonical=difference(self.canonical, reference.canonical),
             solved=solved(self.verdicts, reference.verdicts),
         )
-        return attrs.evolve(self, against=against)
+        return attrs.evolve(self, against=against) if against.says_something else self
 
     def with_gap(self, column: str, gap: Gap) -> Record:
         """This record with a reason for an empty cell."""
