@@ -104,3 +104,11 @@ def test_what_does_not_fit_leaves_the_rest_of_the_row(place):
     [row] = rows(place, "--no-quality", "--batch-size", "1,2", "--row", "toy:int8:fault=narrow")
     assert row["error"] is None
     assert "runs 1 sequences together, not 2" in row["points_reason"]
+
+
+def test_what_is_too_short_for_the_clock_has_no_rate():
+    def hasty(place, prompt, params):
+        return tuple(1.0 + 1e-9 * step for step in range(params.max_tokens))
+
+    [fault] = rate(hasty, kind="tg", tokens=NEW)
+    assert "by a clock that moves in steps of" in fault

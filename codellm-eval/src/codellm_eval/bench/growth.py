@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from codellm.errors import BackendError, CodellmError
+from codellm_eval.bench import clock
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.point import Point
 from codellm_eval.bench.prompt import RandomPrompts
@@ -40,24 +41,26 @@ def measure_growth(
     most = max((each.batch_size for each in workloads), default=1)
     if model.info.batch_size < most:
         raise BackendError(f"{model.info.backend} runs {model.info.batch_size} sequences together, not {most}")
-    prompts = RandomPrompts(model.tokenizer, plan.seed)
+    prompts, step = RandomPrompts(model.tokenizer, plan.seed), clock.resolution()
     rates: dict[Workload, list[float]] = {each: [] for each in workloads}
     faults: list[str] = []
     for repeat in range(-1, plan.repeats):
         for workload in list(rates):
             progress(f"{workload} {repeat + 1}/{plan.repeats}")
             try:
-                rates[workload].append(_rate(model, workload, prompts))
+                tokens, seconds = _measure(model, workload, prompts)
+                clock.check(step, [seconds])
+                rates[workload].append(tokens / seconds)
             except CodellmError as error:
                 faults.append(f"{workload}: {error}")
                 del rates[workload]
     return Growth([Point(workload, Repeats(tuple(values[1:]))) for workload, values in rates.items()], faults)
 
 
-def _rate(model: Model, workload: Workload, prompts: RandomPrompts) -> float:
-    """Tokens per second of all sequences together, once."""
+def _measure(model: Model, workload: Workload, prompts: RandomPrompts) -> tuple[int, float]:
+    """Tokens of all sequences together, and the seconds that they took."""
     if workload.kind == "tg":
-        return _decode_rate(model, workload, prompts)
+        return _decode(model, workload, prompts)
     seconds = _prefill_seconds(model, workload, prompts, workload.context + workload.tokens)
     if workload.context:  # nothing is kept between two requests, so the context itself is computed too
         seconds -= _prefill_seconds(model, workload, prompts, workload.context)
@@ -66,7 +69,7 @@ def _rate(model: Model, workload: Workload, prompts: RandomPrompts) -> float:
             f"a prompt of {workload.context} tokens took as long as one of {workload.tokens} more, from "
             "which no rate can be told; take more --prompt-tokens"
         )
-    return workload.batch_size * workload.tokens / seconds
+    return workload.batch_size * workload.tokens, seconds
 
 
 def _prefill_seconds(model: Model, workload: Workload, prompts: RandomPrompts, length: int) -> float:
@@ -76,7 +79,7 @@ def _prefill_seconds(model: Model, workload: Workload, prompts: RandomPrompts, l
     return max(each.timing.token_times[0] for each in results) - results[0].timing.start
 
 
-def _decode_rate(model: Model, workload: Workload, prompts: RandomPrompts) -> float:
+def _decode(model: Model, workload: Workload, prompts: RandomPrompts) -> tuple[int, float]:
     """From when every sequence has its first token to the last token of all.
 
     So sequences that a backend runs one after the other are no batch, whatever their own rates are.
@@ -86,4 +89,4 @@ def _decode_rate(model: Model, workload: Workload, prompts: RandomPrompts) -> fl
     start, end = max(each[0] for each in times), max(each[-1] for each in times)
     if end <= start:
         raise BackendError("all tokens came at once, from which no rate can be told")
-    return sum(time > start for each in times for time in each) / (end - start)
+    return sum(time > start for each in times for time in each), end - start
