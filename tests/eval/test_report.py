@@ -11,12 +11,9 @@ import attrs
 import pytest
 
 from codellm_eval.bench.folder import Folder
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.point import Point
 from codellm_eval.bench.quality import DUMMY
 from codellm_eval.bench.record import Gap
 from codellm_eval.bench.stats import Repeats
-from codellm_eval.bench.workload import Workload
 from codellm_eval.errors import ResultsError
 from codellm_eval.report.inline import inline
 from codellm_eval.report.ratios import ratios
@@ -179,15 +176,12 @@ def test_failed_rows_are_told_and_leave_the_others(tmp_path):
     assert plots(nothing) == []
 
 
-def growing(name, batches=(1, 2, 4, 8), contexts=(128, 512, 1920)):
-    sizes = [Workload(kind="tg", tokens=128, batch_size=size) for size in batches]
-    sizes += [Workload(kind="tg", tokens=128, context=context) for context in contexts]
-    points = [Point(each, Repeats((90.0, 100.0 + each.context, 110.0 * each.batch_size))) for each in sizes]
-    return results.row(name, plan=Plan(workloads=tuple(sizes)), points=tuple(points))
-
-
 def test_growth_is_drawn_where_it_was_measured(tmp_path):
-    rows = [growing("llama-cpp:a"), growing("llama-cpp:b", batches=(1, 2)), growing("llama-cpp:c", batches=(1,))]
+    rows = [
+        results.growing("llama-cpp:a"),
+        results.growing("llama-cpp:b", batches=(1, 2)),
+        results.growing("llama-cpp:c", batches=(1,)),
+    ]
     folder = results.write(tmp_path / "out", [*rows, results.row("llama-cpp:d")])
     text = report(folder)
     assert {"batch.png", "batch.svg", "context.png", "context.svg"} <= {*plots(folder)}
@@ -204,14 +198,15 @@ def test_growth_that_was_not_measured_says_how_it_is(demo, tmp_path):
 
 def test_ratios_say_what_may_be_none():
     base = results.row("llama-cpp:a", decode=Repeats((90.0, 100.0, 110.0)))
-    near = results.row("llama-cpp:b", decode=Repeats((100.0, 115.0, 120.0)), host_peak=2 * base.host_peak)
-    far = results.row("llama-cpp:c", decode=Repeats((190.0, 200.0, 210.0)), ttft=None)
+    peak = 2 * base.host_peak
+    near = results.row("llama-cpp:b", decode=Repeats((100.0, 115.0, 120.0)), host_peak=peak)
+    far = results.row("llama-cpp:c", decode=Repeats((190.0, 200.0, 210.0)), host_peak=peak, ttft=None)
     found = ratios([base, near, results.failed("llama-cpp:d", "x"), far])
     assert found.reference == "llama-cpp:a"
     assert found.columns == ["pp512", "tg128", "TTFT 128+128", "TPOT 128+128", "size", "host peak"]
     assert found.rows == {
         "llama-cpp:b": [("1.00", ""), ("≈1.15", ""), ("1.00", ""), ("1.00", ""), ("1.00", ""), ("2.00", "once")],
-        "llama-cpp:c": [("1.00", ""), ("2.00", ""), ("", ""), ("1.00", ""), ("1.00", ""), ("1.00", "")],
+        "llama-cpp:c": [("1.00", ""), ("2.00", ""), ("", ""), ("1.00", ""), ("1.00", ""), ("2.00", "once")],
     }
     assert ratios([base]) is None
     assert ratios([results.failed("llama-cpp:d", "x"), near]) is None

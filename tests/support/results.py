@@ -10,8 +10,12 @@ from typing import Any
 import attrs
 
 from codellm_eval.bench.folder import Folder
+from codellm_eval.bench.plan import Plan
+from codellm_eval.bench.point import Point
 from codellm_eval.bench.record import Record, make_converter
 from codellm_eval.bench.row import Row
+from codellm_eval.bench.stats import Repeats
+from codellm_eval.bench.workload import Workload
 
 DEMO = Path(__file__).parents[2] / "docs" / "results" / "demo"
 
@@ -19,6 +23,16 @@ DEMO = Path(__file__).parents[2] / "docs" / "results" / "demo"
 def row(text: str, **fields: Any) -> Record:
     """A row that worked, of which `fields` are other than in the demo's first."""
     return attrs.evolve(Folder.read(DEMO).records[0], row=Row.parse(text), **fields)
+
+
+def growing(
+    text: str, batches: Sequence[int] = (1, 2, 4, 8), contexts: Sequence[int] = (128, 512, 1920), **fields: Any
+) -> Record:
+    """A row that was measured with more sizes."""
+    sizes = [Workload(kind="tg", tokens=128, batch_size=size) for size in batches]
+    sizes += [Workload(kind="tg", tokens=128, context=context) for context in contexts]
+    points = [Point(each, Repeats((90.0, 100.0 + each.context, 110.0 * each.batch_size))) for each in sizes]
+    return row(text, plan=Plan(workloads=tuple(sizes)), points=tuple(points), **fields)
 
 
 def failed(text: str, error: str) -> Record:
