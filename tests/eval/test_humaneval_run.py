@@ -350,6 +350,18 @@ def test_another_stop_list_needs_no_new_generation(place):
     assert rescored("all", "bigcode")["pass@1"] == pytest.approx(4 / 6)
 
 
+@needs_sandbox
+def test_programs_have_the_time_of_the_run_when_they_are_judged_again(place):
+    problems = [attrs.asdict(next(iter(load_problems().values())))]
+    # a second and a half of processor time, in the canonical solution as well
+    body = "    import time\n    while time.process_time() < 1.5: pass\n" + problems[0]["canonical_solution"]
+    (place / "mine.jsonl").write_text(json.dumps({**problems[0], "canonical_solution": body}))
+    humaneval(place, "--problems", "mine.jsonl", "--timeout", "9", ALLOW)
+    args = ["humaneval", "--rescore", "out", ALLOW, "--format", "json"]
+    assert json.loads(evaluate(place, *args).stdout)[0]["pass@1"] == 1
+    assert "canonical solutions do not pass" in error_line(evaluate(place, *args, "--timeout", "1", code=1))
+
+
 def test_what_cannot_be_rescored(place):
     humaneval(place, "--limit", "2", code=1, ORACLE_FAULT="load")
     assert "holds no run" in error_line(evaluate(place, "humaneval", "--rescore", "out", ALLOW, code=1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -94,13 +93,13 @@ class RunFolder:
                     self.path.rmdir()
 
     def write(self, name: str, text: str) -> None:
-        """Write a file of the folder, whole or not at all.
+        """Write a file of the folder, whole or not at all; only whoever has its journals open may.
 
         Raises:
             InputError: it cannot be written.
         """
         path = self.path / name
-        partial = path.with_name(f".{name}.{os.getpid()}")
+        partial = path.with_name(f".{name}.partial")
         try:
             partial.write_text(text, "utf-8")
             partial.replace(path)

@@ -90,11 +90,19 @@ def humaneval(context: click.Context, /, rescore: Path | None, **arguments: Any)
     samples are kept and not judged.
     """
     if rescore is not None:
-        _refuse_others(context, {"rescore", "stops", "problems", "allow", "timeout", "memory", "workers", "format_"})
+        given = _given(context, {"rescore", "stops", "problems", "allow", "timeout", "memory", "workers", "format_"})
         from codellm_eval.commands.rescore_run import rescore as run_rescore
 
-        names = ("stops", "allow", "timeout", "memory", "workers", "format_")
-        text = run_rescore(rescore, problems_file=arguments["problems"], **{name: arguments[name] for name in names})
+        text = run_rescore(
+            rescore,
+            stops=arguments["stops"],
+            problems_file=arguments["problems"],
+            allow=arguments["allow"],
+            timeout=given.get("timeout"),
+            memory=given.get("memory"),
+            workers=arguments["workers"],
+            format_=arguments["format_"],
+        )
     else:
         spec = load_spec(arguments)
         from codellm_eval.commands.humaneval_run import humaneval_run
@@ -200,9 +208,18 @@ def sandbox(format_: str) -> None:
     click.echo(render([Column(key, title) for key, title in titles.items()], [row], format_), nl=False)
 
 
-def _refuse_others(context: click.Context, allowed: set[str]) -> None:
-    """With --rescore the model and the sampling are those of the run: to name others would promise too much."""
+def _given(context: click.Context, allowed: set[str]) -> dict[str, Any]:
+    """The options of the command line. With --rescore all others are those of the run: to name one would promise too
+    much.
+
+    Raises:
+        click.UsageError: one is not `allowed`.
+    """
+    given = {}
     for parameter in context.command.params:
-        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-        if given and parameter.name not in allowed:
-            raise click.UsageError(f"{parameter.opts[0]} says nothing with --rescore, which generates nothing")
+        name = parameter.name or ""
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            if name not in allowed:
+                raise click.UsageError(f"{parameter.opts[0]} says nothing with --rescore, which generates nothing")
+            given[name] = context.params[name]
+    return given

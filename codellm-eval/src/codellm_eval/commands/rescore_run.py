@@ -32,14 +32,15 @@ def rescore(
     stops: str,
     problems_file: Path | None,
     allow: bool,
-    timeout: int,
-    memory: int,
+    timeout: int | None,
+    memory: int | None,
     workers: int | None,
     format_: str,
 ) -> str:
     """Judge the samples of the run in the folder `path`, cut with the list `stops`; the table is returned.
 
-    The verdicts go to results-STOPS.jsonl and the table to summary-STOPS.json beside the run's own, which stay.
+    The limits of a program are those of the run where they are None. The verdicts go to results-STOPS.jsonl and the
+    table to summary-STOPS.json beside the run's own, which stay.
 
     Raises:
         CodeExecutionError: nobody allowed model-written code to run.
@@ -52,28 +53,30 @@ def rescore(
         raise InputError(f"{path}: holds no run of `codellm eval humaneval`")
     problems = _problems(folder, begun, problems_file)
     require_permission(allow)
-    sandbox, limits, workers = sandbox_status().require(), Limits.of(timeout, memory), workers or usable_threads()
+    sandbox, workers = sandbox_status().require(), workers or usable_threads()
+    limits = Limits.of(timeout or begun.settings["timeout"], memory or begun.settings["memory"])
     with Answers(folder, problems, begun.settings["n_samples"]) as answers:
         if answers.missing:
             raise SamplesError(
                 f"{path}: {answers.missing} of {answers.total} samples are missing; finish the run with its own command"
             )
         samples = list(_cut(folder, answers.samples.values(), problems, form))
-    check_canonical(problems, sandbox=sandbox, limits=limits, workers=workers)
-    verdicts = []
-    with progress() as update:
-        for pair in judge_samples(samples, problems, sandbox=sandbox, limits=limits, workers=workers):
-            verdicts.append(pair)
-            update("judged", len(verdicts), len(samples))
-    found = score(verdicts)
-    row = {**model_cells(begun.manifest), "stops": stops, **score_row(found)}
+        check_canonical(problems, sandbox=sandbox, limits=limits, workers=workers)
+        verdicts = []
+        with progress() as update:
+            for pair in judge_samples(samples, problems, sandbox=sandbox, limits=limits, workers=workers):
+                verdicts.append(pair)
+                update("judged", len(verdicts), len(samples))
+        found = score(verdicts)
+        row = {**model_cells(begun.manifest), "stops": stops, **score_row(found)}
 
-    def table(format_: str) -> str:
-        columns = [*MODEL_COLUMNS, Column("stops", "Stops"), *score_columns(found, format_)]
-        return render(columns, [row], format_)
+        def table(format_: str) -> str:
+            columns = [*MODEL_COLUMNS, Column("stops", "Stops"), *score_columns(found, format_)]
+            return render(columns, [row], format_)
 
-    folder.write(f"results-{stops}.jsonl", "".join(json.dumps(judged_line(*pair)) + "\n" for pair in verdicts))
-    folder.write(f"summary-{stops}.json", table("json"))
+        results = "".join(json.dumps(judged_line(*pair)) + "\n" for pair in verdicts)
+        folder.write(f"results-{stops}.jsonl", results)
+        folder.write(f"summary-{stops}.json", table("json"))
     note_outcomes(found)
     note(f"verdicts: {path / f'results-{stops}.jsonl'}")
     return table(format_)
