@@ -149,7 +149,12 @@ def test_the_bundled_model_infills_and_the_run_goes_on_where_it_stopped(place):
     done = evaluate(place, *args, "--allow-code-execution")
     [row] = json.loads(done.stdout)
     assert "out has 4 of 6 samples already" in done.stderr
-    assert sorted(samples.read_text().splitlines()) == sorted(text.splitlines())
+    # tasks of one problem share the computation of their beginning, which depends on who came before
+    kept, now = text.splitlines()[:-2], samples.read_text().splitlines()
+    assert now[:4] == kept
+    assert sorted(json.loads(line)["task_id"] for line in now) == sorted(
+        json.loads(line)["task_id"] for line in text.splitlines()
+    )
     assert (row["task"], row["problems"], row["samples"]) == ("multi-line", 6, 6)
     assert 0 <= row["pass@1"] <= 1
     other = error_line(evaluate(place, *[arg if arg != "3" else "2" for arg in args], code=1))
