@@ -26,6 +26,11 @@ def bench(folder, *more, **env):
 def test_every_column_of_every_row_is_filled(tmp_path):
     done = bench(tmp_path / "results", "--growth", "--format", "jsonl")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
+    for row in rows:
+        del row["warnings"]  # those of a busy machine
+        assert (row["joules_per_token"] is None) == bool(row["joules_per_token_reason"])
+        for key in ("joules_per_token", "joules_per_token_spread", "energy_source"):
+            del row[key]  # few machines tell
     assert [row["scheme"] for row in rows] == SCHEMES
     compared = {key for key, value in rows[0].items() if value is None and rows[1][key] is not None}
     assert compared == {

@@ -11,7 +11,7 @@ from codellm_eval.bench.record import Record
 from codellm_eval.bench.stats import Repeats
 
 CACHED = 0.6
-"""A prompt given again keeps at least this share of its time where nothing is remembered, in one repeat at least."""
+"""A prompt given again keeps at least this share of its time where nothing is remembered, in one of several repeats."""
 HELD_BACK = 0.5
 """The share of a tg request's time before its first token, from which on the others came too fast after it."""
 FEW = 16
@@ -36,7 +36,7 @@ def doubts(record: Record) -> list[Doubt]:
 
 def _prompt_cache(record: Record) -> Iterator[Doubt]:
     again = record.repeated_prompt
-    if again is not None and max(again.values) < CACHED:
+    if again is not None and len(again.values) > 1 and max(again.values) < CACHED:
         text = (
             f"a prompt given twice took {100 * again.median:.0f} % of its time the second time, so this backend keeps "
             "what it computed; the figures are of prompts that it never saw, and a user's may be better"
