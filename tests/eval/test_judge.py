@@ -1,5 +1,8 @@
 """The judge on real programs, in each level of isolation that works here."""
 
+import functools
+import os
+import socket
 import time
 from pathlib import Path
 
@@ -46,33 +49,39 @@ def processes():
     return [process for process in psutil.Process().children(recursive=True) if process.status() != "zombie"]
 
 
-@pytest.fixture(scope="module")
-def hostile(each, tmp_path_factory):
-    """The verdicts on all hostile programs, beside each other, with secrets in reach of a leak."""
+def programs(level):
+    """B is slow, and differs from A in what isolates: forged answers and time are no matter of that."""
+    return [name for name in EXPECTED if level != "B" or name[0] not in "ft"]
+
+
+@functools.cache
+def verdicts_on_hostile_programs(level):
+    """All of them beside each other, with secrets in reach of a leak."""
+    sandbox, limits = sandbox_of(level), Limits(cpu_seconds=2, wall_seconds=6)
     canary = Path("/tmp/codellm-canary")
     canary.write_text("secret")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 18377)):
         patch.setenv("HF_TOKEN", "secret")
-        jobs = [(name, CONTROL, (HOSTILE / f"{name}.py").read_text("utf-8")) for name in EXPECTED]
-        verdicts = dict(judge_all(jobs, sandbox=each, limits=Limits(cpu_seconds=3, wall_seconds=9), workers=4))
+        jobs = [(name, CONTROL, (HOSTILE / f"{name}.py").read_text("utf-8")) for name in programs(level)]
+        verdicts = dict(judge_all(jobs, sandbox=sandbox, limits=limits, workers=4))
     canary.unlink()
     assert processes() == []
     assert not Path("core").exists()
     return verdicts
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-def test_hostile_programs_get_the_right_verdict(name, hostile, each):
-    assert (HOSTILE / f"{name}.py").exists()
+@pytest.mark.parametrize(("level", "name"), [(level, name) for level in "ABC" for name in programs(level)])
+def test_hostile_programs_get_the_right_verdict(level, name):
+    verdict = verdicts_on_hostile_programs(level)[name]
     expected = EXPECTED[name].split("|")
-    if each.level == "C" and name in ALONE:
+    if level == "C" and name in ALONE:
         expected = ["failed"]
-    elif each.level == "C" and name[0] != "c":
+    elif level == "C" and name[0] != "c":
         expected.append("failed")  # what starts processes fails there before it comes to its end
-    assert hostile[name].outcome in expected, hostile[name]
-    assert hostile[name].isolation == each.level
-    assert len(hostile[name].message) <= MAX_MESSAGE
-    assert hostile[name].message.isprintable()
+    assert verdict.outcome in expected, verdict
+    assert verdict.isolation == level
+    assert len(verdict.message) <= MAX_MESSAGE
+    assert verdict.message.isprintable()
 
 
 def test_every_hostile_program_is_expected_to_end_somehow():
@@ -209,3 +218,66 @@ def test_a_judge_that_passes_everything_ends_the_run(sandbox):
     forged = attrs.evolve(sandbox, command=tuple(command))
     with pytest.raises(SandboxError, match="a program known to be failed was passed"):
         list(judge_all([(0, CONTROL, "    return 3")], sandbox=forged, limits=LIMITS, workers=1))
+
+
+ALONE_TRIES = """
+def tries(judge):
+    import ctypes, fcntl, os, resource, signal, socket
+    libc, done = ctypes.CDLL(None, use_errno=True), []
+    open("own", "w").close()
+
+    def attempt(name, act, *args):
+        try:
+            act(*args)
+        except OSError:
+            return
+        done.append(name)
+
+    def system(name, *args):
+        if getattr(libc, name)(*(ctypes.c_long(arg) if type(arg) is int else arg for arg in args)) == -1:
+            raise OSError(ctypes.get_errno(), name)
+
+    attempt("fork", os.fork)
+    attempt("vfork and exec", os.posix_spawn, "/bin/true", ["true"], {})
+    attempt("exec", os.execv, "/bin/true", ["true"])
+    attempt("signal to the judge", os.kill, judge, 0)
+    attempt("signal to the server", os.kill, os.getppid(), 0)
+    attempt("signal to all", os.kill, -1, 0)
+    attempt("signal to the group", os.killpg, os.getpgid(os.getppid()), 0)
+    attempt("signal through a thread", system, "tgkill", judge, judge, 0)
+    attempt("descriptor of a process", os.pidfd_open, judge)
+    attempt("signals by ownership", fcntl.fcntl, os.open("own", os.O_RDONLY), fcntl.F_SETOWN, judge)
+    attempt("socket", socket.socket)
+    attempt("unix socket", socket.socket, socket.AF_UNIX)
+    attempt("mode", os.chmod, "own", 0o777)
+    attempt("mode of the parent", os.chmod, "..", 0o777)
+    attempt("owner", os.chown, "own", os.getuid(), os.getgid())
+    attempt("times", os.utime, "own")
+    attempt("attribute", os.setxattr, "own", "user.x", b"1")
+    attempt("link out", os.link, "/etc/passwd", "linked")
+    attempt("rename out", os.rename, "own", "/tmp/codellm-own")
+    attempt("write beside", open, "../beside", "w")
+    attempt("list beside", os.listdir, "..")
+    attempt("read through a link", lambda: (os.symlink("/etc/passwd", "soft"), open("soft")))
+    attempt("process", os.listdir, "/proc/self")
+    attempt("memory of the server", open, f"/proc/{os.getppid()}/mem")
+    attempt("priority of the judge", os.setpriority, os.PRIO_PROCESS, judge, 5)
+    attempt("processors of the judge", os.sched_setaffinity, judge, {0})
+    attempt("limits of the judge", resource.prlimit, judge, resource.RLIMIT_NOFILE, (8, 8))
+    attempt("death signal", system, "prctl", 1, 0)
+    attempt("watch", system, "inotify_add_watch", libc.inotify_init(), b"/etc", 0xFFF)
+    attempt("message queue", system, "msgget", 0, 0o1600)
+    attempt("new filter without effect", os.truncate, "/etc/hostname", 0)
+    os.kill(os.getpid(), 0)
+    return done
+"""
+
+
+def test_a_program_alone_in_its_process_reaches_nothing_else():
+    program = Program(ALONE_TRIES)
+    test = f"def check(candidate):\n    done = candidate({os.getpid()})\n    assert done == [], done\n"
+    problem = attrs.evolve(
+        CONTROL, prompt="", canonical_solution="def tries(judge): pass", entry_point="tries", test=test
+    )
+    [(_, verdict)] = judge_all([(0, problem, program)], sandbox=sandbox_of("C"), limits=LIMITS, workers=1)
+    assert verdict.passed, verdict.message

@@ -182,9 +182,22 @@ assert f()[0] == 1 and f() != [1, f()]
 }  # fmt: skip
 
 
+ELSEWHERE = ("an object that cannot travel", "a list in itself")
+"""Cases that are not as in one process."""
+
+
 @pytest.fixture(scope="module")
 def sandbox():
     return sandbox_of("A")
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in ELSEWHERE])
+def test_in_one_process_the_same_holds(case):
+    program, test = CASES[case].split("# test\n")
+    names = {}
+    exec(program, names)
+    exec("def check(f):\n" + "".join(f"    {line}\n" for line in test.splitlines()), names)
+    names["check"](names["f"])
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -31,7 +31,7 @@ LEVELS = {
 }
 _KERNEL_SWITCHES = {"kernel.unprivileged_userns_clone": "1", "kernel.apparmor_restrict_unprivileged_userns": "0"}
 """What keeps an ordinary user from making a user namespace on Debian and Ubuntu, and the value that allows it."""
-_CONTAINER = 'run it in a Linux container: docker run --rm -it -v "$PWD":/work -w /work python:3.12 bash'
+_CONTAINER = 'run it in a Linux container: docker run --rm -it -v "$PWD":/here -w /here python:3.12 bash'
 
 
 @attrs.frozen
