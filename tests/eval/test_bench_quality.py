@@ -3,9 +3,18 @@
 import json
 import math
 import subprocess
+from unittest.mock import create_autospec
 
+import attrs
 import pytest
 
+from codellm.spec import LoadSpec
+from codellm_eval.bench.humaneval import HumanEval
+from codellm_eval.bench.job import QualityPlan
+from codellm_eval.bench.report import Report
+from codellm_eval.errors import SandboxError
+from codellm_eval.problems import load_problems
+from codellm_eval.sandbox import sandbox_status
 from support.bench_place import COMMAND, SMALL, bench, environment, rows
 
 
@@ -113,3 +122,14 @@ def test_without_bubblewrap_the_cell_says_how_to_get_it(place):
     row = done.stdout.split("\n\n")[1].splitlines()[3:]
     assert [line.split()[-1] for line in row] == ["apt-get", "install", "bubblewrap"]
     assert "install bubblewrap" in " ".join(done.stdout.split())
+
+
+def test_no_row_is_judged_where_a_canonical_solution_fails(tmp_path):
+    problem = attrs.evolve(next(iter(load_problems().values())), canonical_solution="    return 'wrong'\n")
+    sandbox = sandbox_status().require()
+    report = create_autospec(Report, instance=True)  # the way to a parent, which is not there
+    with pytest.raises(SandboxError, match="no model is judged; first HumanEval/0: failed"):
+        HumanEval(QualityPlan(), {problem.task_id: problem}, sandbox).measure(
+            LoadSpec(model="never loaded"), report, tmp_path / "samples.jsonl"
+        )
+    assert not list(tmp_path.iterdir())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -69,21 +69,23 @@ class HumanEval:
     def measure(self, spec: LoadSpec, report: Report, samples: Path | None) -> None:
         """Generate for every problem, then judge; the completions and verdicts go to the file `samples`.
 
-        Judging waits until generating is done: on a laptop they would take each other's processors.
+        The canonical solutions are judged first, which have to pass. Judging waits until generating is done: on a
+        laptop they would take each other's processors.
 
         Raises:
-            CodellmError: the model cannot generate, or the sandbox broke.
+            CodellmError: a canonical solution fails, the model cannot generate, or the sandbox broke.
         """
         from codellm.machine import usable_threads
         from codellm_eval import humaneval
         from codellm_eval.errors import SamplesError
         from codellm_eval.limits import Limits
 
+        judge: dict[str, Any] = {"sandbox": self.sandbox, "limits": Limits(), "workers": usable_threads()}
+        report.phase("judge the canonical solutions")
+        humaneval.check_canonical(self.problems, **judge)
         drawn = self._generate(spec, report)
         verdicts = []
-        judged = humaneval.judge_samples(
-            drawn, self.problems, sandbox=self.sandbox, limits=Limits(), workers=usable_threads()
-        )
+        judged = humaneval.judge_samples(drawn, self.problems, **judge)
         for sample, verdict in judged:
             verdicts.append((sample, verdict))
             report.phase(f"judge {len(verdicts)}/{len(drawn)}")
