@@ -14,7 +14,6 @@ import attrs
 from codellm.errors import InvalidValueError
 from codellm_eval import bubblewrap, isolation
 from codellm_eval.errors import CodeExecutionError, SandboxError
-from codellm_eval.harness import landlock, seccomp
 from codellm_eval.isolation import Sandbox
 from codellm_eval.probe import probe
 
@@ -98,6 +97,8 @@ def unsandboxed_or_sandbox(unsandboxed: bool) -> Sandbox:
 
 def _candidates(levels: str) -> Iterator[tuple[str, Callable[[], Sandbox]]]:
     """Sandboxes to try, the strongest first, each with what is missing for it."""
+    from codellm_eval.harness import landlock, seccomp  # they load what only Linux has
+
     unwritten = "" if seccomp.supported() else "the filter of system calls is written for x86_64 and aarch64"
     bwrap = shutil.which("bwrap")
     uninstalled = "" if bwrap else "bubblewrap is not installed"

@@ -47,8 +47,7 @@ def run_candidate(
     `confine` is called in the candidate, last before the program, and installs what holds for ever. Something to read
     on `orders` ends the candidate, and so does what `excess` names.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_DFL)  # process 1 does not get what it has no handler for
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # process 1 does not get what it has no handler for
     kernel.set_dumpable(False)
     start = time.monotonic()
     prepared, tell = os.pipe()
@@ -73,6 +72,7 @@ def _become_candidate(
     end: socket.socket, tell: int, request: dict[str, Any], confine: Callable[[], None]
 ) -> socket.socket:
     """Keep the channel and nothing else, and say on `tell` that it worked."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     kernel.set_dumpable(True)
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
