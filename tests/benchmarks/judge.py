@@ -54,16 +54,16 @@ def evaluated(count: int, workers: int) -> float:
     return count / (time.perf_counter() - start)
 
 
-def used() -> tuple[int, int]:
-    """Private bytes of this process and all that it started, and how many these are."""
-    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    sizes = []
-    for process in processes:
+def used() -> int:
+    """Private bytes of this process and all that it started and kept; samples come and go within a second."""
+    total = psutil.Process().memory_full_info().uss
+    for process in psutil.Process().children(recursive=True):
         try:
-            sizes.append(process.memory_full_info().uss)
+            if time.time() - process.create_time() > 1:
+                total += process.memory_full_info().uss
         except psutil.Error:
             continue
-    return sum(sizes), len(sizes)
+    return total
 
 
 def mounts() -> int:
@@ -79,7 +79,7 @@ def soak(count: int, sandbox: Sandbox, workers: int) -> dict[str, object]:
     for number, (_, verdict) in enumerate(verdicts, 1):
         assert verdict.passed, verdict
         if number % max(1, count // 10) == 0:
-            marks.append(used()[0])
+            marks.append(used())
             print(f"{number}/{count}: {marks[-1] / 1e6:.1f} MB", flush=True)
     seconds = time.perf_counter() - start
     left = psutil.Process().children(recursive=True)
