@@ -227,7 +227,7 @@ CONFIGS = {
     "absurd": ({"num_hidden_layers": 100_000}, "100000 layers, more than llama.cpp's 512"),
     "heads": ({"num_attention_heads": 5}, "do not divide"),
     "head size": ({"head_dim": 32}, "head_dim 32"),
-    "activation": ({"hidden_act": "relu"}, "hidden_act 'relu' has no GGUF form"),
+    "activation": ({"hidden_act": "relu"}, "hidden_act 'relu' is not supported"),
     "scaled rope": ({"rope_scaling": {"type": "dynamic"}}, "rope type 'dynamic' is not supported; known: default"),
     "rope no object": ({"rope_parameters": [1]}, r"rope_parameters is \[1\]"),
     "rope base": ({"rope_theta": -1}, "rope_theta is -1"),

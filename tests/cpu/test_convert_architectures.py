@@ -13,9 +13,9 @@ from tokenizers import pre_tokenizers
 
 from codellm.errors import ModelFileError
 from codellm.sources import TensorInfo, Tensors
+from codellm.sources.rope import Rope
 from codellm.sources.safetensors import SafetensorsFiles
 from codellm_cpu.convert import convert, storage
-from codellm_cpu.convert.rope import Rope
 from codellm_cpu.convert.vocabulary import read_vocabulary
 from codellm_cpu.convert.writer import interleaved
 from codellm_cpu.llama.library import open_native
@@ -183,7 +183,7 @@ def test_sharded_files_convert_as_the_weights_they_hold(tmp_path, tokenizer, mod
 
 
 REFUSED = {
-    "activation": ("llama", {"hidden_act": "gelu"}, "hidden_act 'gelu' has no GGUF form; known: silu"),
+    "activation": ("llama", {"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported; known: silu"),
     "dynamic rope": ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope type 'dynamic' is not"),
     "yarn": (
         "qwen2",
@@ -197,9 +197,9 @@ REFUSED = {
     ),
     "rope without factor": ("llama", {"rope_scaling": {"type": "linear"}}, "factor is None, not a positive number"),
     "blend": ("llama", {"rope_scaling": LLAMA3 | {"low_freq_factor": 4.0}}, "low_freq_factor is not below"),
-    "part of a head": ("llama", {"partial_rotary_factor": 0.5}, r"partial_rotary_factor 0\.5 has no GGUF form"),
-    "window": ("qwen2", {"use_sliding_window": True}, "use_sliding_window True has no GGUF form"),
-    "layers with windows": ("qwen2", {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types has no"),
+    "part of a head": ("llama", {"partial_rotary_factor": 0.5}, r"partial_rotary_factor 0\.5 is not supported"),
+    "window": ("qwen2", {"use_sliding_window": True}, "use_sliding_window True is not supported"),
+    "layers with windows": ("qwen2", {"layer_types": ["sliding_attention"]}, "layer_types is supported only"),
     "multimodal rope": ("qwen2", {"use_mrope": True}, "use_mrope True"),
     "head of qwen2": ("qwen2", {"head_dim": 32}, "head_dim 32 is not hidden_size / num_attention_heads"),
     "odd head": ("llama", {"head_dim": 15}, "heads of 15 values cannot be rotated in pairs"),

@@ -1,9 +1,34 @@
-"""The tensors of a StarCoder2 checkpoint: names and shapes as transformers writes them."""
+"""StarCoder2 checkpoints: layer norms with biases, a GELU feed-forward layer, a sliding window."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
+
+from codellm.errors import ModelFileError
+from codellm.sources.architecture import Architecture, Config
+
+
+class Starcoder2(Architecture):
+    """The published 3B, 7B and 15B, and whatever has their form."""
+
+    name: ClassVar[str] = "starcoder2"
+    fixed: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "hidden_act": ("gelu_pytorch_tanh",),
+        "norm_type": ("layer_norm",),
+        "mlp_type": ("default",),
+    }
+    epsilon: ClassVar[tuple[str, float]] = ("norm_epsilon", 1e-5)
+    tied: ClassVar[bool] = True
+
+    def window(self, raw: Mapping[str, Any], where: str) -> int | None:
+        window = raw.get("sliding_window")
+        if window is not None and (type(window) is not int or window <= 0):
+            raise ModelFileError(f"{where}: sliding_window is {window!r}, not a positive whole number")
+        return window
+
+    def shapes(self, config: Config) -> dict[str, tuple[int, ...]]:
+        return starcoder2_shapes(config.raw)
 
 
 def starcoder2_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

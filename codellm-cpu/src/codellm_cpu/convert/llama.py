@@ -7,10 +7,10 @@ does not see it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from codellm_cpu.convert.architecture import Config
+from codellm.sources import gated
+from codellm.sources.architecture import Config
 from codellm_cpu.convert.gated import Gated
 
 if TYPE_CHECKING:
@@ -18,21 +18,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-class Llama(Gated):
-    """Biases where `attention_bias` and `mlp_bias` say so; heads may have a size of their own."""
+class Llama(Gated, gated.Llama):
+    """Its rope of the kind "llama3" goes into a tensor of its own."""
 
-    name: ClassVar[str] = "llama"
     ropes: ClassVar[tuple[str, ...]] = ("default", "linear", "llama3")
-    free_head: ClassVar[bool] = True
-
-    def read(self, raw: Mapping[str, Any], where: str) -> Config:
-        if raw.get("num_key_value_heads") is None:  # the first Llamas knew no groups
-            raw = {**raw, "num_key_value_heads": raw.get("num_attention_heads")}
-        return super().read(raw, where)
-
-    def biased(self, config: Config) -> tuple[str, ...]:
-        fields = {"attention_bias": "self_attn.", "mlp_bias": "mlp."}
-        return tuple(prefix for field, prefix in fields.items() if config.raw.get(field))
 
     def turned(self, name: str, config: Config) -> int | None:
         if ".self_attn.q_proj." in name:

@@ -18,7 +18,7 @@ from codellm_cpu.convert.storage import to_float32
 
 if TYPE_CHECKING:
     from codellm.sources import Tensors
-    from codellm_cpu.convert.architecture import Config
+    from codellm.sources.architecture import Config
 
 Array = npt.NDArray[np.float32]
 

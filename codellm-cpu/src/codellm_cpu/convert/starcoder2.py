@@ -8,40 +8,24 @@ than transformers past the window. The key is written all the same, for readers 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from codellm.errors import ModelFileError
+from codellm.sources import starcoder2
+from codellm.sources.architecture import Config
 from codellm.sources.starcoder2 import starcoder2_shapes
-from codellm_cpu.convert.architecture import ATTENTION_NAMES, Architecture, Config
+from codellm_cpu.convert.architecture import ATTENTION_NAMES, GgufArchitecture
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from gguf import GGUFWriter
 
 
-class Starcoder2(Architecture):
-    """Layer norms with biases, a GELU feed-forward layer."""
+class Starcoder2(GgufArchitecture, starcoder2.Starcoder2):
+    """Zeros stand in for biases that a checkpoint lacks."""
 
-    name: ClassVar[str] = "starcoder2"
     blocks: ClassVar[Mapping[str, str]] = ATTENTION_NAMES | {"mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down"}
-    fixed: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "hidden_act": ("gelu_pytorch_tanh",),
-        "norm_type": ("layer_norm",),
-        "mlp_type": ("default",),
-    }
-    epsilon: ClassVar[tuple[str, float]] = ("norm_epsilon", 1e-5)
-    tied: ClassVar[bool] = True
-
-    def read(self, raw: Mapping[str, Any], where: str) -> Config:
-        window = raw.get("sliding_window")
-        if window is not None and (type(window) is not int or window <= 0):
-            raise ModelFileError(f"{where}: sliding_window is {window!r}, not a positive whole number")
-        return super().read(raw, where)
-
-    def shapes(self, config: Config) -> dict[str, tuple[int, ...]]:
-        return starcoder2_shapes(config.raw)
 
     def constants(self, config: Config) -> dict[str, npt.NDArray[np.float32]]:
         """The biases that llama.cpp demands and this checkpoint lacks: zeros compute the same."""
@@ -55,5 +39,5 @@ class Starcoder2(Architecture):
 
     def add_keys(self, writer: GGUFWriter, config: Config) -> None:
         super().add_keys(writer, config)
-        if config.raw.get("sliding_window") is not None:
-            writer.add_sliding_window(config.raw["sliding_window"])
+        if config.window is not None:
+            writer.add_sliding_window(config.window)

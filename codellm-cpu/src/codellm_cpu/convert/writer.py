@@ -12,8 +12,9 @@ import numpy as np
 
 from codellm.errors import InvalidValueError, ModelFileError
 from codellm.sources import TensorInfo
+from codellm.sources.architecture import Config
 from codellm_cpu.convert import storage
-from codellm_cpu.convert.architecture import Architecture, Config
+from codellm_cpu.convert.architecture import GgufArchitecture
 from codellm_cpu.convert.llama import Llama
 from codellm_cpu.convert.qwen2 import Qwen2
 from codellm_cpu.convert.starcoder2 import Starcoder2
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from codellm.sources import ModelSource, Tensors
 
-ARCHITECTURES: dict[str, Architecture] = {table.name: table for table in (Starcoder2(), Llama(), Qwen2())}
+ARCHITECTURES: dict[str, GgufArchitecture] = {table.name: table for table in (Starcoder2(), Llama(), Qwen2())}
 """Architecture tables by config.json's `model_type`."""
 
 TARGETS = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
@@ -88,7 +89,7 @@ def convert(
         write(source, source.tensors, table, config, vocabulary, plan, scheme, destination, progress)
 
 
-def read_config(source: ModelSource) -> tuple[Architecture, Config]:
+def read_config(source: ModelSource) -> tuple[GgufArchitecture, Config]:
     """The table of the source's architecture, and its configuration as that reads it.
 
     Raises:
@@ -104,34 +105,17 @@ def read_config(source: ModelSource) -> tuple[Architecture, Config]:
     return table, table.read(source.config, where)
 
 
-def planned(source: ModelSource, tensors: Tensors, table: Architecture, config: Config, scheme: str) -> list[Planned]:
+def planned(
+    source: ModelSource, tensors: Tensors, table: GgufArchitecture, config: Config, scheme: str
+) -> list[Planned]:
     """What to write, in the order of the forward pass.
 
     Raises:
         ModelFileError: tensors are missing, unknown, of another shape than the configuration says, or not floating.
     """
-    where = source.path or source.name
-    expected = table.shapes(config)
-    found = {info.name: info for info in tensors.infos()}
-    missing = [name for name in expected if name not in found]
-    if missing:
-        raise ModelFileError(f"{where}: {listed(missing)} missing; fetch the checkpoint again")
-    extra = [name for name in found if name not in expected and not table.ignorable(name, config)]
-    if extra:
-        raise ModelFileError(f"{where}: {listed(extra)} not known in {table.name}")
     plan = []
-    for name, shape in expected.items():
-        info = found[name]
-        if info.shape != shape:
-            raise ModelFileError(
-                f"{where}: tensor {name!r} has shape {list(info.shape)}, config.json makes it {list(shape)}"
-            )
-        if info.dtype not in storage.SIZES:
-            raise ModelFileError(
-                f"{where}: tensor {name!r} is {info.dtype}; supported: {', '.join(storage.SIZES)} (a checkpoint "
-                "that is already quantized cannot be converted)"
-            )
-        dtype = TARGETS[scheme] if len(shape) > 1 else "float32"
+    for name, info in table.infos(tensors, config, source.path or source.name).items():
+        dtype = TARGETS[scheme] if len(info.shape) > 1 else "float32"
         plan.append(Planned(info, table.gguf_name(name), dtype, heads=table.turned(name, config)))
     for name, values in table.constants(config).items():
         plan.append(Planned(TensorInfo(name, values.shape, "float32"), name, "float32", values=values))
@@ -144,16 +128,10 @@ def interleaved(values: npt.NDArray[np.generic], heads: int) -> npt.NDArray[np.g
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
 
 
-def listed(names: list[str]) -> str:
-    """Some names in words: `tensors 'a', 'b', 'c' and 7 more`."""
-    shown = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    return f"tensor{'s' if len(names) > 1 else ''} {shown}"
-
-
 def write(
     source: ModelSource,
     tensors: Tensors,
-    table: Architecture,
+    table: GgufArchitecture,
     config: Config,
     vocabulary: Vocabulary,
     plan: list[Planned],

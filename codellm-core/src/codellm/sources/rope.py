@@ -60,7 +60,7 @@ def read_rope(config: Mapping[str, Any], kinds: tuple[str, ...], where: str) -> 
         raise ModelFileError(f"{where}: rope type {kind!r} is not supported; known: {', '.join(kinds)}")
     fields = {**config, **parameters}
     if fields.get("partial_rotary_factor") not in (None, 1, 1.0):
-        raise ModelFileError(f"{where}: partial_rotary_factor {fields['partial_rotary_factor']!r} has no GGUF form")
+        raise ModelFileError(f"{where}: partial_rotary_factor {fields['partial_rotary_factor']!r} is not supported")
 
     def number(field: str, default: float | None) -> float:
         value = fields.get(field, default)

@@ -1,0 +1,167 @@
+"""What a checkpoint's config.json says, and which tensors belong to it: the architectures that codellm itself computes.
+
+Names, shapes and defaults are those of transformers, models/*/modeling_*.py and configuration_*.py. What nothing here
+computes is refused by name.
+"""
+
+from __future__ import annotations
+
+import abc
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+
+from codellm.errors import ModelFileError
+from codellm.sources.rope import Rope, read_rope
+
+if TYPE_CHECKING:
+    from codellm.sources.source import TensorInfo, Tensors
+
+STORED = ("float32", "float16", "bfloat16")
+"""Types that weights are stored in; another one means that the checkpoint is quantized already."""
+
+DERIVED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
+"""A buffer that old checkpoints store though it follows from the configuration."""
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """A config.json, read and checked. `raw` is the file's object, for what one architecture alone has."""
+
+    hidden: int
+    inner: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head: int
+    """Values of one head."""
+    context: int
+    vocabulary: int
+    epsilon: float
+    rope: Rope
+    window: int | None
+    """Tokens that a token attends to, itself among them; None for all."""
+    tied: bool
+    raw: Mapping[str, Any] = attrs.field(repr=False)
+
+
+FIELDS = {
+    "hidden": "hidden_size",
+    "inner": "intermediate_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "context": "max_position_embeddings",
+    "vocabulary": "vocab_size",
+}
+
+
+class Architecture(abc.ABC):
+    """One architecture: `name` is config.json's `model_type`."""
+
+    name: ClassVar[str]
+    fixed: ClassVar[Mapping[str, tuple[Any, ...]]]
+    """Fields that the computation takes for granted, with what they may say; the first is transformers' default."""
+    epsilon: ClassVar[tuple[str, float]]
+    """The field of the norms' epsilon, and transformers' default."""
+    tied: ClassVar[bool] = False
+    """transformers' default of `tie_word_embeddings`."""
+    ropes: ClassVar[tuple[str, ...]] = ("default", "linear", "llama3")
+    free_head: ClassVar[bool] = False
+    """Whether `head_dim` may differ from the hidden size over the heads."""
+
+    @abc.abstractmethod
+    def shapes(self, config: Config) -> dict[str, tuple[int, ...]]:
+        """Name → shape of every tensor that the checkpoint must hold, in the order of the forward pass."""
+
+    def window(self, raw: Mapping[str, Any], where: str) -> int | None:
+        """The sliding window of every layer, None where there is none.
+
+        Raises:
+            ModelFileError: it is no window, or of a kind that is not supported.
+        """
+        return None
+
+    def read(self, raw: Mapping[str, Any], where: str) -> Config:
+        """Read a config.json; `where` names it in messages.
+
+        Raises:
+            ModelFileError: a field is missing or says what is not supported.
+        """
+        sizes = {ours: size(raw, field, where) for ours, field in FIELDS.items()}
+        hidden, heads, kv_heads = sizes["hidden"], sizes["heads"], sizes["kv_heads"]
+        if hidden % heads or heads % kv_heads:
+            raise ModelFileError(f"{where}: {hidden} hidden, {heads} heads, {kv_heads} key-value heads do not divide")
+        head = hidden // heads if raw.get("head_dim") is None else size(raw, "head_dim", where)
+        if head != hidden // heads and not self.free_head:
+            raise ModelFileError(f"{where}: head_dim {head} is not hidden_size / num_attention_heads")
+        if head % 2:
+            raise ModelFileError(f"{where}: heads of {head} values cannot be rotated in pairs")
+        for field, known in self.fixed.items():
+            if raw.get(field, known[0]) not in known:
+                names = ", ".join(map(str, known))
+                raise ModelFileError(f"{where}: {field} {raw[field]!r} is not supported; known: {names}")
+        field, default = self.epsilon
+        epsilon = raw.get(field) if raw.get(field) is not None else default
+        if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
+            raise ModelFileError(f"{where}: {field} is {epsilon!r}, not a positive number below 1")
+        return Config(
+            **sizes,
+            head=head,
+            epsilon=float(epsilon),
+            rope=read_rope(raw, self.ropes, where),
+            window=self.window(raw, where),
+            tied=bool(raw.get("tie_word_embeddings", self.tied)),
+            raw=raw,
+        )
+
+    def infos(self, tensors: Tensors, config: Config, where: object) -> dict[str, TensorInfo]:
+        """The tensors that the computation needs, in the order of `shapes`, as `where` stores them.
+
+        Raises:
+            ModelFileError: tensors are missing, unknown, of another shape than the configuration says, or not floating.
+        """
+        expected = self.shapes(config)
+        found = {info.name: info for info in tensors}
+        missing = [name for name in expected if name not in found]
+        if missing:
+            raise ModelFileError(f"{where}: {listed(missing)} missing; fetch the checkpoint again")
+        extra = [name for name in found if name not in expected and not self.ignorable(name, config)]
+        if extra:
+            raise ModelFileError(f"{where}: {listed(extra)} not known in {self.name}")
+        for name, shape in expected.items():
+            info = found[name]
+            if info.shape != shape:
+                raise ModelFileError(
+                    f"{where}: tensor {name!r} has shape {list(info.shape)}, config.json makes it {list(shape)}"
+                )
+            if info.dtype not in STORED:
+                raise ModelFileError(
+                    f"{where}: tensor {name!r} is {info.dtype}; supported: {', '.join(STORED)} (a checkpoint that is "
+                    "already quantized is not)"
+                )
+        return {name: found[name] for name in expected}
+
+    def ignorable(self, name: str, config: Config) -> bool:
+        """Whether a tensor outside `shapes` adds nothing: transformers ignores a tied model's own output too."""
+        return DERIVED.fullmatch(name) is not None or (config.tied and name == "lm_head.weight")
+
+
+def size(raw: Mapping[str, Any], field: str, where: str) -> int:
+    """A field that is a positive whole number.
+
+    Raises:
+        ModelFileError: it is not.
+    """
+    value = raw.get(field)
+    if type(value) is not int or not 0 < value < 2**31:
+        raise ModelFileError(f"{where}: {field} is {value!r}, not a positive whole number")
+    return value
+
+
+def listed(names: list[str]) -> str:
+    """Some names in words: `tensors 'a', 'b', 'c' and 7 more`."""
+    shown = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"tensor{'s' if len(names) > 1 else ''} {shown}"

@@ -1,0 +1,83 @@
+"""Llama (CodeLlama, DeepSeek-Coder) and Qwen2 (Qwen2.5-Coder) checkpoints.
+
+They share RMS norms without biases and a feed-forward layer with a SiLU gate.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from codellm.errors import ModelFileError
+from codellm.sources.architecture import Architecture, Config
+
+
+class Gated(Architecture):
+    """Tensor names and shapes; a subclass says which projections have biases."""
+
+    fixed: ClassVar[Mapping[str, tuple[Any, ...]]] = {"hidden_act": ("silu",)}
+    epsilon: ClassVar[tuple[str, float]] = ("rms_norm_eps", 1e-6)
+
+    @abc.abstractmethod
+    def biased(self, config: Config) -> tuple[str, ...]:
+        """Prefixes of the projections that have a bias."""
+
+    def shapes(self, config: Config) -> dict[str, tuple[int, ...]]:
+        hidden, inner = config.hidden, config.inner
+        queries, keys = config.heads * config.head, config.kv_heads * config.head
+        projections = {  # name: (out, in), or (out,) of a norm
+            "input_layernorm": (hidden,),
+            "self_attn.q_proj": (queries, hidden),
+            "self_attn.k_proj": (keys, hidden),
+            "self_attn.v_proj": (keys, hidden),
+            "self_attn.o_proj": (hidden, queries),
+            "post_attention_layernorm": (hidden,),
+            "mlp.gate_proj": (inner, hidden),
+            "mlp.up_proj": (inner, hidden),
+            "mlp.down_proj": (hidden, inner),
+        }
+        biased = self.biased(config)
+        shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocabulary, hidden)}
+        for layer in range(config.layers):
+            for name, shape in projections.items():
+                shapes[f"model.layers.{layer}.{name}.weight"] = shape
+                if name.startswith(biased):
+                    shapes[f"model.layers.{layer}.{name}.bias"] = shape[:1]
+        shapes["model.norm.weight"] = (hidden,)
+        if not config.tied:
+            shapes["lm_head.weight"] = (config.vocabulary, hidden)
+        return shapes
+
+
+class Llama(Gated):
+    """Biases where `attention_bias` and `mlp_bias` say so; heads may have a size of their own."""
+
+    name: ClassVar[str] = "llama"
+    free_head: ClassVar[bool] = True
+
+    def read(self, raw: Mapping[str, Any], where: str) -> Config:
+        if raw.get("num_key_value_heads") is None:  # the first Llamas knew no groups
+            raw = {**raw, "num_key_value_heads": raw.get("num_attention_heads")}
+        return super().read(raw, where)
+
+    def biased(self, config: Config) -> tuple[str, ...]:
+        fields = {"attention_bias": "self_attn.", "mlp_bias": "mlp."}
+        return tuple(prefix for field, prefix in fields.items() if config.raw.get(field))
+
+
+class Qwen2(Gated):
+    """Biases on queries, keys and values; a sliding window that is switched on is refused."""
+
+    name: ClassVar[str] = "qwen2"
+
+    def window(self, raw: Mapping[str, Any], where: str) -> int | None:
+        for field in ("use_sliding_window", "use_mrope"):
+            if raw.get(field):
+                raise ModelFileError(f"{where}: {field} {raw[field]!r} is not supported; known: false")
+        if any(kind != "full_attention" for kind in raw.get("layer_types") or ()):
+            raise ModelFileError(f"{where}: layer_types is supported only with full_attention in every layer")
+        return None
+
+    def biased(self, config: Config) -> tuple[str, ...]:
+        return ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
