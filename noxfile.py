@@ -20,7 +20,7 @@ SOURCES = [f"{package}/src" for package in (*PACKAGES, EXAMPLE)]
 LLAMA_CPP = ("llama-cpp-python>=0.3.36,<0.4", "--config-settings=cmake.define.LLAVA_BUILD=OFF")
 
 TOOLS = ("pytest>=8.3", "hypothesis>=6.115", "gguf>=0.17")
-TORCH = ("torch==2.13.0", "transformers>=5.0,<6")
+TORCH = ("torch==2.13.0", "transformers>=5.0,<6", "accelerate>=1.10", "bitsandbytes>=0.50")
 
 
 def wheels(session: nox.Session, *packages: str) -> list[str]:
@@ -64,7 +64,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """mypy, strict, on our code."""
-    install(session, "mypy>=1.13", "pytest>=8.3", "types-tabulate", "types-psutil", "nox")
+    install(session, "mypy>=1.13", "pytest>=8.3", "types-tabulate", "types-psutil", "nox", TORCH[0])
     session.run("mypy", *SOURCES, "noxfile.py")
 
 
@@ -77,7 +77,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(name="tests-torch")
 def tests_torch(session: nox.Session) -> None:
-    """Parity with transformers: the tests that need torch."""
+    """The torch backends, and parity with transformers: the tests that need torch."""
     install(session, *TOOLS, *TORCH)
     session.run("pytest", *(session.posargs or ["tests/torch"]))
 

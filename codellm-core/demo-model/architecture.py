@@ -2,12 +2,11 @@
 
 from typing import Any
 
+import torch
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import Starcoder2Config, Starcoder2ForCausalLM
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-import torch
-from torch import Tensor, nn
 
 CONTEXT = 2048  # tokens
 LIMIT = 6_000_000  # parameters, so 12 MB in bfloat16

@@ -4,10 +4,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer
 from transformers import Starcoder2ForCausalLM
-
-import torch
 
 END = 0
 TOKENS = 256

@@ -10,11 +10,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy
 from transformers import Starcoder2ForCausalLM
-
-import torch
 
 END = 0
 

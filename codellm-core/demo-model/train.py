@@ -19,14 +19,13 @@ import completions
 import heldout
 import numpy as np
 import streams
+import torch
 from muon import Muon
 from streams import Streams
 from tokenizers import Tokenizer
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, Starcoder2ForCausalLM
-
-import torch
-from torch import Tensor, nn
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 

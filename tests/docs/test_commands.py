@@ -24,6 +24,9 @@ ELSEWHERE = {
 
 NOT_RUN = {
     "pip install --force-reinstall": "compiles llama.cpp again, without the cache: minutes",
+    'pip install "codellm-cpu[torch]"': "brings torch, which the session tests-torch installs",
+    "codellm generate -b torch-cpu": "needs torch; tests/torch/test_backends.py runs them",
+    "codellm generate -b transformers-cpu": "needs torch; tests/torch/test_backends.py runs them",
     "codellm generate -m bigcode/": "downloads published weights; test_sources.py loads a hub model from a cache",
     "python tests/benchmarks/": "takes minutes; its record is in docs/results",
     "codellm quantize codellm-demo --all": "takes minutes; tests/core/test_ladder.py makes a ladder of several schemes",

@@ -26,6 +26,7 @@ def bench(folder, *more, **env):
 def test_every_column_of_every_row_is_filled(tmp_path):
     done = bench(tmp_path / "results", "--growth", "--format", "jsonl")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
+    rows = [row for row in rows if row["backend"] == "llama-cpp"]  # torch brings rows of its own where it is installed
     for row in rows:
         del row["warnings"]  # those of a busy machine
         assert (row["joules_per_token"] is None) == bool(row["joules_per_token_reason"])

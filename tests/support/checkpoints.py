@@ -1,4 +1,4 @@
-"""Tiny checkpoints of every architecture that converts, and tokenizers of every family, made on the spot."""
+"""Tiny checkpoints of every architecture that is known, and tokenizers of every family, made on the spot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from codellm.sources import ModelSource, TensorInfo, Tensors
-from codellm_cpu.convert.writer import ARCHITECTURES
+from codellm.sources.architectures import ARCHITECTURES
 
 CORPUS = [Path(json.__file__).read_text("utf-8")] * 2
 CORPUS += ["naïve café Ångström über 你好世界 こんにちは 안녕 🙂 e\u0301 — 1234567890 " * 9]

@@ -16,9 +16,8 @@ def transformers_logits(
     activation: Callable[[Any], Any] | None = None,
 ) -> np.ndarray:
     """Logits [T, V] in float32; `activation` replaces that of the feed-forward layers."""
-    import transformers
-
     import torch
+    import transformers
 
     model_config = transformers.AutoConfig.for_model(**config, attn_implementation="eager")
     model = transformers.AutoModelForCausalLM.from_config(model_config, dtype=torch.float32).eval()

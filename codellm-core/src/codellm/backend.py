@@ -32,7 +32,8 @@ class Backend(abc.ABC):
     """Formats that `load` takes: "safetensors", "gguf"; "folder" for a directory that is no such model; else the
     suffix of a file, without its dot."""
     preference: ClassVar[int] = 0
-    """Who is chosen when none is named: cuda-graph 40, transformers-cuda 30, llama-cpp 20, torch-cpu 10."""
+    """Who is chosen when none is named: cuda-graph 40, transformers-cuda 30, llama-cpp 20, torch-cpu 10,
+    transformers-cpu 5."""
     default_scheme: ClassVar[str | None] = None
     """The scheme a source of a foreign format gets when none is named; None: the source's own precision."""
 

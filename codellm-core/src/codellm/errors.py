@@ -83,6 +83,10 @@ class DownloadError(CodellmError, ConnectionError):
     """A file that could not be fetched from the hub."""
 
 
+class NotEnoughMemoryError(CodellmError, MemoryError):
+    """A model that does not fit in the memory that is free; says how much it needs."""
+
+
 class ArtifactError(CodellmError, OSError):
     """A converted or quantized file that could not be written, read or removed."""
 

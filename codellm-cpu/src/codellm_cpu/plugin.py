@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 @hookimpl
 def codellm_backends() -> Iterable[Backend]:
-    """The llama.cpp backend."""
+    """llama.cpp's, and those of the extra `torch`."""
     from codellm_cpu.llama.backend import LlamaCppBackend
+    from codellm_cpu.torch.backend import TorchCpuBackend
+    from codellm_cpu.torch.reference import TransformersCpuBackend
 
-    return (LlamaCppBackend(),)
+    return (LlamaCppBackend(), TorchCpuBackend(), TransformersCpuBackend())
 
 
 @hookimpl

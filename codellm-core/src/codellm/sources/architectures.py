@@ -1,0 +1,28 @@
+"""The architectures that codellm computes, by config.json's `model_type`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from codellm.errors import ModelFileError
+from codellm.sources.architecture import Architecture, Config
+from codellm.sources.gated import Llama, Qwen2
+from codellm.sources.starcoder2 import Starcoder2
+
+if TYPE_CHECKING:
+    from codellm.sources.source import ModelSource
+
+ARCHITECTURES: dict[str, Architecture] = {each.name: each for each in (Starcoder2(), Llama(), Qwen2())}
+
+
+def read_config(source: ModelSource) -> tuple[Architecture, Config]:
+    """The architecture of `source`, and its configuration.
+
+    Raises:
+        ModelFileError: the architecture is another one, or the configuration says what is not supported.
+    """
+    where = str(source.path / "config.json") if source.path is not None else f"configuration of {source.name}"
+    kind = source.config.get("model_type")
+    if kind not in ARCHITECTURES:
+        raise ModelFileError(f"{where}: architecture {kind!r} is not supported; supported: {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[kind], ARCHITECTURES[kind].read(source.config, where)

@@ -1,0 +1,73 @@
+"""The static key-value cache: a ring of cells for each place, allocated once."""
+
+from __future__ import annotations
+
+import attrs
+import torch
+
+from codellm.sources.architecture import Config
+
+
+@attrs.define(eq=False, slots=False)
+class Cache:
+    """Keys and values of every layer: each [P, R, KV, D] for P places of R cells.
+
+    The token at position t lies in cell t mod R. Without a sliding window R is the context; with one, R is just enough
+    for a chunk of a prompt and the window before it, however long the context.
+    """
+
+    keys: list[torch.Tensor]
+    values: list[torch.Tensor]
+    window: int
+    """Tokens that a token attends to, itself among them."""
+    ring: int
+    """R, also where a view shows fewer cells."""
+
+    @classmethod
+    def allocate(
+        cls, config: Config, *, places: int, context: int, chunk: int, dtype: torch.dtype, device: torch.device
+    ) -> Cache:
+        """A cache for `places` sequences of `context` tokens, whose prompts come in chunks of at most `chunk`."""
+        ring = cells(config, context, chunk)
+        shape = (places, ring, config.kv_heads, config.head)
+        keys, values = (
+            [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.layers)] for _ in range(2)
+        )
+        return cls(keys, values, config.window or context, ring)
+
+    def view(self, begin: int, end: int, span: int) -> Cache:
+        """The places from `begin` to `end`, and of each the first `span` cells: the same memory."""
+        keys, values = ([each[begin:end, :span] for each in part] for part in (self.keys, self.values))
+        return Cache(keys, values, self.window, self.ring)
+
+    def span(self, length: int, step: int) -> int:
+        """Cells that hold the first `length` tokens, rounded up to a multiple of `step`."""
+        return min(self.ring, -(-length // step) * step)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Give the place `target` the first `length` tokens of the place `source`."""
+        count = min(length, self.ring)
+        for part in (*self.keys, *self.values):
+            part[target, :count] = part[source, :count]
+
+    def slots(self, positions: torch.Tensor) -> torch.Tensor:
+        """The cells of tokens at `positions` [B, T]."""
+        return positions % self.ring
+
+    def mask(self, positions: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """What tokens at consecutive `positions` [B, T] may attend to, themselves among them: 0 or -inf [B, 1, T, R].
+
+        Once they are written, cell j holds the last position that is j modulo R; those past are of an earlier sequence.
+        """
+        last = positions[:, -1:]  # [B, 1]
+        cell = torch.arange(self.keys[0].shape[1], device=positions.device)  # [R]
+        held = (last - (last - cell) % self.ring)[:, None]  # [B, 1, R]
+        query = positions[:, :, None]  # [B, T, 1]
+        seen = (held >= 0) & (held <= query) & (query - held < self.window)  # [B, T, R]
+        blank = torch.zeros((), dtype=dtype, device=positions.device)
+        return torch.where(seen, blank, blank - torch.inf)[:, None]
+
+
+def cells(config: Config, context: int, chunk: int) -> int:
+    """Cells that a place needs: of the window, the oldest query of a chunk still sees all of its own."""
+    return context if config.window is None else min(context, config.window + chunk - 1)

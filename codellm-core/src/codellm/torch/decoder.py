@@ -1,0 +1,153 @@
+"""One lean decoder for StarCoder2, Llama and Qwen2.
+
+B places, T tokens of each, H hidden size, N query heads, KV key-value heads, D values of a head, R cells of the cache,
+V vocabulary. Every shape is fixed and every step is tensors in, tensors out, so that a step can be traced, compiled or
+captured in a CUDA graph. What a model has (which norm, a gate, biases, an output of its own) is read off its weights.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from codellm.sources.architecture import Config
+from codellm.torch.cache import Cache
+from codellm.torch.rope import rotate, rotation
+from codellm.torch.weights import Weights
+
+
+class Attention(nn.Module):
+    """Causal, with grouped key-value heads; queries, keys and values come from one product."""
+
+    def __init__(self, config: Config, weights: Weights, name: str) -> None:
+        super().__init__()
+        self.split = [config.heads * config.head, config.kv_heads * config.head, config.kv_heads * config.head]
+        self.head, self.kv_heads = config.head, config.kv_heads
+        self.qkv = weights.linear(f"{name}.q_proj", f"{name}.k_proj", f"{name}.v_proj")
+        self.out = weights.linear(f"{name}.o_proj")
+
+    def forward(
+        self,
+        x: torch.Tensor,  # [B, T, H]
+        turn: tuple[torch.Tensor, torch.Tensor],  # [B, T, 1, D / 2]
+        mask: torch.Tensor,  # [B, 1, T, R]
+        slots: torch.Tensor,  # [B, T]
+        keys: torch.Tensor,  # [B, R, KV, D]
+        values: torch.Tensor,
+    ) -> torch.Tensor:
+        batch, length, _ = x.shape
+        q, k, v = (part.view(batch, length, -1, self.head) for part in self.qkv(x).split(self.split, dim=-1))
+        rows = torch.arange(batch, device=x.device)[:, None]
+        keys[rows, slots] = rotate(k, turn)
+        values[rows, slots] = v
+        mixed = self.mix(rotate(q, turn), keys.transpose(1, 2), values.transpose(1, 2), mask)  # [B, T, N * D]
+        projected: torch.Tensor = self.out(mixed)
+        return projected
+
+    def mix(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """`q` [B, T, N, D], `k` and `v` [B, KV, R, D], `mask` [B, 1, T, R] → [B, T, N * D]."""
+        batch, length, heads, _ = q.shape
+        if length == 1:  # the queries that share a key-value head stand where tokens would: no key is repeated
+            grouped = q.view(batch, self.kv_heads, heads // self.kv_heads, self.head)  # [B, KV, N / KV, D]
+            mixed = functional.scaled_dot_product_attention(grouped, k, v, attn_mask=mask)
+        else:
+            mixed = functional.scaled_dot_product_attention(
+                q.transpose(1, 2), k, v, attn_mask=mask, enable_gqa=True
+            ).transpose(1, 2)  # [B, T, N, D]
+        return mixed.reshape(batch, length, heads * self.head)
+
+
+class FeedForward(nn.Module):
+    """SiLU-gated where the model has a gate, which one product computes with the rest; else GELU (the tanh form)."""
+
+    def __init__(self, weights: Weights, name: str) -> None:
+        super().__init__()
+        self.gated = weights.has(f"{name}.gate_proj")
+        self.up = weights.linear(*([f"{name}.gate_proj", f"{name}.up_proj"] if self.gated else [f"{name}.c_fc"]))
+        self.down = weights.linear(f"{name}.down_proj" if self.gated else f"{name}.c_proj")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` [B, T, H] → [B, T, H]."""
+        inner = self.up(x)
+        if self.gated:
+            gate, up = inner.chunk(2, dim=-1)
+            inner = functional.silu(gate) * up
+        else:
+            inner = functional.gelu(inner, approximate="tanh")
+        projected: torch.Tensor = self.down(inner)
+        return projected
+
+
+class Layer(nn.Module):
+    """Attention, then the feed-forward layer, each on a normed copy that is added to what came in."""
+
+    def __init__(self, config: Config, weights: Weights, name: str) -> None:
+        super().__init__()
+        self.before_attention = weights.norm(f"{name}.input_layernorm", config.epsilon)
+        self.attention = Attention(config, weights, f"{name}.self_attn")
+        self.before_feed_forward = weights.norm(f"{name}.post_attention_layernorm", config.epsilon)
+        self.feed_forward = FeedForward(weights, f"{name}.mlp")
+
+    def forward(
+        self,
+        x: torch.Tensor,  # [B, T, H]
+        turn: tuple[torch.Tensor, torch.Tensor],
+        mask: torch.Tensor,
+        slots: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+    ) -> torch.Tensor:
+        x = torch.add(x, self.attention(self.before_attention(x), turn, mask, slots, keys, values))
+        return torch.add(x, self.feed_forward(self.before_feed_forward(x)))
+
+
+class Decoder(nn.Module):
+    """The whole model; `context` is the longest sequence that it will be given."""
+
+    cos: torch.Tensor
+    sin: torch.Tensor
+
+    def __init__(self, config: Config, weights: Weights, context: int) -> None:
+        super().__init__()
+        self.embedding = weights.embedding("model.embed_tokens")
+        self.layers = nn.ModuleList(Layer(config, weights, f"model.layers.{number}") for number in range(config.layers))
+        self.norm = weights.norm("model.norm", config.epsilon)
+        self.head = weights.output(self.embedding)
+        cos, sin = rotation(config, context)
+        self.register_buffer("cos", cos.to(weights.device), persistent=False)
+        self.register_buffer("sin", sin.to(weights.device), persistent=False)
+
+    def prefill(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """A chunk of each prompt, tokens [B, T] at consecutive positions [B, T] → logits after the last [B, V]."""
+        x = self.hidden(tokens, positions, cache)  # [B, T, H]
+        return self.logits(x[:, -1])
+
+    def decode(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """One token of each place, tokens [B] at positions [B] → logits after it [B, V]."""
+        x = self.hidden(tokens[:, None], positions[:, None], cache)  # [B, 1, H]
+        return self.logits(x[:, 0])
+
+    def every(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """As `prefill` → logits after every token [B, T, V]."""
+        return self.logits(self.hidden(tokens, positions, cache))
+
+    def hidden(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """`tokens` and `positions` [B, T] → the last layer's output [B, T, H]; keys and values go into the cache."""
+        x, turn, mask, slots = self.inputs(tokens, positions, cache)
+        for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
+            x = layer(x, turn, mask, slots, keys, values)
+        return x
+
+    def inputs(
+        self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor, torch.Tensor]:
+        """What goes into the first layer: embeddings [B, T, H], then what all layers share: turn, mask and slots."""
+        x: torch.Tensor = self.embedding(tokens)
+        turn = self.cos[positions][:, :, None], self.sin[positions][:, :, None]  # [B, T, 1, D / 2]
+        return x, turn, cache.mask(positions, x.dtype), cache.slots(positions)
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` [..., H] → [..., V] in float32."""
+        logits: torch.Tensor = self.head(self.norm(x))
+        return logits.float()

@@ -1,0 +1,66 @@
+"""The engine on our own decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
+
+import torch
+
+from codellm.torch.cache import Cache
+from codellm.torch.decoder import Decoder
+from codellm.torch.engine import Engine
+from codellm.torch.steps import SPAN, Step
+
+
+class DecoderEngine(Engine):
+    """Computes with `decoder`; `step` decodes instead of it where it was traced or compiled, and `forget` frees it."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        cache: Cache,
+        *,
+        vocabulary: int,
+        context: int,
+        chunk: int,
+        step: Step | None = None,
+        forget: Callable[[Decoder, Cache], None] | None = None,
+    ) -> None:
+        self.decoder = decoder
+        self.cache = cache
+        self.places = len(cache.keys[0])
+        self.context = context
+        self.chunk = chunk
+        self.vocabulary = vocabulary
+        self.device = cache.keys[0].device
+        self._step = step or decoder.decode
+        self._forget = forget
+
+    def prefill(self, place: int, ids: Seq[int], start: int) -> torch.Tensor:
+        return self.decoder.prefill(*self._chunk(place, ids, start))[0, : self.vocabulary]
+
+    def every(self, place: int, ids: Seq[int], start: int) -> torch.Tensor:
+        return self.decoder.every(*self._chunk(place, ids, start))[0, :, : self.vocabulary]
+
+    def _chunk(self, place: int, ids: Seq[int], start: int) -> tuple[torch.Tensor, torch.Tensor, Cache]:
+        tokens = torch.tensor([ids], device=self.device)  # [1, T]
+        positions = torch.arange(start, start + len(ids), device=self.device)[None]
+        return tokens, positions, self.cache.view(place, place + 1, self.cache.span(start + len(ids), SPAN))
+
+    def decode(self, ids: Seq[int], positions: Seq[int]) -> torch.Tensor:
+        view = self.cache.view(0, self.places, self.cache.span(max(positions) + 1, SPAN))
+        tokens, places = torch.tensor([ids, positions], device=self.device)
+        return self._step(tokens, places, view)[:, : self.vocabulary]
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        self.cache.copy(source, target, length)
+
+    @property
+    def kept(self) -> int:
+        return self.cache.ring
+
+    def close(self) -> None:
+        if self._forget is not None:
+            self._forget(self.decoder, self.cache)
+        super().close()

@@ -1,0 +1,55 @@
+"""A way to compute: the contract between what runs sequences and what multiplies matrices."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+from collections.abc import Sequence as Seq
+
+import torch
+
+
+class Engine(abc.ABC):
+    """Computes tokens of the sequences in its places and keeps their keys and values.
+
+    A place is P's index; its sequence's tokens lie at positions 0, 1, … without padding, whatever the others have. A
+    position may be computed again; those after it are forgotten.
+    """
+
+    places: int
+    context: int
+    """Tokens that a place holds."""
+    chunk: int
+    """The most tokens of one `prefill` or `every`."""
+    vocabulary: int
+    """Ids, and logits of a row: V."""
+    device: torch.device
+
+    @abc.abstractmethod
+    def prefill(self, place: int, ids: Seq[int], start: int) -> torch.Tensor:
+        """Compute `ids` at the positions from `start` on → logits after the last: float32 [V]."""
+
+    @abc.abstractmethod
+    def decode(self, ids: Seq[int], positions: Seq[int]) -> torch.Tensor:
+        """Compute one token of each place, ids [P] at positions [P] → logits after each: float32 [P, V]."""
+
+    @abc.abstractmethod
+    def every(self, place: int, ids: Seq[int], start: int) -> torch.Tensor:
+        """As `prefill` → logits after each of the ids: float32 [T, V]."""
+
+    @abc.abstractmethod
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Give the place `target` the first `length` tokens of `source`, which has not gone past `kept` tokens."""
+
+    @property
+    def kept(self) -> int:
+        """Tokens up to which a place still holds its first ones: a sliding window forgets them later."""
+        return self.context
+
+    def mode(self) -> contextlib.AbstractContextManager[object]:
+        """In which everything is computed: without what training would need."""
+        return torch.inference_mode()
+
+    def close(self) -> None:
+        """Free everything; the engine is not used after it."""
+        vars(self).clear()

@@ -1,0 +1,158 @@
+"""From a source to an engine on our own decoder: every check before the weights are read."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import attrs
+import torch
+
+from codellm import machine
+from codellm.errors import InvalidValueError, ModelFileError, NotEnoughMemoryError
+from codellm.sources.architecture import Config
+from codellm.sources.architectures import read_config
+from codellm.tokenizer import HFTokenizer
+from codellm.torch.cache import Cache, cells
+from codellm.torch.decoder import Decoder
+from codellm.torch.weights import DTYPES, Weights
+
+if TYPE_CHECKING:
+    from codellm.sources import ModelSource, TensorInfo
+    from codellm.spec import LoadSpec
+
+DEFAULT_CONTEXT = 4096
+CHUNK = 512
+"""Tokens of a prompt that are computed at once: a product of matrices is at its best by then."""
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """A checkpoint read but for its weights, and what will be made of it."""
+
+    source: ModelSource
+    config: Config
+    infos: dict[str, TensorInfo] = attrs.field(repr=False)
+    dtype: torch.dtype
+    device: torch.device
+    places: int
+    context: int
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the model; those that embedding and output share count once."""
+        return sum(count(info) for info in self.infos.values())
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights that one decoded token reads: of an embedding that is no output too, one row."""
+        unread = 0 if self.config.tied else count(self.infos["model.embed_tokens.weight"])
+        return (self.parameters - unread) * self.dtype.itemsize
+
+    @property
+    def cell_bytes(self) -> int:
+        """Bytes of a token's keys and values in all layers."""
+        return 2 * self.config.layers * self.config.kv_heads * self.config.head * self.dtype.itemsize
+
+    @property
+    def name(self) -> str:
+        """The type to compute in, as LoadSpec names it."""
+        return str(self.dtype).removeprefix("torch.")
+
+    def tokenizer(self) -> HFTokenizer:
+        """The source's tokenizer."""
+        assert self.source.tokenizer is not None
+        return HFTokenizer(self.source.tokenizer, self.source.tokenizer_config)
+
+    def decoder(self) -> Decoder:
+        """The decoder, with its weights read.
+
+        Raises:
+            ModelFileError: a tensor cannot be read, or holds NaN or infinity.
+        """
+        assert self.source.tensors is not None
+        weights = Weights(self.source.tensors, self.infos, dtype=self.dtype, device=self.device)
+        return Decoder(self.config, weights, self.context).eval()
+
+    def cache(self) -> Cache:
+        """A cache for all places."""
+        return Cache.allocate(
+            self.config, places=self.places, context=self.context, chunk=CHUNK, dtype=self.dtype, device=self.device
+        )
+
+
+def plan(spec: LoadSpec, source: ModelSource, device: torch.device, free: int, bits: float | None = None) -> Plan:
+    """Read everything of `source` but its weights, and see that `free` bytes of memory hold what `spec` asks for.
+
+    `bits` is what a weight of a layer's projections takes where they are quantized.
+
+    Raises:
+        ModelFileError: the configuration, tokenizer or a tensor is missing or not supported.
+        InvalidValueError: a field of `spec` that cannot be honoured.
+        NotEnoughMemoryError: it does not fit; says what is needed.
+    """
+    architecture, config = read_config(source)
+    if source.tensors is None or source.tokenizer is None:
+        missing = "weights" if source.tensors is None else "tokenizer.json"
+        raise ModelFileError(f"{source.path or source.name}: no {missing} to load")
+    made = Plan(
+        source=source,
+        config=config,
+        infos=architecture.infos(source.tensors, config, source.path or source.name),
+        dtype=DTYPES[dtype_of(spec, source)],
+        device=device,
+        places=spec.batch_size,
+        context=spec.context_length or min(config.context, DEFAULT_CONTEXT),
+    )
+    if made.context > config.context:
+        raise InvalidValueError(
+            f"{source.name} takes a context_length of at most the {config.context} tokens it was trained for, "
+            f"not {made.context}"
+        )
+    return fitted(made, free, bits, asked=spec.context_length is not None)
+
+
+def dtype_of(spec: LoadSpec, source: ModelSource) -> str:
+    """The type to compute in: as asked, else as stored; float16 only where it is asked for, since CPUs lack it."""
+    if spec.dtype != "auto":
+        return spec.dtype
+    return "bfloat16" if source.dtype == "bfloat16" else "float32"
+
+
+def fitted(made: Plan, free: int, bits: float | None, *, asked: bool) -> Plan:
+    """The plan, with a shorter context where none was asked for and memory is short.
+
+    Raises:
+        NotEnoughMemoryError: it does not fit; says what is needed.
+    """
+    width = 8 * made.dtype.itemsize
+    weights = sum(
+        int(count(info) * (bits if bits and ".layers." in name and len(info.shape) > 1 else width)) // 8
+        for name, info in made.infos.items()
+    )
+    rest = 4 * made.config.vocabulary * (made.places + 256) + 4 * CHUNK * (made.config.inner + 8 * made.config.hidden)
+    room = free - weights - rest
+    need = made.places * cells(made.config, made.context, CHUNK) * made.cell_bytes
+    if need <= room:
+        return made
+    least = made.context if asked else min(made.context, 256)
+    need = made.places * cells(made.config, least, CHUNK) * made.cell_bytes
+    if need > room:
+        raise NotEnoughMemoryError(
+            f"{made.source.name} in {made.name} needs {(weights + rest + need) / 1e9:.1f} GB of memory "
+            f"({weights / 1e9:.1f} for weights, {need / 1e9:.1f} for {made.places} x {least} tokens of context), and "
+            f"{free / 1e9:.1f} are free; take a smaller context_length, batch_size or dtype, or a quantized model"
+        )
+    return attrs.evolve(made, context=room // (made.places * made.cell_bytes) // 256 * 256)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a model may take: nine tenths of what is free now."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0]) * 9 // 10
+    return machine.available_memory() * 9 // 10
+
+
+def count(info: TensorInfo) -> int:
+    """Values of a tensor."""
+    return math.prod(info.shape)

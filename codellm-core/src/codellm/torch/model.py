@@ -1,0 +1,121 @@
+"""codellm's Model on an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Seq
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from codellm.errors import ContextLengthError, InvalidValueError, ModelClosedError
+from codellm.model import Memory, Model, ModelInfo
+from codellm.torch.engine import Engine
+from codellm.torch.schedule import Scheduler
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from codellm.sequence import Sequence, Token
+    from codellm.tokenizer import Tokenizer
+
+_SCORE_ROWS = 128
+"""Rows of logits computed at once: of a vocabulary of 49152 they are 25 MB, and a product is near its best by then."""
+
+
+class TorchModel(Model):
+    """Runs many sequences on one engine. Nothing is kept between two calls."""
+
+    def __init__(self, info: ModelInfo, tokenizer: Tokenizer, engine: Engine) -> None:
+        self.info = info
+        self.tokenizer = tokenizer
+        self._engine: Engine | None = engine
+
+    @property
+    def engine(self) -> Engine:
+        """What computes.
+
+        Raises:
+            ModelClosedError: the model is closed.
+        """
+        if self._engine is None:
+            raise ModelClosedError(f"the model {self.info.path or self.info.architecture} is closed; load it again")
+        return self._engine
+
+    def run(self, sequences: Iterable[Sequence | None]) -> Iterator[list[Token]]:
+        with self.claim():
+            steps = Scheduler(self.engine, sequences).steps()
+            while (tokens := self._next(steps)) is not None:
+                yield tokens
+
+    def _next(self, steps: Iterator[list[Token]]) -> list[Token] | None:
+        """The next step, None at the end; the model may have been closed since the last one."""
+        with self.engine.mode():  # of this call alone: a generator would leave it on for whoever drives it
+            return next(steps, None)
+
+    def score(self, batch: Seq[Seq[int]]) -> list[npt.NDArray[np.float32]]:
+        entries = [self._ids(ids) for ids in batch]
+        with self.claim(), self.engine.mode():
+            return [self._score(ids) for ids in entries]
+
+    def _score(self, ids: list[int]) -> npt.NDArray[np.float32]:
+        engine, step = self.engine, min(_SCORE_ROWS, self.engine.chunk)
+        scores = np.empty(max(len(ids) - 1, 0), np.float32)
+        for start in range(0, len(scores), step):
+            stop = min(start + step, len(scores))
+            logprobs = engine.every(0, ids[start:stop], start).log_softmax(dim=-1)  # [T, V]
+            following = torch.tensor(ids[start + 1 : stop + 1], device=engine.device)[:, None]
+            scores[start:stop] = logprobs.gather(-1, following)[:, 0].cpu().numpy()
+        return scores
+
+    def distributions(self, ids: Seq[int], start: int = 0) -> Iterator[npt.NDArray[np.float32]]:
+        entry, step = self._ids(ids), min(_SCORE_ROWS, self.engine.chunk)
+        with self.claim():
+            for begin in range(0, len(entry), step):
+                with self.engine.mode():
+                    logprobs = self.engine.every(0, entry[begin : begin + step], begin).log_softmax(dim=-1)  # [T, V]
+                if begin + len(logprobs) > start:
+                    yield logprobs[max(start - begin, 0) :].cpu().numpy()
+
+    def logits(self, ids: Seq[int]) -> npt.NDArray[np.float32]:
+        entry = self._ids(ids)
+        if not entry:
+            raise InvalidValueError("logits needs at least one token id")
+        with self.claim(), self.engine.mode():
+            engine = self.engine
+            for start in range(0, len(entry), engine.chunk):
+                last = engine.prefill(0, entry[start : start + engine.chunk], start)
+            found: npt.NDArray[np.float32] = last.cpu().numpy().copy()
+            return found
+
+    def _ids(self, ids: Seq[int]) -> list[int]:
+        """`ids`, if they are tokens and fit the context."""
+        if len(ids) > self.info.context_length:
+            raise ContextLengthError(
+                f"{len(ids)} tokens do not fit the context of {self.info.context_length}; "
+                "cut them or load with a larger context_length"
+            )
+        entry = [int(id) for id in ids]
+        limit = self._engine.vocabulary if self._engine is not None else self.tokenizer.vocab_size
+        if entry and not 0 <= min(entry) <= max(entry) < limit:
+            raise InvalidValueError(f"an id is outside the vocabulary of {limit} tokens")
+        return entry
+
+    def memory(self) -> Memory:
+        host = super().memory()
+        if self._engine is None or self._engine.device.type != "cuda":
+            return host
+        device = self._engine.device
+        return Memory(
+            host=host.host,
+            host_peak=host.host_peak,
+            device=torch.cuda.memory_allocated(device),
+            device_peak=torch.cuda.max_memory_allocated(device),
+        )
+
+    def close(self) -> None:
+        super().close()
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()

@@ -1,0 +1,158 @@
+"""One token of each row of a batch, chosen on the device: the same choice as `codellm.sampler.Sampler` makes.
+
+The order is repetition penalty, temperature, top-k, top-p, min-p; greedy is the exact argmax with the lowest id on
+ties. A draw is one uniform number per row, which the host takes from the sequence's own generator: so a seed gives the
+same tokens here and there, but for rounding.
+"""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+import torch
+
+from codellm.sequence import Sequence
+
+
+class Draws:
+    """What the sequences of P places ask of sampling, as tensors [P]; a place's are set when a sequence takes it."""
+
+    def __init__(self, places: int, vocabulary: int, device: torch.device) -> None:
+        self._device = device
+        self._sequences: list[Sequence | None] = [None] * places
+        self._generators: list[np.random.Generator | None] = [None] * places
+        self._vocabulary = vocabulary
+        self._knobs: Knobs | None = None
+        self._seen: torch.Tensor | None = None
+
+    def seat(self, place: int, sequence: Sequence) -> None:
+        """Give `place` to `sequence`: its parameters, its generator, and the ids of its prompt as seen."""
+        params = sequence.params
+        self._sequences[place] = sequence
+        self._generators[place] = np.random.default_rng(None if params.seed is None else [params.seed, sequence.index])
+        self._knobs = None
+        if params.repetition_penalty != 1.0:
+            if self._seen is None:
+                self._seen = torch.zeros(
+                    (len(self._sequences), self._vocabulary), dtype=torch.bool, device=self._device
+                )
+            self._seen[place] = False
+            self._seen[place, torch.tensor(sequence.prompt_ids + sequence.token_ids, device=self._device)] = True
+
+    def leave(self, place: int) -> None:
+        """Forget the sequence of `place`."""
+        self._sequences[place] = self._generators[place] = self._knobs = None
+
+    def __call__(self, logits: torch.Tensor, places: list[int]) -> tuple[list[int], list[float]]:
+        """`logits` [P, V] → for each of `places` a token id and its log-probability, NaN where its logits are broken.
+
+        The one place where the host waits for the device.
+        """
+        knobs = self._knobs = self._knobs or Knobs.of(self._sequences, self._device)
+        uniform = torch.tensor(self._uniform(places), dtype=torch.float64, device=self._device)
+        ids, logprobs = sample(logits, knobs, uniform, self._seen if knobs.penalized else None)
+        if self._seen is not None and knobs.penalized:
+            rows = torch.tensor(places, device=self._device)
+            self._seen[rows, ids[rows]] = True
+        chosen, probable = torch.stack([ids.double(), logprobs.double()]).tolist()
+        return [int(chosen[place]) for place in places], [probable[place] for place in places]
+
+    def _uniform(self, places: list[int]) -> list[float]:
+        numbers = [0.0] * len(self._sequences)
+        for place in places:
+            sequence, generator = self._sequences[place], self._generators[place]
+            if sequence is not None and generator is not None and sequence.params.temperature > 0:
+                numbers[place] = generator.random()
+        return numbers
+
+
+@attrs.frozen(eq=False)
+class Knobs:
+    """The parameters of every row [B], and whether any row asks for the costly steps."""
+
+    temperature: torch.Tensor
+    top_k: torch.Tensor
+    """The vocabulary's size where all are kept."""
+    top_p: torch.Tensor
+    min_p: torch.Tensor
+    penalty: torch.Tensor
+    filtered: torch.Tensor
+    """Whether a row asks for top-k or top-p, and so is drawn in the order of likelihood instead of ids."""
+    drawn: bool
+    sorts: bool
+    penalized: bool
+
+    @classmethod
+    def of(cls, sequences: list[Sequence | None], device: torch.device) -> Knobs:
+        """Those of the sequences; free places are greedy."""
+        params = [None if sequence is None else sequence.params for sequence in sequences]
+
+        def row(field: str, blank: float) -> torch.Tensor:
+            values = [blank if each is None else getattr(each, field) for each in params]
+            return torch.tensor(values, dtype=torch.float64, device=device)
+
+        filters = [each is not None and bool(each.top_k or each.top_p < 1.0) for each in params]
+        drawn = [each is not None and each.temperature > 0 for each in params]
+        return cls(
+            temperature=row("temperature", 0.0),
+            top_k=row("top_k", 0),
+            top_p=row("top_p", 1.0),
+            min_p=row("min_p", 0.0),
+            penalty=row("repetition_penalty", 1.0),
+            filtered=torch.tensor(filters, device=device),
+            drawn=any(drawn),
+            sorts=any(both for both in map(all, zip(filters, drawn, strict=True))),
+            penalized=any(each is not None and each.repetition_penalty != 1.0 for each in params),
+        )
+
+
+def sample(
+    logits: torch.Tensor, knobs: Knobs, uniform: torch.Tensor, seen: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`logits` [B, V] float32, uniform [B] in [0, 1), seen [B, V] → ids [B], log-probabilities [B] before all cuts."""
+    scores = logits if seen is None else penalized(logits, knobs.penalty, seen)
+    ids = scores.argmax(dim=-1)  # the first of equal maxima
+    top = scores.gather(-1, ids[:, None])  # [B, 1]
+    if knobs.drawn:
+        ids = torch.where(knobs.temperature > 0, draw(scores, top, knobs, uniform), ids)
+    logprobs = logits.log_softmax(dim=-1).gather(-1, ids[:, None])  # [B, 1]
+    return ids, torch.where(top.isfinite(), logprobs, torch.nan)[:, 0]
+
+
+def penalized(logits: torch.Tensor, penalty: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Logits of seen ids divided (positive) or multiplied (negative) by the row's penalty: Keskar et al. 2019, 4.1."""
+    rate = penalty.float()[:, None]
+    return torch.where(seen, torch.where(logits > 0, logits / rate, logits * rate), logits)
+
+
+def draw(scores: torch.Tensor, top: torch.Tensor, knobs: Knobs, uniform: torch.Tensor) -> torch.Tensor:
+    """An id of each row [B], by inverting the cumulative distribution at `uniform` [B]."""
+    rate = knobs.temperature.clamp_min(1e-30).float()[:, None]
+    weights = ((scores - top) / rate).exp()  # [B, V], the likeliest 1
+    order = None
+    if knobs.sorts:
+        weights, order = likeliest_first(weights, knobs)
+    weights = torch.where(weights >= knobs.min_p.float()[:, None], weights, 0.0)
+    edges = weights.cumsum(dim=-1, dtype=torch.float64)  # sums of a whole vocabulary need float64
+    total = edges[:, -1:]
+    drawn = torch.minimum(uniform[:, None] * total, total.nextafter(torch.zeros_like(total)))  # never the end itself
+    place = (edges <= drawn).sum(dim=-1, keepdim=True).clamp_max(weights.shape[-1] - 1)  # [B, 1]
+    return (place if order is None else order.gather(-1, place))[:, 0]
+
+
+def likeliest_first(weights: torch.Tensor, knobs: Knobs) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights [B, V] cut by top-k, then top-p, with the ids they belong to [B, V]; rows without cuts stay as they are.
+
+    Of top-p is kept the smallest set whose probability reaches it: while what came before has not.
+    """
+    size = weights.shape[-1]
+    ranked, order = weights.sort(dim=-1, descending=True, stable=True)  # of equals, the lowest id comes first
+    rank = torch.arange(size, device=weights.device)
+    limit = torch.where(knobs.top_k > 0, knobs.top_k, size)[:, None]
+    ranked = torch.where(rank < limit, ranked, 0.0)
+    edges = ranked.cumsum(dim=-1, dtype=torch.float64)
+    before = torch.nn.functional.pad(edges[:, :-1], (1, 0))
+    whole = knobs.top_p[:, None] >= 1.0
+    ranked = torch.where(whole | (before < knobs.top_p[:, None] * edges[:, -1:]), ranked, 0.0)
+    filtered = knobs.filtered[:, None]
+    return torch.where(filtered, ranked, weights), torch.where(filtered, order, rank)

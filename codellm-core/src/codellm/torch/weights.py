@@ -1,0 +1,145 @@
+"""From the tensors of a source to the modules of a decoder: each is read once, and converted on the way."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import nn
+
+from codellm.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from codellm.sources import TensorInfo, Tensors
+
+M = TypeVar("M", bound=nn.Module)
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class Weights:
+    """Makes modules in `dtype` on `device`; `infos` are the tensors that the architecture asks for.
+
+    What is read is mapped from its file and copied to its place: beside the model itself memory holds one tensor.
+
+    Raises (all methods that read):
+        ModelFileError: a tensor cannot be read, or holds NaN or infinity.
+    """
+
+    def __init__(
+        self, tensors: Tensors, infos: dict[str, TensorInfo], *, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._tensors, self._infos = tensors, infos
+        self.dtype, self.device = dtype, device
+
+    def has(self, name: str) -> bool:
+        """Whether there is a module `name`."""
+        return f"{name}.weight" in self._infos
+
+    def linear(self, *names: str) -> Linear:
+        """The projections `names`, which take the same input, as one: their outputs follow each other."""
+        shapes = [self._infos[f"{name}.weight"].shape for name in names]
+        bias = f"{names[0]}.bias" in self._infos
+        linear = self._blank(Linear, shapes[0][1], sum(out for out, _ in shapes), bias=bias)
+        row = 0
+        for name, (out, _) in zip(names, shapes, strict=True):
+            self._fill(linear.weight[row : row + out], f"{name}.weight")
+            if bias:
+                self._fill(linear.bias[row : row + out], f"{name}.bias")
+            row += out
+        return linear
+
+    def norm(self, name: str, epsilon: float) -> nn.Module:
+        """A layer norm where it has a bias, else an RMS norm."""
+        size = self._infos[f"{name}.weight"].shape[0]
+        kind = nn.LayerNorm if f"{name}.bias" in self._infos else RMSNorm
+        norm = self._blank(kind, size, eps=epsilon)
+        for part, values in norm.named_parameters():
+            self._fill(values, f"{name}.{part}")
+        return norm
+
+    def embedding(self, name: str) -> nn.Embedding:
+        """A row for each token."""
+        embedding = self._blank(nn.Embedding, *self._infos[f"{name}.weight"].shape)
+        self._fill(embedding.weight, f"{name}.weight")
+        return embedding
+
+    def output(self, embedding: nn.Embedding) -> Linear:
+        """The head: its own weights, or the embedding's where the model has none."""
+        if self.has("lm_head"):
+            return self.linear("lm_head")
+        head = Linear(embedding.embedding_dim, embedding.num_embeddings, bias=False, device="meta")
+        head.weight = embedding.weight
+        return head
+
+    def _blank(self, kind: type[M], *sizes: int, **fields: Any) -> M:
+        with torch.device("meta"):
+            module = kind(*sizes, **fields)
+        return module.to(self.dtype).to_empty(device=self.device).requires_grad_(False)
+
+    def _fill(self, target: torch.Tensor, name: str) -> None:
+        target.copy_(as_tensor(self._tensors, self._infos[name]))
+        if not target.sum(dtype=torch.float32).isfinite():  # one number instead of a mask as large as the tensor
+            raise ModelFileError(
+                f"tensor {name!r} holds NaN or infinity, or more than {str(target.dtype).removeprefix('torch.')} can; "
+                "fetch the checkpoint again or choose another dtype"
+            )
+
+
+class Linear(nn.Linear):
+    """A projection; compiled for one row and half-precision weights, it is spelled out: see `stream`."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` [..., in] → [..., out]."""
+        one_row = x.numel() == self.in_features
+        if torch.compiler.is_dynamo_compiling() and one_row and x.device.type == "cpu" and self.weight.itemsize == 2:
+            return stream(x, self.weight, self.bias)
+        return super().forward(x)
+
+
+LANE = 4096
+"""Terms that Inductor adds up plainly: a longer sum is cascaded for precision, at half the speed."""
+
+
+def stream(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """`x` [..., in] times `weight` [out, in] as a product and a sum, in float32 → [..., out].
+
+    Inductor makes a loop of it that reads the weights at most of the memory's bandwidth, where the library's product of
+    matrices reaches half of it for one row. `x` is written out before: else the loop would compute it for each row.
+    """
+    x = torch._inductor.inductor_prims.force_stride_order(x, x.stride())
+    size = x.shape[-1]
+    lanes = next(count for count in range(-(-size // LANE), size + 1) if size % count == 0)
+    row = x.float().view(*x.shape[:-1], 1, lanes, size // lanes)
+    product = (row * weight.float().view(len(weight), lanes, size // lanes)).sum(dim=-1).sum(dim=-1)
+    return (product if bias is None else product + bias).to(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """x over its root mean square, computed in float32, then the weight: Zhang and Sennrich 2019."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(size))
+        self.eps = eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` [..., H] → [..., H]."""
+        exact = x.float()
+        normed = exact * torch.rsqrt(exact.pow(2).mean(-1, keepdim=True) + self.eps)
+        return self.weight * normed.to(x.dtype)
+
+
+def as_tensor(tensors: Tensors, info: TensorInfo) -> torch.Tensor:
+    """A tensor of a source in its stored type: a view on its file, good until the next is read.
+
+    Raises:
+        ModelFileError: it cannot be read.
+    """
+    values = tensors.read(info.name)
+    with warnings.catch_warnings():
+        # the file is mapped for reading alone, and torch has no read-only tensors; nobody writes into this one
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        plain = torch.from_numpy(values.view("<i2") if info.dtype == "bfloat16" else values)
+    return plain.view(torch.bfloat16) if info.dtype == "bfloat16" else plain

@@ -1,0 +1,35 @@
+"""The backend `torch-cpu`: our own decoder, as it is, traced or compiled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from codellm.backend import Availability, Backend
+from codellm_cpu.torch.extra import bandwidth, missing
+from codellm_cpu.torch.options import choice
+
+if TYPE_CHECKING:
+    from codellm.model import Model
+    from codellm.sources import ModelSource
+    from codellm.spec import LoadSpec
+
+MODES = ("eager", "jit", "compile")
+
+
+class TorchCpuBackend(Backend):
+    """Runs safetensors of StarCoder2, Llama and Qwen2 on the CPU."""
+
+    name: ClassVar[str] = "torch-cpu"
+    formats: ClassVar[frozenset[str]] = frozenset({"safetensors"})
+    preference: ClassVar[int] = 10
+
+    def availability(self) -> Availability:
+        return missing("torch")
+
+    def load(self, spec: LoadSpec, source: ModelSource) -> Model:
+        from codellm_cpu.torch.load import load_decoder
+
+        return load_decoder(spec, source, choice(spec.options, mode=MODES)["mode"])
+
+    def bandwidth(self, device: str) -> float | None:
+        return bandwidth(device)

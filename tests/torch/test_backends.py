@@ -1,0 +1,191 @@
+"""The backends as a user meets them: choosing, options, refusals in one line, dummy weights, memory."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import numpy as np
+import pytest
+
+import codellm
+from codellm import machine
+from codellm.errors import (
+    BackendUnavailableError,
+    CodellmError,
+    InvalidValueError,
+    ModelFileError,
+    NotEnoughMemoryError,
+    UnknownNameError,
+)
+from codellm.registry import registry
+from codellm.sources import find
+from codellm.spec import LoadSpec
+from support.checkpoints import Arrays, config_of, random_weights, source_of, train_tokenizer
+
+PAGE = Path(__file__).parents[2] / "docs" / "torch.md"
+BOTH = ("torch-cpu", "transformers-cpu")
+PARAMS = codellm.SamplingParams(max_tokens=6, ignore_eos=True)
+
+
+def command(*arguments):
+    return subprocess.run([sys.executable, "-m", "codellm", *arguments], capture_output=True, text=True, timeout=300)
+
+
+def test_llama_cpp_stays_the_one_that_is_chosen():
+    assert registry().choose(LoadSpec(model="codellm-demo"), "safetensors").name == "llama-cpp"
+
+
+def test_a_scheme_of_bitsandbytes_chooses_transformers():
+    spec = LoadSpec(model="codellm-demo", scheme="bnb-nf4")
+    assert registry().choose(spec, "safetensors").name == "transformers-cpu"
+
+
+@pytest.mark.parametrize("line", re.findall(r"^codellm (generate -b .*)$", PAGE.read_text(), re.MULTILINE))
+def test_a_command_of_the_documentation_works(line):
+    done = command(*(part.strip("'") for part in re.findall(r"'[^']*'|\S+", line)), "--max-tokens", "4")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert "Warning" not in done.stderr
+
+
+def test_greedy_tokens_are_the_same_on_both_backends_and_in_every_mode():
+    found = set()
+    ways = [{"backend": "torch-cpu", "options": {"mode": mode}} for mode in ("eager", "jit")]
+    ways += [{"backend": "transformers-cpu", "attn_implementation": each} for each in ("eager", "sdpa")]
+    for way in ways:
+        with codellm.load("codellm-demo", dtype="float32", batch_size=2, **way) as model:
+            results = model.generate_batch(["def add(a, b):\n", "import "], codellm.SamplingParams(max_tokens=24))
+            found.add(tuple(result.token_ids for result in results))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("backend", "fields", "error", "message"),
+    [
+        ("torch-cpu", {"options": {"mode": "fast"}}, InvalidValueError, "mode is one of eager, jit, compile"),
+        ("torch-cpu", {"options": {"chunk": "5"}}, UnknownNameError, "unknown option 'chunk'"),
+        ("torch-cpu", {"attn_implementation": "eager"}, InvalidValueError, "attn_implementation"),
+        ("torch-cpu", {"context_length": 5000}, InvalidValueError, "at most the 2048 tokens"),
+        ("torch-cpu", {"device": "cuda"}, InvalidValueError, "runs on the device cpu"),
+        ("transformers-cpu", {"attn_implementation": "flash"}, InvalidValueError, "sdpa or eager, not flash"),
+        ("transformers-cpu", {"options": {"mode": "jit"}}, UnknownNameError, "unknown option 'mode'"),
+        ("transformers-cpu", {"scheme": "q4_0"}, UnknownNameError, "scheme of backend 'transformers-cpu'"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(backend, fields, error, message):
+    with pytest.raises(error, match=message):
+        codellm.load("codellm-demo", backend=backend, **fields)
+
+
+def test_without_a_compiler_the_mode_says_what_to_do(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(BackendUnavailableError, match=r"mode=compile needs a C\+\+ compiler, and no-such-compiler"):
+        codellm.load("codellm-demo", backend="torch-cpu", options={"mode": "compile"})
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_too_little_memory_is_told_before_a_weight_is_read(backend, monkeypatch):
+    monkeypatch.setattr(machine, "available_memory", lambda: 8_000_000_000)
+    source = find("dummy:starcoder2-7b").fetch()
+    monkeypatch.setattr(type(source.tensors), "read", None)
+    spec = LoadSpec(model=source.name, backend=backend)
+    with pytest.raises(NotEnoughMemoryError, match=r"needs 14\.\d GB of memory \(14\.3 for weights.*and 7\.2 are free"):
+        registry().backend(backend).load(spec, source)
+
+
+def test_a_context_that_was_not_asked_for_shrinks_to_what_is_free(monkeypatch):
+    monkeypatch.setattr(machine, "available_memory", lambda: 70_000_000)
+    with codellm.load("codellm-demo", backend="torch-cpu", dtype="float32", batch_size=4) as model:
+        assert model.info.context_length in range(256, 2048, 256)
+    with pytest.raises(NotEnoughMemoryError, match="4 x 2048 tokens of context"):
+        codellm.load("codellm-demo", backend="torch-cpu", dtype="float32", batch_size=4, context_length=2048)
+
+
+@pytest.mark.parametrize(
+    ("backend", "scheme", "size"),
+    [("torch-cpu", None, 2), ("transformers-cpu", None, 2), ("transformers-cpu", "bnb-int8", 1),
+     ("transformers-cpu", "bnb-nf4", 0.5625)],
+)  # fmt: skip
+def test_dummy_weights_run_and_are_counted(backend, scheme, size):
+    with codellm.load("dummy:tiny", backend=backend, scheme=scheme) as model:
+        info = model.info
+        assert info.dummy
+        assert len(model.generate("x", PARAMS).token_ids) == 6
+    layers = sum(np.prod(tensor.shape) for tensor in find("dummy:tiny").fetch().tensors if ".layers." in tensor.name)
+    rest = 2 * (info.parameters - layers)
+    assert info.weight_bytes - rest == pytest.approx(size * layers, rel=0.02)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return train_tokenizer("starcoder2", tmp_path_factory.mktemp("tokenizer"))
+
+
+REFUSED = {
+    "architecture": ({"model_type": "gpt2"}, "architecture 'gpt2' is not supported; supported: starcoder2, llama"),
+    "yarn": ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope type 'yarn' is not supported; known: def"),
+    "activation": ({"hidden_act": "relu"}, "hidden_act 'relu' is not supported"),
+    "shape": ({"intermediate_size": 192}, "has shape .* config.json makes it"),
+    "layers": ({"num_hidden_layers": 3}, "and 13 more missing; fetch the checkpoint again"),
+}
+
+
+@pytest.mark.parametrize("backend", BOTH)
+@pytest.mark.parametrize(("changes", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_not_supported_is_refused_by_name(backend, changes, message, tokenizer):
+    config = config_of("starcoder2", 600)
+    source = source_of(config, tokenizer, Arrays(random_weights(config)))
+    with pytest.raises(ModelFileError, match=message):
+        registry().backend(backend).load(LoadSpec(model="tiny"), attrs.evolve(source, config=config | changes))
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused(broken, tokenizer):
+    config = config_of("starcoder2", 600)
+    weights = random_weights(config)
+    weights["model.layers.1.self_attn.k_proj.weight"][3, 4] = broken
+    with pytest.raises(ModelFileError, match=r"layers\.1\.self_attn\.k_proj\.weight' holds NaN or infinity"):
+        registry().backend("torch-cpu").load(LoadSpec(model="tiny"), source_of(config, tokenizer, Arrays(weights)))
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_samples_of_one_prompt_compute_it_once(backend, monkeypatch):
+    with codellm.load("codellm-demo", backend=backend, dtype="float32", batch_size=3, context_length=256) as model:
+        lengths, prefill = [], type(model.engine).prefill
+
+        def counted(engine, place, ids, start):
+            lengths.append(len(ids))
+            return prefill(engine, place, ids, start)
+
+        monkeypatch.setattr(type(model.engine), "prefill", counted)
+        params = codellm.SamplingParams(max_tokens=5, temperature=1.0, seed=3, ignore_eos=True)
+        ids = model.tokenizer.encode("def add(a, b):\n")
+        together = model.generate_batch([ids] * 7, params)
+        assert lengths == [len(ids)]
+        assert len({result.token_ids for result in together}) > 3
+        assert model.generate(ids, params).token_ids == together[0].token_ids
+
+
+def test_closing_a_model_ends_its_stream():
+    model = codellm.load("codellm-demo", backend="torch-cpu", options={"mode": "jit"})
+    stream = model.stream("def ")
+    next(stream)
+    model.close()
+    with pytest.raises(CodellmError, match="closed"):
+        list(stream)
+
+
+def test_the_bench_measures_both(tmp_path):
+    done = command(
+        "bench", "--no-quality", "--repeats", "1", "--prompt-tokens", "16", "--new-tokens", "4", "--format", "jsonl",
+        "--row", "torch-cpu::dtype=float32", "--row", "transformers-cpu:bnb-nf4", "--output", str(tmp_path / "results"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["scheme"] for row in rows] == ["none", "bnb-nf4"]
+    assert all(row["error"] is None and row["limit_share"] > 0 for row in rows)

@@ -1,0 +1,92 @@
+"""Sampling on the device makes the choices of codellm.sampler."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from codellm.errors import BackendError
+from codellm.sampler import Sampler
+from codellm.sampling import SamplingParams
+from codellm.sequence import Sequence
+from codellm.torch.sampling import Draws
+
+VOCABULARY = 700
+PARAMS = {
+    "greedy": {},
+    "plain": {"temperature": 1.0},
+    "cold": {"temperature": 0.05},
+    "hot": {"temperature": 5.0},
+    "top-k": {"temperature": 0.8, "top_k": 5},
+    "top-p": {"temperature": 1.2, "top_p": 0.7},
+    "both": {"temperature": 1.0, "top_k": 40, "top_p": 0.9},
+    "min-p": {"temperature": 1.5, "min_p": 0.05},
+    "all cuts": {"temperature": 1.5, "top_k": 100, "top_p": 0.95, "min_p": 0.01},
+    "penalty": {"temperature": 0.7, "repetition_penalty": 1.3},
+    "greedy penalty": {"repetition_penalty": 1.5},
+    "everything": {"temperature": 0.9, "top_k": 50, "top_p": 0.8, "min_p": 0.02, "repetition_penalty": 1.1},
+}
+
+
+def sequences():
+    return [
+        Sequence(index=place, prompt_ids=[1, 2, 3 + place], params=SamplingParams(seed=7, **params))
+        for place, params in enumerate(PARAMS.values())
+    ]
+
+
+def draws_of(seated):
+    draws = Draws(len(seated), VOCABULARY, torch.device("cpu"))
+    for place, sequence in enumerate(seated):
+        if sequence is not None:
+            draws.seat(place, sequence)
+    return draws
+
+
+def test_a_mixed_batch_chooses_what_each_sampler_chooses():
+    """Every kind of parameters in one batch, 60 steps; logits with many ties."""
+    random = np.random.default_rng(3)
+    seated = sequences()
+    draws, samplers = draws_of(seated), [Sampler(sequence) for sequence in sequences()]
+    for _ in range(60):
+        logits = random.normal(0, 3, (len(seated), VOCABULARY)).astype(np.float32).round(1)
+        expected = []
+        for sampler, row, sequence in zip(samplers, logits, seated, strict=True):
+            sampler._sequence.token_ids[:] = sequence.token_ids
+            expected.append(sampler(row))
+        ids, logprobs = draws(torch.from_numpy(logits), list(range(len(seated))))
+        assert ids == [token.id for token in expected]
+        np.testing.assert_allclose(logprobs, [token.logprob for token in expected], rtol=0, atol=1e-5)
+        for sequence, id in zip(seated, ids, strict=True):
+            sequence.token_ids.append(id)
+
+
+def test_a_row_draws_the_same_whatever_is_beside_it():
+    random = np.random.default_rng(4)
+    logits = torch.from_numpy(random.normal(0, 2, (len(PARAMS), VOCABULARY)).astype(np.float32))
+    together = draws_of(sequences())(logits, list(range(len(PARAMS))))[0]
+    for place, sequence in enumerate(sequences()):
+        seated = [None] * len(PARAMS)
+        seated[place] = sequence
+        assert draws_of(seated)(logits, [place])[0] == [together[place]]
+
+
+def test_greedy_takes_the_lowest_id_of_equals():
+    logits = torch.zeros((2, VOCABULARY))
+    logits[0, [5, 300]] = 2.0
+    assert draws_of(sequences()[:1] * 2)(logits, [0, 1])[0] == [5, 0]
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+@pytest.mark.parametrize("params", [{}, {"temperature": 1.0}, {"temperature": 1.0, "top_k": 3}])
+def test_broken_logits_are_told(broken, params):
+    sequence = Sequence(prompt_ids=[1], params=SamplingParams(seed=1, **params))
+    logits = torch.zeros((1, VOCABULARY))
+    logits[0, 9] = broken
+    _, [logprob] = draws_of([sequence])(logits, [0])
+    assert math.isnan(logprob)
+    with pytest.raises(BackendError):
+        Sampler(sequence)(logits[0].numpy())
