@@ -9,6 +9,7 @@ script does. The soak judges many samples in one run and looks at memory, proces
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import time
 from collections.abc import Iterator
@@ -55,14 +56,11 @@ def evaluated(count: int, workers: int) -> float:
 
 
 def used() -> int:
-    """Private bytes of this process and all that it started and kept; samples come and go within a second."""
-    total = psutil.Process().memory_full_info().uss
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if time.time() - process.create_time() > 1:
-                total += process.memory_full_info().uss
-        except psutil.Error:
-            continue
+    """Bytes of memory of this process and all that it started, each page counted once among those that share it."""
+    total = 0
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        with contextlib.suppress(psutil.Error):  # samples come and go
+            total += process.memory_full_info().pss
     return total
 
 
@@ -86,7 +84,7 @@ def soak(count: int, sandbox: Sandbox, workers: int) -> dict[str, object]:
     return {
         "samples": count,
         "per_second": count / seconds,
-        "private_bytes_at_each_tenth": marks,
+        "bytes_at_each_tenth": marks,
         "processes_left": len(left) - before[2],
         "mounts_left": mounts() - before[0],
         "files_left": len(set(Path("/tmp").iterdir()) - before[1]),
