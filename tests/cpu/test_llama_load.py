@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import signal
 import struct
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from codellm.errors import InvalidValueError, ModelFileError, ModelNotFoundError
 from codellm.spec import LoadSpec
 from codellm_cpu.llama.backend import LlamaCppBackend
 from codellm_cpu.llama.header import read_header
+from codellm_cpu.llama.library import LOG
 from support.tiny_gguf import CONTEXT, HIDDEN, source_of, vocabulary, write_gguf
 
 
@@ -143,3 +146,19 @@ def test_without_llama_cpp_the_remedy_is_told(monkeypatch):
     availability = LlamaCppBackend().availability()
     assert not availability.ok
     assert "pip install" in availability.remedy
+
+
+class Interrupted(collections.deque):
+    """Ctrl-C at every line that llama.cpp logs."""
+
+    def append(self, line):
+        signal.raise_signal(signal.SIGINT)
+        super().append(line)
+
+
+def test_an_interrupt_while_llama_cpp_logs_is_not_forgotten(tiny_gguf, monkeypatch):
+    load(tiny_gguf).close()  # the file is known from here on, and tried in no process of its own
+    monkeypatch.setattr(LOG, "_lines", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        load(tiny_gguf)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

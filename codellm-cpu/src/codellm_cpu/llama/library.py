@@ -10,7 +10,9 @@ import contextlib
 import ctypes
 import functools
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +61,23 @@ class Log:
 
 
 LOG = Log()
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block, which calls llama.cpp: raised in a callback from there, it would be lost."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[int, Any]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        before(*came[0])
 
 
 @functools.cache
@@ -314,8 +333,9 @@ def open_native(
     stack: contextlib.ExitStack, path: Path, *, repack: bool, mmap: bool, vocab_only: bool = False
 ) -> NativeModel:
     """Load `path`; `stack` frees it."""
-    model = NativeModel(path, repack=repack, mmap=mmap, vocab_only=vocab_only)
-    stack.callback(model.close)
+    with uninterrupted():
+        model = NativeModel(path, repack=repack, mmap=mmap, vocab_only=vocab_only)
+        stack.callback(model.close)
     return model
 
 
@@ -323,6 +343,7 @@ def open_context(
     stack: contextlib.ExitStack, model: NativeModel, shape: ContextShape, watch: Watch | None = None
 ) -> NativeContext:
     """Make a context of `model`; `stack` frees it."""
-    context = NativeContext(model, shape, watch)
-    stack.callback(context.close)
+    with uninterrupted():
+        context = NativeContext(model, shape, watch)
+        stack.callback(context.close)
     return context
