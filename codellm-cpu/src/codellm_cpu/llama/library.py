@@ -65,7 +65,7 @@ LOG = Log()
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block, which calls llama.cpp: raised in a callback from there, it would be lost."""
+    """Ctrl-C waits for the end of the block, which calls llama.cpp: raised in a callback there, it would be lost."""
     before = signal.getsignal(signal.SIGINT)
     if not callable(before) or threading.current_thread() is not threading.main_thread():
         yield
