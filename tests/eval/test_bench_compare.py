@@ -88,9 +88,10 @@ def test_texts_are_compared_one_by_one(folders, shifts, noise):
 
 def test_figures_of_two_protocols_are_never_paired(folders):
     short = Plan(new_tokens=64)
-    a, b = folders([row("x:y")], [row("x:y", plan=short, scored_bytes=10, tasks=5)])
+    a, b = folders([row("x:y")], [row("x:y", plan=short, points=(), canonical=(), scored_bytes=10, tasks=5)])
     b = attrs.evolve(b, plan=short)
-    assert {"pp512", "size"} <= set(verdicts(a, b)) <= {"pp512", "size", "load", "host peak"}
+    memory = {"size", "load", "host peak", "private peak", "mapped peak"}
+    assert {"pp512", "size"} <= set(verdicts(a, b)) <= {"pp512", *memory}
     told = list(differences(a, b))
     assert any(each.startswith("protocols differ: A pp512 tg128") for each in told)
     assert any("figures only in B: tg64, TTFT 128+64" in each and "pass@1 of 5 tasks" in each for each in told)

@@ -58,7 +58,7 @@ def test_every_column_of_every_row_is_filled(tmp_path):
     assert all(model["sha256"] for model in manifest["models"])
 
 
-def test_without_bubblewrap_only_pass_at_1_is_missing(tmp_path):
+def test_without_bubblewrap_programs_are_isolated_otherwise_or_not_run(tmp_path):
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in os.environ["PATH"].split(os.pathsep):
@@ -66,13 +66,18 @@ def test_without_bubblewrap_only_pass_at_1_is_missing(tmp_path):
             if program.name != "bwrap" and not (tools / program.name).exists():
                 (tools / program.name).symlink_to(program)
     assert shutil.which("bwrap", path=str(tools)) is None
-    done = bench(tmp_path / "results", "--row", "llama-cpp:q8_0", "--format", "json", PATH=str(tools))
+    quick = ("--row", "llama-cpp:q8_0", "--format", "json")
+    [weaker] = json.loads(bench(tmp_path / "weaker", *quick, PATH=str(tools)).stdout)
+    assert weaker["pass_at_1"] is not None
+    assert weaker["isolation"] == "C"
+    done = bench(tmp_path / "results", *quick, PATH=str(tools), CODELLM_ISOLATION="AB")
     [row] = json.loads(done.stdout)
     assert row["error"] is None
     assert row["pass_at_1"] is None
+    assert row["isolation"] is None
     assert "bubblewrap" in row["pass_at_1_reason"]
     assert row["bits_per_byte"] is not None
-    shown = bench(tmp_path / "again", "--row", "llama-cpp:q8_0", PATH=str(tools)).stdout
+    shown = bench(tmp_path / "again", *quick[:2], PATH=str(tools), CODELLM_ISOLATION="AB").stdout
     assert "install bubblewrap" in shown
 
 

@@ -109,7 +109,9 @@ def test_joules_are_told_by_all_tokens_of_a_window(monkeypatch):
 
 
 def test_a_counter_that_stands_still_tells_nothing(monkeypatch):
-    monkeypatch.setattr(energy, "SECONDS", 0.01)
+    monkeypatch.setattr(energy, "SECONDS", 0.0)
+    monkeypatch.setattr(energy.time, "perf_counter", iter([0.0, -1.0, 0.0] * energy.WINDOWS).__next__)
+    monkeypatch.setattr(energy, "request", lambda *_: None)
     with pytest.raises(MachineError, match="did not move"):
         energy.measure_energy(ScriptModel(), Plan(new_tokens=4), Counter(0.0))
 

@@ -12,8 +12,7 @@ from codellm_eval.bench.folder import Folder
 from codellm_eval.bench.job import QualityPlan
 from codellm_eval.bench.plan import Plan
 from codellm_eval.errors import ResultsError
-
-DEMO = Path(__file__).parents[2] / "docs" / "results" / "demo"
+from support.results import DEMO
 
 
 @pytest.fixture

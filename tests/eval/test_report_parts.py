@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from codellm_eval import paired
@@ -95,6 +95,7 @@ def test_names_have_room_where_there_is_some():
     assert any(found.leader for found in places)
 
 
+@example([278.0, 293.0], 15.0)
 @given(st.lists(st.floats(0, 300), max_size=20), st.floats(1, 15))
 def test_names_at_the_ends_of_lines_stand_apart_and_in_order(wanted, height):
     places = spread(wanted, height, 0, 300)

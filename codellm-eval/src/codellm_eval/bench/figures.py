@@ -214,6 +214,7 @@ def _quality(record: Record) -> dict[str, Any]:
         "divergence_reason": _reason(record, "divergence"),
         "pass_at_1": record.pass_at_1,
         "pass_at_1_reason": _reason(record, "pass_at_1"),
+        "isolation": record.isolation,
         "passed": record.passed,
         "tasks": record.tasks,
         "pass_at_1_gained": solved.gained if solved else None,

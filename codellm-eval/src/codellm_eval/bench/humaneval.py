@@ -99,6 +99,7 @@ class HumanEval:
             pass_at_1=score.pass_at[1],
             passed=passed,
             tasks=score.problems,
+            isolation=self.sandbox.level,
             verdicts={sample.task_id: verdict.passed for sample, verdict in verdicts},
         )
 

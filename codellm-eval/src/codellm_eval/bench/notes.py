@@ -152,7 +152,9 @@ def _quality(records: Sequence[Record], quality: QualityPlan) -> Iterator[str]:
         )
     tasks = max((record.tasks or 0 for record in records), default=0)
     if tasks:
-        yield f"pass@1: HumanEval, {tasks} tasks, greedy, at most {quality.max_tokens} tokens each."
+        levels = ", ".join(sorted({record.isolation for record in records if record.isolation}))
+        judged = f"; programs ran at isolation level {levels}" if levels else ""
+        yield f"pass@1: HumanEval, {tasks} tasks, greedy, at most {quality.max_tokens} tokens each{judged}."
     if any(record.against is not None for record in records):
         yield from _differences(records)
 

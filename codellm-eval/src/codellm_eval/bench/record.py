@@ -92,6 +92,8 @@ class Record:
     """Share of tasks solved, 0 to 1."""
     passed: int | None = None
     tasks: int | None = None
+    isolation: str | None = None
+    """The level at which programs were judged: see docs/sandbox.md."""
     verdicts: Mapping[str, bool] = attrs.field(factory=dict)
     """By task, whether it was solved."""
     against: Against | None = None

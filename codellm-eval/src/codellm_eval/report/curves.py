@@ -94,15 +94,19 @@ def spread(wanted: Sequence[float], height: float, low: float, high: float) -> l
     Neighbours that are too close share the middle of what they want, like books pushed apart.
     """
     height = min(height, (high - low) / max(1, len(wanted)))
+
+    def inside(start: float, count: int) -> float:
+        return min(max(start, low + height / 2), high - height * (count - 0.5))
+
     order = sorted(range(len(wanted)), key=lambda number: wanted[number])
     groups: list[tuple[float, list[int]]] = []  # the lowest place of each, and who stands there
     for number in order:
         group = [number]
-        start = wanted[number]
+        start = inside(wanted[number], 1)
         while groups and start - groups[-1][0] < height * len(groups[-1][1]):
             group = groups.pop()[1] + group
-            start = sum(wanted[each] - height * place for place, each in enumerate(group)) / len(group)
-        start = min(max(start, low + height / 2), high - height * (len(group) - 0.5))
+            middle = sum(wanted[each] - height * place for place, each in enumerate(group)) / len(group)
+            start = inside(middle, len(group))
         groups.append((start, group))
     places = [0.0] * len(wanted)
     for start, group in groups:
