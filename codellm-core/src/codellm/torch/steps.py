@@ -5,7 +5,9 @@ Prompts are computed eagerly in either case: a chunk is a few large products of 
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import ctypes
 import warnings
 from collections.abc import Callable
 from typing import cast
@@ -83,6 +85,10 @@ def forget(decoder: Decoder, cache: Cache) -> None:
     """
     for values in (*decoder.parameters(), *cache.keys, *cache.values):
         values.untyped_storage().resize_(0)
+    # The graph lies above the weights in the C library's heap, which would keep what is free below it. Python has no
+    # call for that, and no other C library than glibc has it (malloc_trim(3)).
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class Flat(nn.Module):
