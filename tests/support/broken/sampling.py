@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import attrs
 import numpy as np
 
@@ -52,11 +54,13 @@ class LastOfTies(Sampler):
 @fails("it must not change what is drawn", "test_ignore_eos_goes_on")
 @fails("Both are built on run()", "test_a_stream_is_the_result_in_pieces[sampled]")
 class HasNoSeed(Sampler):
-    """Draws from a generator of its own."""
+    """Draws from a generator of its own, another for each sequence, and the same ones in every test run."""
+
+    _count = itertools.count()
 
     def __init__(self, sequence):
         super().__init__(sequence)
-        self._rng = np.random.default_rng()
+        self._rng = np.random.default_rng(next(self._count))
 
 
 @fails("6 samples of one prompt at temperature 2 gave 1 different", "test_samples_of_one_seed_differ")
