@@ -74,6 +74,10 @@ def test_greedy_tokens_are_the_same_on_both_backends_and_in_every_mode():
         ("torch-cpu", {"device": "cuda"}, InvalidValueError, "runs on the device cpu"),
         ("transformers-cpu", {"attn_implementation": "flash"}, InvalidValueError, "sdpa or eager, not flash"),
         ("transformers-cpu", {"options": {"mode": "jit"}}, UnknownNameError, "unknown option 'mode'"),
+        ("transformers-cpu", {"options": {"chunk": "0"}}, InvalidValueError, "chunk is a number of tokens from 1 to"),
+        ("transformers-cpu", {"options": {"threshold": "6"}}, UnknownNameError, "unknown option 'threshold'"),
+        ("transformers-cpu", {"scheme": "bnb-nf4", "options": {"threshold": "6"}}, UnknownNameError, "'threshold'"),
+        ("transformers-cpu", {"scheme": "bnb-int8", "options": {"threshold": "-1"}}, InvalidValueError, "above 0, not"),
         ("transformers-cpu", {"scheme": "q4_0"}, UnknownNameError, "scheme of backend 'transformers-cpu'"),
     ],
 )
@@ -109,7 +113,7 @@ def test_a_context_that_was_not_asked_for_shrinks_to_what_is_free(monkeypatch):
 @pytest.mark.parametrize(
     ("backend", "scheme", "size"),
     [("torch-cpu", None, 2), ("transformers-cpu", None, 2), ("transformers-cpu", "bnb-int8", 1),
-     ("transformers-cpu", "bnb-nf4", 0.5625)],
+     ("transformers-cpu", "bnb-nf4", 0.5625), ("transformers-cpu", "bnb-fp4", 0.5625)],
 )  # fmt: skip
 def test_dummy_weights_run_and_are_counted(backend, scheme, size):
     with codellm.load("dummy:tiny", backend=backend, scheme=scheme) as model:
@@ -119,6 +123,33 @@ def test_dummy_weights_run_and_are_counted(backend, scheme, size):
     layers = sum(np.prod(tensor.shape) for tensor in find("dummy:tiny").fetch().tensors if ".layers." in tensor.name)
     rest = 2 * (info.parameters - layers)
     assert info.weight_bytes - rest == pytest.approx(size * layers, rel=0.02)
+
+
+def test_options_of_bitsandbytes_reach_the_weights():
+    def load(scheme, **options):
+        return codellm.load("dummy:tiny", backend="transformers-cpu", scheme=scheme, options=options)
+
+    def projection(model):
+        return model.engine.model.model.layers[0].mlp.c_fc
+
+    with load("bnb-int8", threshold="3.5") as model:
+        assert projection(model).weight.dtype.itemsize == 1
+        assert projection(model).state.threshold == 3.5
+    with load("bnb-fp4", compute_dtype="float32") as plain, load("bnb-nf4", double_quant="true") as double:
+        assert str(projection(plain).compute_dtype) == "torch.float32"
+        assert str(projection(double).compute_dtype) == "torch.bfloat16"
+        assert projection(plain).weight.quant_type == "fp4"
+        assert double.info.weight_bytes < plain.info.weight_bytes
+
+
+@pytest.mark.parametrize("chunk", ["3", "64"])
+def test_the_size_of_a_chunk_changes_no_logits(chunk):
+    ids = list(range(100, 140))
+    with (
+        codellm.load("codellm-demo", backend="transformers-cpu", dtype="float32", options={"chunk": chunk}) as ours,
+        codellm.load("codellm-demo", backend="transformers-cpu", dtype="float32") as whole,
+    ):
+        assert ours.logits(ids) == pytest.approx(whole.logits(ids), abs=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -27,13 +27,8 @@ class DecoderEngine(Engine):
         step: Step | None = None,
         forget: Callable[[Decoder, Cache], None] | None = None,
     ) -> None:
+        super().__init__(cache, vocabulary=vocabulary, context=context, chunk=chunk)
         self.decoder = decoder
-        self.cache = cache
-        self.places = len(cache.keys[0])
-        self.context = context
-        self.chunk = chunk
-        self.vocabulary = vocabulary
-        self.device = cache.keys[0].device
         self._step = step or decoder.decode
         self._forget = forget
 
@@ -52,13 +47,6 @@ class DecoderEngine(Engine):
         view = self.cache.view(0, self.places, self.cache.span(max(positions) + 1, SPAN))
         tokens, places = torch.tensor([ids, positions], device=self.device)
         return self._step(tokens, places, view)[:, : self.vocabulary]
-
-    def copy(self, source: int, target: int, length: int) -> None:
-        self.cache.copy(source, target, length)
-
-    @property
-    def kept(self) -> int:
-        return self.cache.ring
 
     def close(self) -> None:
         if self._forget is not None:

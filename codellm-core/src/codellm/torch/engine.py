@@ -8,6 +8,8 @@ from collections.abc import Sequence as Seq
 
 import torch
 
+from codellm.torch.cache import Cache
+
 
 class Engine(abc.ABC):
     """Computes tokens of the sequences in its places and keeps their keys and values.
@@ -16,14 +18,16 @@ class Engine(abc.ABC):
     position may be computed again; those after it are forgotten.
     """
 
-    places: int
-    context: int
-    """Tokens that a place holds."""
-    chunk: int
-    """The most tokens of one `prefill` or `every`."""
-    vocabulary: int
-    """Ids, and logits of a row: V."""
-    device: torch.device
+    def __init__(self, cache: Cache, *, vocabulary: int, context: int, chunk: int) -> None:
+        self.cache = cache
+        self.places = len(cache.keys[0])
+        self.device = cache.keys[0].device
+        self.vocabulary = vocabulary
+        """Ids, and logits of a row: V."""
+        self.context = context
+        """Tokens that a place holds."""
+        self.chunk = chunk
+        """The most tokens of one `prefill` or `every`."""
 
     @abc.abstractmethod
     def prefill(self, place: int, ids: Seq[int], start: int) -> torch.Tensor:
@@ -37,14 +41,14 @@ class Engine(abc.ABC):
     def every(self, place: int, ids: Seq[int], start: int) -> torch.Tensor:
         """As `prefill` → logits after each of the ids: float32 [T, V]."""
 
-    @abc.abstractmethod
     def copy(self, source: int, target: int, length: int) -> None:
         """Give the place `target` the first `length` tokens of `source`, which has not gone past `kept` tokens."""
+        self.cache.copy(source, target, length)
 
     @property
     def kept(self) -> int:
         """Tokens up to which a place still holds its first ones: a sliding window forgets them later."""
-        return self.context
+        return self.cache.ring
 
     def mode(self) -> contextlib.AbstractContextManager[object]:
         """In which everything is computed: without what training would need."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import attrs
 import torch
 
-from codellm import machine
 from codellm.errors import InvalidValueError, ModelFileError, NotEnoughMemoryError
+from codellm.model import ModelInfo
 from codellm.sources.architecture import Config
 from codellm.sources.architectures import read_config
 from codellm.tokenizer import HFTokenizer
@@ -18,12 +18,13 @@ from codellm.torch.decoder import Decoder
 from codellm.torch.weights import DTYPES, Weights
 
 if TYPE_CHECKING:
+    from codellm.scheme import Scheme
     from codellm.sources import ModelSource, TensorInfo
     from codellm.spec import LoadSpec
 
 DEFAULT_CONTEXT = 4096
-CHUNK = 512
-"""Tokens of a prompt that are computed at once: a product of matrices is at its best by then."""
+CHUNK = {"cpu": 512, "cuda": 2048}
+"""Tokens of a prompt that are computed at once, by kind of device: a product of matrices is at its best by then."""
 
 
 @attrs.frozen(kw_only=True)
@@ -37,6 +38,7 @@ class Plan:
     device: torch.device
     places: int
     context: int
+    chunk: int
 
     @property
     def parameters(self) -> int:
@@ -77,14 +79,45 @@ class Plan:
     def cache(self) -> Cache:
         """A cache for all places."""
         return Cache.allocate(
-            self.config, places=self.places, context=self.context, chunk=CHUNK, dtype=self.dtype, device=self.device
+            self.config,
+            places=self.places,
+            context=self.context,
+            chunk=self.chunk,
+            dtype=self.dtype,
+            device=self.device,
+        )
+
+    def info(self, backend: str, weight_bytes: int, scheme: Scheme | None = None) -> ModelInfo:
+        """What `backend` has loaded."""
+        return ModelInfo(
+            backend=backend,
+            architecture=str(self.source.config["model_type"]),
+            parameters=self.parameters,
+            weight_bytes=weight_bytes,
+            context_length=self.context,
+            dtype=self.name,
+            scheme="none" if scheme is None else scheme.name,
+            device=str(self.device),
+            path=str(self.source.path or ""),
+            batch_size=self.places,
+            threads=torch.get_num_threads() if self.device.type == "cpu" else None,
+            dummy=self.source.dummy,
         )
 
 
-def plan(spec: LoadSpec, source: ModelSource, device: torch.device, free: int, bits: float | None = None) -> Plan:
+def plan(
+    spec: LoadSpec,
+    source: ModelSource,
+    device: torch.device,
+    free: int,
+    bits: float | None = None,
+    *,
+    chunk: int | None = None,
+) -> Plan:
     """Read everything of `source` but its weights, and see that `free` bytes of memory hold what `spec` asks for.
 
-    `bits` is what a weight of a layer's projections takes where they are quantized.
+    `bits` is what a weight of a layer's projections takes where they are quantized, `chunk` how many tokens of a prompt
+    are computed at once.
 
     Raises:
         ModelFileError: the configuration, tokenizer or a tensor is missing or not supported.
@@ -103,6 +136,7 @@ def plan(spec: LoadSpec, source: ModelSource, device: torch.device, free: int, b
         device=device,
         places=spec.batch_size,
         context=spec.context_length or min(config.context, DEFAULT_CONTEXT),
+        chunk=chunk or CHUNK[device.type],
     )
     if made.context > config.context:
         raise InvalidValueError(
@@ -130,13 +164,14 @@ def fitted(made: Plan, free: int, bits: float | None, *, asked: bool) -> Plan:
         int(count(info) * (bits if bits and ".layers." in name and len(info.shape) > 1 else width)) // 8
         for name, info in made.infos.items()
     )
-    rest = 4 * made.config.vocabulary * (made.places + 256) + 4 * CHUNK * (made.config.inner + 8 * made.config.hidden)
+    config = made.config
+    rest = 4 * config.vocabulary * (made.places + 256) + 4 * made.chunk * (config.inner + 8 * config.hidden)
     room = free - weights - rest
-    need = made.places * cells(made.config, made.context, CHUNK) * made.cell_bytes
+    need = made.places * cells(config, made.context, made.chunk) * made.cell_bytes
     if need <= room:
         return made
     least = made.context if asked else min(made.context, 256)
-    need = made.places * cells(made.config, least, CHUNK) * made.cell_bytes
+    need = made.places * cells(config, least, made.chunk) * made.cell_bytes
     if need > room:
         raise NotEnoughMemoryError(
             f"{made.source.name} in {made.name} needs {(weights + rest + need) / 1e9:.1f} GB of memory "
@@ -144,13 +179,6 @@ def fitted(made: Plan, free: int, bits: float | None, *, asked: bool) -> Plan:
             f"{free / 1e9:.1f} are free; take a smaller context_length, batch_size or dtype, or a quantized model"
         )
     return attrs.evolve(made, context=room // (made.places * made.cell_bytes) // 256 * 256)
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that a model may take: nine tenths of what is free now."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0]) * 9 // 10
-    return machine.available_memory() * 9 // 10
 
 
 def count(info: TensorInfo) -> int:

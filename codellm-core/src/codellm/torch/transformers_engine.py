@@ -7,10 +7,8 @@ place counts its positions from zero and no prompt is padded, whatever runs besi
 from __future__ import annotations
 
 import inspect
-import logging
-import threading
 from collections.abc import Sequence as Seq
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import transformers
@@ -18,11 +16,6 @@ from transformers.cache_utils import CacheLayerMixin
 
 from codellm.torch.cache import Cache
 from codellm.torch.engine import Engine
-from codellm.torch.weights import as_tensor
-
-if TYPE_CHECKING:
-    from codellm.sources import TensorInfo, Tensors
-    from codellm.torch.load import Plan
 
 _SPAN = 64
 """Cells by which what a step looks at grows."""
@@ -32,13 +25,8 @@ class TransformersEngine(Engine):
     """Computes with `model`, a causal language model of transformers."""
 
     def __init__(self, model: Any, cache: Cache, *, vocabulary: int, context: int, chunk: int) -> None:
+        super().__init__(cache, vocabulary=vocabulary, context=context, chunk=chunk)
         self.model = model
-        self.cache = cache
-        self.places = len(cache.keys[0])
-        self.context = context
-        self.chunk = chunk
-        self.vocabulary = vocabulary
-        self.device = cache.keys[0].device
         taken = inspect.signature(model.forward).parameters
         self._cache_argument = "cache" if "cache" in taken else "past_key_values"  # its name before transformers 5.20
 
@@ -70,13 +58,6 @@ class TransformersEngine(Engine):
             **{self._cache_argument: transformers.Cache(layers=layers)},
         ).logits
         return logits[..., : self.vocabulary].float()
-
-    def copy(self, source: int, target: int, length: int) -> None:
-        self.cache.copy(source, target, length)
-
-    @property
-    def kept(self) -> int:
-        return self.cache.ring
 
 
 class Cells(CacheLayerMixin):  # type: ignore[misc]
@@ -111,82 +92,3 @@ class Cells(CacheLayerMixin):  # type: ignore[misc]
     def get_max_length(self) -> int:
         """Cells."""
         return self._keys.shape[1]
-
-
-def open_model(made: Plan, scheme: str | None, attention: str) -> Any:
-    """The model of `made` as transformers has it: each weight read from our source, and quantized as `scheme` says.
-
-    Raises:
-        ModelFileError: a tensor cannot be read.
-    """
-    assert made.source.tensors is not None
-    config = transformers.AutoConfig.for_model(**made.source.config)
-    kind = transformers.AutoModelForCausalLM._model_mapping[type(config)]
-    lock = threading.Lock()
-    weights = {name: Stored(made.source.tensors, info, lock) for name, info in made.infos.items()}
-    quantization = quantization_of(scheme, made.dtype)
-    where = {} if quantization is None and made.device.type == "cpu" else {"device_map": {"": str(made.device)}}
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        model = kind.from_pretrained(
-            None,
-            config=config,
-            state_dict=weights,
-            dtype=made.dtype,
-            attn_implementation=attention,
-            quantization_config=quantization,
-            **where,
-        )
-    finally:
-        if bars:
-            transformers.utils.logging.enable_progress_bar()
-    return model.eval().requires_grad_(False)
-
-
-def quantization_of(scheme: str | None, dtype: torch.dtype) -> Any:
-    """What `scheme` is to bitsandbytes, with its own defaults; None without a scheme."""
-    if scheme is None:
-        return None
-    # it warns at every product that it casts to float16, and once that faster kernels of the hub are not installed
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    if scheme == "bnb-int8":
-        return transformers.BitsAndBytesConfig(load_in_8bit=True)
-    return transformers.BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type=scheme.removeprefix("bnb-"), bnb_4bit_compute_dtype=dtype
-    )
-
-
-class Stored:
-    """A tensor of a source that is read when transformers takes it, as a slice of a safetensors file is."""
-
-    def __init__(self, tensors: Tensors, info: TensorInfo, lock: threading.Lock) -> None:
-        self._tensors, self._info, self._lock = tensors, info, lock
-
-    def __getitem__(self, part: Any) -> torch.Tensor:
-        with self._lock:  # transformers reads with several threads
-            return as_tensor(self._tensors, self._info)[part].clone()
-
-    def get_shape(self) -> list[int]:
-        """Extents."""
-        return list(self._info.shape)
-
-
-def weight_bytes(model: Any) -> int:
-    """Bytes of weights that one decoded token reads, with the scales of quantized ones.
-
-    Of an embedding that is no output too that is one row.
-    """
-    total = 0
-    for weight in model.parameters():
-        total += weight.nbytes + sum(part.nbytes for part in scales(weight))
-    embedding, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
-    return total - (0 if embedding is output else embedding.nbytes)
-
-
-def scales(weight: Any) -> list[torch.Tensor]:
-    """What bitsandbytes keeps beside a quantized weight, before its first use; nothing for a plain one."""
-    state = getattr(weight, "quant_state", None)
-    nested = getattr(state, "state2", None)
-    parts = [getattr(weight, "SCB", None), getattr(state, "absmax", None), getattr(nested, "absmax", None)]
-    return [part for part in parts if part is not None]

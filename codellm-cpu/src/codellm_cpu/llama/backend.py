@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
 from codellm.backend import Availability, Backend
-from codellm.errors import InvalidValueError, UnknownNameError
+from codellm.options import Option, choice, count, read, switch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,23 +18,15 @@ if TYPE_CHECKING:
     from codellm.sources import ModelSource
     from codellm.spec import LoadSpec
 
-_SWITCH = ("on", "off")
-_OPTIONS: dict[str, tuple[str, ...]] = {
-    "repack": _SWITCH,
-    "mmap": _SWITCH,
-    "flash-attn": ("auto", "on", "off"),
-    "chunk": (),  # a number
-}
-
 
 @attrs.frozen(kw_only=True)
 class Options:
     """The `-o` options. `chunk`: the most tokens of one batch, so of one step of a long prompt."""
 
-    repack: bool = True
-    mmap: bool = True
-    flash_attn: str = "auto"
-    chunk: int = 512
+    repack: bool
+    mmap: bool
+    flash_attn: str
+    chunk: int
 
     @classmethod
     def parse(cls, options: Mapping[str, str]) -> Options:
@@ -44,20 +36,13 @@ class Options:
             UnknownNameError: no such option.
             InvalidValueError: a value that the option does not take.
         """
-        for key, value in options.items():
-            if key not in _OPTIONS:
-                raise UnknownNameError("option", key, _OPTIONS)
-            if _OPTIONS[key] and value not in _OPTIONS[key]:
-                raise InvalidValueError(f"option {key} is one of {', '.join(_OPTIONS[key])}, not {value!r}")
-        chunk = options.get("chunk", "512")
-        if not chunk.isdecimal() or not 1 <= int(chunk) <= 8192:
-            raise InvalidValueError(f"option chunk is a number of tokens from 1 to 8192, not {chunk!r}")
-        return cls(
-            repack=options.get("repack", "on") == "on",
-            mmap=options.get("mmap", "on") == "on",
-            flash_attn=options.get("flash-attn", "auto"),
-            chunk=int(chunk),
-        )
+        known: dict[str, Option[Any]] = {
+            "repack": switch("on", "off", default=True),
+            "mmap": switch("on", "off", default=True),
+            "flash-attn": choice("auto", "on", "off"),
+            "chunk": count(512, "tokens", 1, 8192),
+        }
+        return cls(**{name.replace("-", "_"): value for name, value in read(options, known).items()})
 
 
 class LlamaCppBackend(Backend):

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from codellm.backend import Availability, Backend
-from codellm_cpu.torch.extra import bandwidth, missing
-from codellm_cpu.torch.options import choice
+from codellm.options import choice, read
+from codellm.torch.transformers_backend import installed
+from codellm_cpu.torch.extra import REMEDY, bandwidth
 
 if TYPE_CHECKING:
     from codellm.model import Model
     from codellm.sources import ModelSource
     from codellm.spec import LoadSpec
 
-MODES = ("eager", "jit", "compile")
+OPTIONS = {"mode": choice("eager", "jit", "compile")}
 
 
 class TorchCpuBackend(Backend):
@@ -24,12 +25,12 @@ class TorchCpuBackend(Backend):
     preference: ClassVar[int] = 10
 
     def availability(self) -> Availability:
-        return missing("torch")
+        return installed(("torch",), REMEDY)
 
     def load(self, spec: LoadSpec, source: ModelSource) -> Model:
         from codellm_cpu.torch.load import load_decoder
 
-        return load_decoder(spec, source, choice(spec.options, mode=MODES)["mode"])
+        return load_decoder(spec, source, read(spec.options, OPTIONS)["mode"])
 
     def bandwidth(self, device: str) -> float | None:
         return bandwidth(device)

@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-
-from codellm.backend import Availability
-
 REMEDY = 'pip install "codellm-cpu[torch]" --extra-index-url https://download.pytorch.org/whl/cpu'
 """The index has torch without CUDA: on Linux pip's own brings gigabytes of it."""
-
-
-def missing(*packages: str) -> Availability:
-    """Available where all `packages` of the extra are there."""
-    lacks = [package for package in packages if importlib.util.find_spec(package) is None]
-    return Availability(False, f"{' and '.join(lacks)} not installed", REMEDY) if lacks else Availability(True)
 
 
 def bandwidth(device: str) -> float | None:

@@ -1,0 +1,78 @@
+"""What every backend on transformers' own models is: a subclass says which device it is for. torch is imported late."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from codellm.backend import Availability, Backend
+from codellm.options import Option, count, read
+from codellm.torch import bitsandbytes
+
+if TYPE_CHECKING:
+    import torch
+
+    from codellm.model import Model
+    from codellm.scheme import Scheme
+    from codellm.sources import ModelSource
+    from codellm.spec import LoadSpec
+
+
+class Quantization(Protocol):
+    """A scheme that transformers applies as it reads a weight."""
+
+    @property
+    def scheme(self) -> Scheme:
+        """Its name and bits."""
+
+    def config(self, dtype: torch.dtype) -> Any:
+        """The `quantization_config` of transformers, for a model in `dtype`."""
+
+
+class TransformersBackend(Backend):
+    """Runs safetensors of StarCoder2, Llama and Qwen2 with transformers' own forward pass."""
+
+    formats: ClassVar[frozenset[str]] = frozenset({"safetensors"})
+    devices: ClassVar[tuple[str, ...]]
+    """Where it runs, by default on the first."""
+    attentions: ClassVar[tuple[str, ...]] = ("sdpa", "eager")
+    """What `attn_implementation` may be, the default first."""
+    remedy: ClassVar[str]
+    """The command that installs what it needs."""
+
+    def availability(self) -> Availability:
+        return installed(("torch", "transformers"), self.remedy)
+
+    def schemes(self) -> tuple[Scheme, ...]:
+        return bitsandbytes.SCHEMES
+
+    def options(self, scheme: str | None) -> Mapping[str, Option[Any]]:
+        """The `-o` options, with those of `scheme`. `chunk`: tokens of a prompt that are computed at once."""
+        return {"chunk": count(None, "tokens", 1, 1 << 16), **bitsandbytes.options(scheme)}
+
+    def quantization(self, spec: LoadSpec, options: Mapping[str, Any]) -> Quantization | None:
+        """The scheme of `spec` with its options; None without one.
+
+        Raises:
+            BackendUnavailableError: it needs what is not installed.
+        """
+        scheme = next((scheme for scheme in bitsandbytes.SCHEMES if scheme.name == spec.scheme), None)
+        if scheme is None:
+            return None
+        found = bitsandbytes.BitsAndBytes(scheme, options)
+        found.require(self.remedy)
+        return found
+
+    def load(self, spec: LoadSpec, source: ModelSource) -> Model:
+        options = read(spec.options, self.options(spec.scheme))
+        quantization = self.quantization(spec, options)
+        from codellm.torch.transformers_load import load_transformers
+
+        return load_transformers(self, spec, source, options, quantization)
+
+
+def installed(packages: tuple[str, ...], remedy: str) -> Availability:
+    """Available where all `packages` are there; else `remedy` brings them."""
+    lacks = [package for package in packages if importlib.util.find_spec(package) is None]
+    return Availability(False, f"{' and '.join(lacks)} not installed", remedy) if lacks else Availability(True)

@@ -1,0 +1,130 @@
+"""From a load spec to a model of transformers: each weight is read from our source."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import transformers
+
+from codellm.errors import InvalidValueError
+from codellm.torch.device import device_of, free_memory
+from codellm.torch.load import CHUNK, plan
+from codellm.torch.model import TorchModel
+from codellm.torch.transformers_engine import TransformersEngine
+from codellm.torch.weights import as_tensor
+
+if TYPE_CHECKING:
+    import torch
+
+    from codellm.sources import ModelSource, TensorInfo, Tensors
+    from codellm.spec import LoadSpec
+    from codellm.torch.load import Plan
+    from codellm.torch.transformers_backend import Quantization, TransformersBackend
+
+
+def load_transformers(
+    backend: TransformersBackend,
+    spec: LoadSpec,
+    source: ModelSource,
+    options: Mapping[str, Any],
+    quantization: Quantization | None,
+) -> TorchModel:
+    """Load `source` for `backend`.
+
+    Raises:
+        ModelFileError: the model is broken or not supported.
+        InvalidValueError: a field of `spec` that this backend cannot honour.
+        NotEnoughMemoryError: it does not fit; says what is needed.
+    """
+    attention = spec.attn_implementation or backend.attentions[0]
+    if attention not in backend.attentions:
+        known = " or ".join(backend.attentions)
+        raise InvalidValueError(f"{backend.name}: attn_implementation is {known}, not {attention}")
+    device = device_of(backend.name, spec, backend.devices)
+    scheme = None if quantization is None else quantization.scheme
+    made = plan(
+        spec,
+        source,
+        device,
+        free_memory(device),
+        None if scheme is None else scheme.bits,
+        chunk=options["chunk"] or CHUNK[device.type],
+    )
+    tokenizer = made.tokenizer()
+    model = open_model(made, quantization, attention)
+    info = made.info(backend.name, weight_bytes(model), scheme)
+    engine = TransformersEngine(
+        model,
+        made.cache(),
+        vocabulary=min(tokenizer.vocab_size, made.config.vocabulary),
+        context=made.context,
+        chunk=made.chunk,
+    )
+    return TorchModel(info, tokenizer, engine)
+
+
+def open_model(made: Plan, quantization: Quantization | None, attention: str) -> Any:
+    """The model of `made` as transformers has it.
+
+    Raises:
+        ModelFileError: a tensor cannot be read.
+    """
+    assert made.source.tensors is not None
+    config = transformers.AutoConfig.for_model(**made.source.config)
+    kind = transformers.AutoModelForCausalLM._model_mapping[type(config)]
+    lock = threading.Lock()
+    weights = {name: Stored(made.source.tensors, info, lock) for name, info in made.infos.items()}
+    where = {} if quantization is None and made.device.type == "cpu" else {"device_map": {"": str(made.device)}}
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        model = kind.from_pretrained(
+            None,
+            config=config,
+            state_dict=weights,
+            dtype=made.dtype,
+            attn_implementation=attention,
+            quantization_config=None if quantization is None else quantization.config(made.dtype),
+            **where,
+        )
+    finally:
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
+    return model.eval().requires_grad_(False)
+
+
+class Stored:
+    """A tensor of a source that is read when transformers takes it, as a slice of a safetensors file is."""
+
+    def __init__(self, tensors: Tensors, info: TensorInfo, lock: threading.Lock) -> None:
+        self._tensors, self._info, self._lock = tensors, info, lock
+
+    def __getitem__(self, part: Any) -> torch.Tensor:
+        with self._lock:  # transformers reads with several threads
+            return as_tensor(self._tensors, self._info)[part].clone()
+
+    def get_shape(self) -> list[int]:
+        """Extents."""
+        return list(self._info.shape)
+
+
+def weight_bytes(model: Any) -> int:
+    """Bytes of weights that one decoded token reads, with the scales of quantized ones.
+
+    Of an embedding that is no output too that is one row.
+    """
+    total = 0
+    for weight in model.parameters():
+        total += weight.nbytes + sum(part.nbytes for part in scales(weight))
+    embedding, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    return total - (0 if embedding is output else embedding.nbytes)
+
+
+def scales(weight: Any) -> list[torch.Tensor]:
+    """What bitsandbytes keeps beside a quantized weight, before its first use; nothing for a plain one."""
+    state = getattr(weight, "quant_state", None)
+    nested = getattr(state, "state2", None)
+    parts = [getattr(weight, "SCB", None), getattr(state, "absmax", None), getattr(nested, "absmax", None)]
+    return [part for part in parts if part is not None]
