@@ -11,7 +11,8 @@ nox.needs_version = ">=2025.2"
 nox.options.sessions = ["lint", "types", "tests", "tests-torch", "example"]
 nox.options.error_on_missing_interpreters = True
 
-PACKAGES = ("codellm-core", "codellm-cpu", "codellm-eval")
+LAPTOP = ("codellm-core", "codellm-cpu", "codellm-eval")
+PACKAGES = (*LAPTOP, "codellm-gpu")
 EXAMPLE = "docs/examples/codellm-ngram"
 SOURCES = [f"{package}/src" for package in (*PACKAGES, EXAMPLE)]
 
@@ -33,10 +34,10 @@ def wheels(session: nox.Session, *packages: str) -> list[str]:
     return [str(path) for path in sorted(folder.glob("*.whl"))]
 
 
-def install(session: nox.Session, *others: str) -> None:
-    """Install the packages as a user would: from built wheels."""
+def install(session: nox.Session, *others: str, packages: tuple[str, ...] = LAPTOP) -> None:
+    """Install the packages as a user would: from built wheels. codellm-gpu brings torch, the others do not."""
     session.install(*LLAMA_CPP)
-    session.install(*wheels(session, *PACKAGES), *others)
+    session.install(*wheels(session, *packages), *others)
 
 
 @nox.session
@@ -72,14 +73,14 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The test suite, on the built wheels."""
     install(session, *TOOLS)
-    session.run("pytest", *(session.posargs or ["--ignore=tests/torch", "tests"]))
+    session.run("pytest", *(session.posargs or ["--ignore=tests/torch", "--ignore=tests/gpu", "tests"]))
 
 
 @nox.session(name="tests-torch")
 def tests_torch(session: nox.Session) -> None:
-    """The torch backends, and parity with transformers: the tests that need torch."""
-    install(session, *TOOLS, *TORCH)
-    session.run("pytest", *(session.posargs or ["tests/torch"]))
+    """The torch backends, and parity with transformers: the tests that need torch. Those marked `gpu` are skipped."""
+    install(session, *TOOLS, *TORCH, packages=PACKAGES)
+    session.run("pytest", *(session.posargs or ["tests/torch", "tests/gpu"]))
 
 
 @nox.session

@@ -25,6 +25,8 @@ ELSEWHERE = {
 NOT_RUN = {
     "pip install --force-reinstall": "compiles llama.cpp again, without the cache: minutes",
     'pip install "codellm-cpu[torch]"': "brings torch, which the session tests-torch installs",
+    "pip install codellm-gpu": "brings torch, which the session tests-torch installs",
+    "codellm generate -b transformers-cuda": "needs torch; tests/gpu/test_backend.py runs them",
     "codellm generate -b torch-cpu": "needs torch; tests/torch/test_backends.py runs them",
     "codellm generate -b transformers-cpu": "needs torch; tests/torch/test_backends.py runs them",
     "codellm generate -m bigcode/": "downloads published weights; test_sources.py loads a hub model from a cache",

@@ -3,7 +3,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("codellm-core", "codellm-cpu", "codellm-eval")
+PACKAGES = ("codellm-core", "codellm-cpu", "codellm-eval", "codellm-gpu")
 
 
 def test_one_version_for_all():
@@ -31,7 +31,7 @@ def test_the_notices_name_every_dependency():
 
 
 def test_imports_run_one_way():
-    for package, allowed in {"core": set(), "cpu": set(), "eval": set()}.items():
+    for package, allowed in {"core": set(), "cpu": set(), "eval": set(), "gpu": set()}.items():
         name = "codellm" if package == "core" else f"codellm_{package}"
         for file in (ROOT / f"codellm-{package}" / "src").rglob("*.py"):
             found = set(re.findall(r"^\s*(?:from|import) (codellm_\w+)", file.read_text(), re.MULTILINE))

@@ -1,29 +1,12 @@
 """The backends of codellm-cpu[torch] keep every contract, each in every mode.
 
-In float32 a batch differs from singles in the last bits, since a product of matrices is summed otherwise for one row
-than for several: by less than 1e-4 nats. In bfloat16 the same shows in the eighth bit of a logit. bitsandbytes computes
-one row with another kernel than several (nf4), and rounds activations by what the whole batch holds (int8).
+What a batch moves is told in support/conformance.py. bitsandbytes computes one row with another kernel than several
+(nf4), and rounds activations by what the whole batch holds (int8).
 """
-
-import subprocess
-import sys
 
 import pytest
 
-FLOAT32 = ("--codellm-spec=dtype=float32", "--codellm-tolerance=1e-4")
-BFLOAT16 = ("--codellm-spec=dtype=bfloat16", "--codellm-tolerance=0.25")
-NUMBERS = ("-k", "test_batching or test_scoring or test_sampling")
-"""What a mode changes; the rest is the same code, and each of its checks would trace or compile anew."""
-DRAWS = ("-k", f"({NUMBERS[1]}) and not sampled")
-"""Where a batch moves log-probabilities by tenths of a nat, half of the draws become others."""
-
-
-def run(tmp_path, *options):
-    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "--codellm-spec=threads=1", *options]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stdout[-10_000:]
-    return done.stdout
-
+from support.conformance import BFLOAT16, DRAWS, FLOAT32, NUMBERS, run
 
 CASES = {
     "eager": FLOAT32,

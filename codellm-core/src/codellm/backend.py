@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Availability:
-    """Whether a backend can run here; where not, the reason and the command that mends it."""
+    """Whether a backend can run here; where not, the reason and the command that mends it.
+
+    `elsewhere` are devices that a backend of another one, which is missing here, can be asked to run on all the same.
+    """
 
     ok: bool
     reason: str = ""
     remedy: str = ""
+    elsewhere: frozenset[str] = frozenset()
 
 
 class Backend(abc.ABC):

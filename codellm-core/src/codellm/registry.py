@@ -68,7 +68,7 @@ class Registry:
         """
         if spec.backend is not None:
             backend = self.backend(spec.backend)
-            require(backend)
+            require(backend, spec.device)
             return backend
         verdicts = {backend.name: self._verdict(backend, spec, format) for backend in self.backends.values()}
         fit = [backend for backend in self.backends.values() if not verdicts[backend.name]]
@@ -116,14 +116,14 @@ def availability(backend: Backend) -> Availability:
     return found
 
 
-def require(backend: Backend) -> Availability:
-    """See that `backend` can run here.
+def require(backend: Backend, device: str) -> Availability:
+    """See that `backend` can run here, on `device`.
 
     Raises:
         BackendUnavailableError: it cannot; says what mends it.
     """
     available = availability(backend)
-    if not available.ok:
+    if not available.ok and device not in available.elsewhere:
         raise BackendUnavailableError(
             f"backend {backend.name!r} cannot run here: {available.reason}; {available.remedy}"
         )

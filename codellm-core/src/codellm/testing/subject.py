@@ -101,8 +101,8 @@ def subject(options: argparse.Namespace) -> Subject:
     own = dict(_pair(text, "--codellm-option") for text in options.codellm_option)
     try:
         backend = registry().backend(options.codellm_backend)
-        require(backend)
         spec = LoadSpec(model=options.codellm_model, backend=options.codellm_backend, options=own, **fields)
+        require(backend, spec.device)
     except CodellmError as error:
         raise pytest.UsageError(str(error)) from error
     return Subject(backend, spec, options.codellm_tolerance)

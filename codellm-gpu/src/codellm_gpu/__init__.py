@@ -1,0 +1,1 @@
+"""GPU backends: transformers' models on CUDA."""

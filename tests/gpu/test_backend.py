@@ -1,0 +1,60 @@
+"""transformers-cuda as a user meets it where there is no GPU."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import codellm
+from codellm import gpu
+from codellm.errors import BackendUnavailableError, InvalidValueError, MachineError
+from codellm.registry import registry
+from codellm.sources import find
+from codellm_gpu import backend
+
+PAGE = Path(__file__).parents[2] / "docs" / "gpu.md"
+GPU = gpu.Gpu(name="NVIDIA H200", memory_bytes=150 << 30, driver="580.1", compute_capability="9.0")
+
+
+def command(*arguments):
+    return subprocess.run([sys.executable, "-m", "codellm", *arguments], capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize(
+    "line", re.findall(r"^codellm (generate -b .* --device cpu .*)$", PAGE.read_text(), re.MULTILINE)
+)
+def test_a_command_of_the_documentation_works(line):
+    done = command(*(part.strip("'") for part in re.findall(r"'[^']*'|\S+", line)), "--max-tokens", "4")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert "Warning" not in done.stderr
+
+
+def test_without_a_gpu_it_says_what_to_do_and_runs_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(backend, "gpus", lambda: ())
+    with pytest.raises(BackendUnavailableError, match="no NVIDIA GPU is found; install NVIDIA's driver"):
+        codellm.load("codellm-demo", backend="transformers-cuda")
+    with codellm.load("codellm-demo", backend="transformers-cuda", device="cpu") as model:
+        assert model.info.device == "cpu"
+
+
+def test_a_driver_in_trouble_is_the_reason(monkeypatch):
+    def fail():
+        raise MachineError("nvidia-smi failed: no")
+
+    monkeypatch.setattr(backend, "gpus", fail)
+    assert registry().backend("transformers-cuda").availability().reason == "nvidia-smi failed: no"
+
+
+def test_with_a_gpu_it_is_the_one_that_is_chosen(monkeypatch):
+    monkeypatch.setattr(backend, "gpus", lambda: (GPU,))
+    assert registry().choose(codellm.LoadSpec(model="codellm-demo"), "safetensors").name == "transformers-cuda"
+
+
+def test_another_device_is_refused():
+    with pytest.raises(InvalidValueError, match="transformers-cuda runs on the device cuda or cpu, not 'mps'"):
+        registry().backend("transformers-cuda").load(
+            codellm.LoadSpec(model="codellm-demo", device="mps"), find("codellm-demo").fetch()
+        )
