@@ -74,6 +74,18 @@ def test_a_workload_without_a_rate_leaves_the_others():
     assert len(found.faults) == 1
 
 
+def test_a_long_context_is_not_warmed_up():
+    given = []
+
+    def times(_, prompt, params):
+        given.append(len(prompt))
+        return tuple(map(float, range(params.max_tokens)))
+
+    asked = [Workload(kind="tg", tokens=NEW, context=size) for size in (1000, 100, 10)]
+    measure_growth(Timed(times, context=4096), asked, Plan(repeats=2))
+    assert given == [10, 1000, 100, 10, 1000, 100, 10]
+
+
 def test_a_model_with_too_few_places_is_not_told_as_a_batch():
     with pytest.raises(BackendError, match="runs 2 sequences together, not 4"):
         measure_growth(ScriptModel(places=2), [Workload(kind="tg", tokens=2, batch_size=4)], Plan())

@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 
+import pytest
+
 from support.bench_place import COMMAND, SMALL, bench, environment
 
 
@@ -43,3 +45,46 @@ def test_the_default_folder_is_named_by_time_and_model(place):
     )  # fmt: skip
     [folder] = (place / "results").iterdir()
     assert re.fullmatch(r"\d{8}T\d{6}Z-model", folder.name)
+
+
+ROWS = ["--no-quality", "--row", "toy:int8", "--row", "toy:int4"]
+
+
+def killed(place):
+    """The folder of a benchmark that was killed while it wrote its second row."""
+    bench(place, *ROWS)
+    out = place / "out"
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["bench"]["finished"] = False
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    (out / "table.md").unlink()
+    lines = (out / "rows.jsonl").read_text()
+    (out / "rows.jsonl").write_text(lines[:-30])
+    return lines.splitlines()[0]
+
+
+def test_a_killed_benchmark_goes_on(place):
+    first = killed(place)
+    done = bench(place, *ROWS)
+    assert "out has 1 rows already" in done.stderr
+    kept = (place / "out" / "rows.jsonl").read_text().splitlines()
+    assert (len(kept), kept[0]) == (2, first)
+    assert json.loads(kept[1])["row"] == "toy:int4"
+    assert "toy:int8" in (place / "out" / "table.md").read_text()
+    assert json.loads((place / "out" / "manifest.json").read_text())["bench"]["finished"]
+
+
+@pytest.mark.parametrize("other", [["--seed", "1"], ["-o", "fault=none"], ["--threads", "1"]])
+def test_it_does_not_go_on_with_other_settings(place, other):
+    killed(place)
+    before = (place / "out" / "rows.jsonl").read_text()
+    assert "holds the results of another benchmark" in bench(place, *ROWS, *other, code=2).stderr
+    assert (place / "out" / "rows.jsonl").read_text().startswith(before[: before.rfind("\n")])
+
+
+def test_nor_with_other_versions(place):
+    killed(place)
+    manifest = json.loads((place / "out" / "manifest.json").read_text())
+    manifest["packages"]["numpy"] = "0.1"
+    (place / "out" / "manifest.json").write_text(json.dumps(manifest))
+    assert "made with other versions" in bench(place, *ROWS, code=2).stderr

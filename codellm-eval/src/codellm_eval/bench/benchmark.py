@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import attrs
+import cattrs
 import click
 
 from codellm.cli.options import parse_options
@@ -20,6 +21,7 @@ from codellm_eval.bench.notes import notes
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.process import run_row
 from codellm_eval.bench.progress import Progress
+from codellm_eval.bench.prompt import check_task
 from codellm_eval.bench.record import Record
 from codellm_eval.bench.report import explain
 from codellm_eval.bench.results import Results, default_path
@@ -46,12 +48,15 @@ class Benchmark:
             UnknownNameError: a backend, a scheme or a model that nobody knows.
             BackendChoiceError: no row was named and no backend takes this model here.
         """
+        if arguments["task"] is not None:
+            check_task(arguments["task"])
         plan = Plan.of_lists(
             prompt_tokens=arguments["prompt_tokens"],
             new_tokens=arguments["new_tokens"],
             batch_sizes=arguments["batch_size"],
             contexts=arguments["context"],
             growth=arguments["growth"],
+            task=arguments["task"],
             repeats=arguments["repeats"],
             seed=arguments["seed"],
         )
@@ -74,7 +79,7 @@ class Benchmark:
         jobs = [Job(row=row, reference=rows[0], **common) for row in rows]
         for job in jobs:
             job.spec()  # a value out of range is refused here
-        results = Results(arguments["output"] or default_path(arguments["model"]))
+        results = Results(arguments["output"] or default_path(arguments["model"]), cattrs.unstructure(common))
         return cls(
             jobs=tuple(attrs.evolve(job, samples=str(results.samples(job.row))) for job in jobs),
             plan=plan,
@@ -99,17 +104,23 @@ class Benchmark:
 
     def _run_rows(self, records: list[Record], progress: Progress, folder: Path | None) -> None:
         bandwidths: dict[str, float] = {}
+        finished = {record.row: record for record in self.results.records}
+        if finished:
+            note(f"{self.results.path} has {len(finished)} rows already")
         for number, job in enumerate(self.jobs, 1):
 
             def on_phase(text: str, number: int = number, row: Row = job.row) -> None:
                 progress.phase(number, row, text)
 
             kept = None if folder is None else str(folder)
-            record = run_row(attrs.evolve(job, bandwidths=bandwidths, reference_folder=kept), self.timeout, on_phase)
-            if records:
-                record = record.compared_with(records[0])
+            record = finished.get(job.row)
+            if record is None:
+                told = attrs.evolve(job, bandwidths=bandwidths, reference_folder=kept)
+                record = run_row(told, self.timeout, on_phase)
+                if records:
+                    record = record.compared_with(records[0])
+                self.results.add(record)
             records.append(record)
-            self.results.add(record)
             progress.done(number, record)
             if record.info is not None and record.bandwidth is not None:
                 bandwidths[f"{record.info.backend}@{record.info.device}"] = record.bandwidth
@@ -122,7 +133,7 @@ class Benchmark:
             if self.format not in ("table", "md"):
                 for remark in remarks:
                     note(remark)
-        self.results.finish(records, table.render(records, self.plan, remarks, "md"), self.plan, self.quality)
+        self.results.finish(records, table.render(records, self.plan, remarks, "md"))
         note(f"results: {self.results.path}")
         if records:
             self._report()

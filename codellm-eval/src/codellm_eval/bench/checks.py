@@ -37,11 +37,13 @@ def doubts(record: Record) -> list[Doubt]:
 def _prompt_cache(record: Record) -> Iterator[Doubt]:
     again = record.repeated_prompt
     if again is not None and len(again.values) > 1 and max(again.values) < CACHED:
+        asked = record.plan is not None and record.plan.task is not None
+        told = "mostly of that" if asked else "of prompts that it never saw, and a user's may be better"
         text = (
             f"a prompt given twice took {100 * again.median:.0f} % of its time the second time, so this backend keeps "
-            "what it computed; the figures are of prompts that it never saw, and a user's may be better"
+            f"what it computed; the figures are {told}"
         )
-        yield Doubt("prompt_cache", text, ("pp", "ttft"))
+        yield Doubt("prompt_cache", text, ("pp", "ttft", "request") if asked else ("pp", "ttft"))
 
 
 def _held_back(record: Record) -> Iterator[Doubt]:
@@ -59,11 +61,12 @@ def _drift(record: Record) -> Iterator[Doubt]:
     plan = record.plan
     if plan is None:
         return
+    prompt, decode = plan.titles
     found = {
         column: f"{name} by {100 * change:+.0f} %"
         for column, name, repeats in (
-            ("pp", f"pp{plan.prompt_tokens}", record.prefill),
-            ("tg", f"tg{plan.new_tokens}", record.decode),
+            ("pp", prompt, record.prefill),
+            ("tg", decode, record.decode),
             ("ttft", "TTFT", record.ttft),
             ("tpot", "TPOT", record.tpot),
         )

@@ -28,7 +28,7 @@ class Folder:
     plan: Plan
     quality: QualityPlan | None
     manifest: Mapping[str, Any]
-    """As JSON; empty where the benchmark was killed before it wrote one."""
+    """As JSON; empty where there is none."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -39,8 +39,8 @@ class Folder:
         """
         if not (path / "rows.jsonl").exists():
             raise ResultsError(f"{path}: holds no rows.jsonl; is it the folder of a `codellm bench`?")
-        manifest = _manifest(path / "manifest.json")
-        records = tuple(_records(path / "rows.jsonl"))
+        manifest = read_manifest(path / "manifest.json")
+        records = tuple(read_records(path / "rows.jsonl"))
         if not records:
             raise ResultsError(f"{path}: holds no finished row; `codellm bench --output DIR` makes such a folder")
         settings, converter = manifest.get("bench", {}), make_converter()
@@ -53,15 +53,21 @@ class Folder:
 
     @property
     def finished(self) -> bool:
-        """Whether the benchmark came to its end and wrote its manifest."""
-        return bool(self.manifest)
+        """Whether the benchmark came to its end."""
+        settings = self.manifest.get("bench", {})
+        return bool(self.manifest) and bool(settings.get("finished", True))
 
 
 _BROKEN = (ValueError, TypeError, KeyError, AttributeError, cattrs.BaseValidationError)
 """What cattrs and our own validators raise at JSON of another shape."""
 
 
-def _manifest(file: Path) -> Mapping[str, Any]:
+def read_manifest(file: Path) -> Mapping[str, Any]:
+    """The manifest, empty where there is none.
+
+    Raises:
+        ResultsError: it is no JSON object.
+    """
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -73,7 +79,12 @@ def _manifest(file: Path) -> Mapping[str, Any]:
     return found
 
 
-def _records(file: Path) -> list[Record]:
+def read_records(file: Path) -> list[Record]:
+    """The rows; a last line that was cut while it was written is left out.
+
+    Raises:
+        ResultsError: the file cannot be read, or a line is no row.
+    """
     converter = make_converter()
     try:
         text = file.read_text(encoding="utf-8")

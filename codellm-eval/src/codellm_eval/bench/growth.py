@@ -14,7 +14,7 @@ from codellm_eval.bench.point import Point
 from codellm_eval.bench.prompt import RandomPrompts
 from codellm_eval.bench.requests import requests
 from codellm_eval.bench.stats import Repeats
-from codellm_eval.bench.workload import Workload
+from codellm_eval.bench.workload import Kind, Workload
 
 if TYPE_CHECKING:
     from codellm.model import Model
@@ -31,7 +31,7 @@ class Growth:
 def measure_growth(
     model: Model, workloads: Sequence[Workload], plan: Plan, progress: Callable[[str], None] = lambda phase: None
 ) -> Growth:
-    """Each of `workloads`: a warm-up that does not count, then the plan's repeats, in which they take turns.
+    """Warm-ups that do not count, then the plan's repeats of each of `workloads`, in which they take turns.
 
     One that gives no rate, as where the model lied about its tokens, is given up and leaves the others alone.
 
@@ -45,16 +45,27 @@ def measure_growth(
     rates: dict[Workload, list[float]] = {each: [] for each in workloads}
     faults: list[str] = []
     for repeat in range(-1, plan.repeats):
-        for workload in list(rates):
+        for workload in list(rates) if repeat >= 0 else _warm_ups(workloads):
             progress(f"{workload} {repeat + 1}/{plan.repeats}")
             try:
                 tokens, seconds = _measure(model, workload, prompts)
                 clock.check(step, [seconds])
-                rates[workload].append(tokens / seconds)
+                if repeat >= 0:
+                    rates[workload].append(tokens / seconds)
             except CodellmError as error:
                 faults.append(f"{workload}: {error}")
-                del rates[workload]
-    return Growth([Point(workload, Repeats(tuple(values[1:]))) for workload, values in rates.items()], faults)
+                rates.pop(workload, None)
+    return Growth([Point(workload, Repeats(tuple(values))) for workload, values in rates.items()], faults)
+
+
+def _warm_ups(workloads: Sequence[Workload]) -> list[Workload]:
+    """One for each kind and batch size, at its shortest: a prompt of thousands of tokens takes a laptop minutes."""
+    shortest: dict[tuple[Kind, int], Workload] = {}
+    for each in workloads:
+        key = each.kind, each.batch_size
+        if key not in shortest or each.context_length < shortest[key].context_length:
+            shortest[key] = each
+    return list(shortest.values())
 
 
 def _measure(model: Model, workload: Workload, prompts: RandomPrompts) -> tuple[int, float]:

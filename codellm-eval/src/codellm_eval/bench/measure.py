@@ -10,9 +10,10 @@ from codellm.errors import MachineError
 from codellm_eval.bench.job import Job
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.points import Points
+from codellm_eval.bench.prompt import task_prompt
 from codellm_eval.bench.record import make_converter
 from codellm_eval.bench.resident import resident
-from codellm_eval.bench.speed import measure_speed
+from codellm_eval.bench.speed import measure_speed, measure_task
 
 if TYPE_CHECKING:
     from codellm.model import Model
@@ -77,9 +78,14 @@ def _begin_quality(model: Model, spec: LoadSpec, job: Job, report: Report) -> tu
 def _measure_speed(model: Model, job: Job, report: Report) -> Plan:
     """What every row has; returns the plan as it fits this model."""
     converter = make_converter()
-    plan = job.plan.fit(model.info.context_length)
+    context = model.info.context_length
+    prompt = None if job.plan.task is None else task_prompt(model.tokenizer, job.plan.task)
+    plan = job.plan.fit(context) if prompt is None else job.plan.of_prompt(len(prompt), context)
     report.fields(info=converter.unstructure(model.info), plan=converter.unstructure(plan))
-    speed = measure_speed(model, plan, report.phase)
+    if prompt is None:
+        speed = measure_speed(model, plan, report.phase)
+    else:
+        speed = measure_task(model, plan, prompt, report.phase)
     memory, held = model.memory(), resident()
     report.fields(
         **converter.unstructure(speed),

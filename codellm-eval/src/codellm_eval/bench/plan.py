@@ -30,6 +30,9 @@ class Plan:
     """tg: the tokens generated after a prompt of one token; a rate needs two."""
     request_tokens: int = attrs.field(default=128, validator=at_least(1))
     """The prompt of the request that TTFT, TPOT and ITL are told of; it generates `new_tokens`."""
+    task: str | None = None
+    """The HumanEval task whose prompt is that request's; pp and tg are then told of the same request, and nothing else
+    is measured, as in a study that gave one prompt to every model. None: random prompts."""
     repeats: int = attrs.field(default=5, validator=at_least(1))
     seed: int = attrs.field(default=0, validator=at_least(0))
     """Prompts are drawn from it: every row is given the same ones."""
@@ -46,7 +49,7 @@ class Plan:
         new_tokens: Sequence[int],
         batch_sizes: Sequence[int],
         contexts: Sequence[int],
-        **settings: int | bool,
+        **settings: int | bool | str | None,
     ) -> Self:
         """As llama-bench takes several values: all combinations, of which the first sizes are the plan's own.
 
@@ -92,6 +95,20 @@ class Plan:
             fitted, workloads=tuple(dict.fromkeys(each for each in asked if each.context_length <= context_length))
         )
 
+    def of_prompt(self, tokens: int, context_length: int) -> Plan:
+        """This plan, which has a task, as it fits a model that makes `tokens` tokens of its prompt.
+
+        Raises:
+            ContextLengthError: it does not fit.
+        """
+        own = attrs.evolve(self, prompt_tokens=tokens, request_tokens=tokens)
+        if tokens + self.new_tokens > context_length:
+            raise ContextLengthError(
+                f"the prompt of {self.task} has {tokens} tokens, and with {self.new_tokens} new ones does not fit the "
+                f"context of {context_length}; take fewer --new-tokens"
+            )
+        return own.fit(context_length)
+
     def curves(self, context_length: int) -> Iterator[Workload]:
         """Of tg, by batch size, then by context: 128, 512, 2048 … and all that `context_length` leaves."""
         for size in GROWTH_BATCHES:
@@ -122,15 +139,29 @@ class Plan:
         return max(own, *(each.context_length for each in self.workloads), 0)
 
     @property
+    def request(self) -> str:
+        """The request that latencies are told of: `128+128`, or `HumanEval/0+200`."""
+        return f"{self.task or self.request_tokens}+{self.new_tokens}"
+
+    @property
+    def titles(self) -> tuple[str, str]:
+        """What the speeds of prompt and new tokens are called: as llama-bench does where they are its figures."""
+        return ("prompt", "decode") if self.task else (f"pp{self.prompt_tokens}", f"tg{self.new_tokens}")
+
+    @property
     def protocol(self) -> str:
         """The protocol in a few words: two figures are comparable only where it is the same."""
-        return (
-            f"pp{self.prompt_tokens} tg{self.new_tokens} request{self.request_tokens}+{self.new_tokens}, "
-            f"one sequence, greedy, median of {self.repeats}"
-        )
+        what = self.request if self.task else f"{' '.join(self.titles)} request{self.request}"
+        return f"{what}, one sequence, greedy, median of {self.repeats}"
 
     def describe(self) -> str:
         """The protocol in one sentence, for the notes under a table."""
+        if self.task:
+            return (
+                f"one request, the prompt of {self.task} and {self.new_tokens} new tokens: request, its seconds from "
+                "start to end; prompt, prompt tokens / TTFT; decode, 1 / TPOT; one sequence, greedy, end-of-text "
+                f"ignored, a short warm-up left out; median of {self.repeats}, ± the greatest distance from it"
+            )
         return (
             f"pp{self.prompt_tokens}: prompt tokens / TTFT of a prompt of {self.prompt_tokens} random tokens; "
             f"tg{self.new_tokens}: 1 / TPOT of {self.new_tokens} tokens after a prompt of one; "

@@ -1,14 +1,36 @@
-"""Prompts for timing: random tokens, none given twice, so that no cache of an earlier prompt can help."""
+"""Prompts for timing: random tokens, none given twice, so that no cache of an earlier prompt can help; or a task's."""
 
 from __future__ import annotations
 
 import random
 from typing import TYPE_CHECKING
 
-from codellm.errors import BackendError
+from codellm.errors import BackendError, InvalidValueError
 
 if TYPE_CHECKING:
     from codellm.tokenizer import Tokenizer
+
+
+def check_task(name: str) -> None:
+    """See that HumanEval has the task.
+
+    Raises:
+        InvalidValueError: it has none of that name.
+        ProblemsError: HumanEval's problems are not installed.
+    """
+    from codellm_eval.problems import load_problems
+
+    if name not in (known := load_problems()):
+        first, *_, last = known
+        raise InvalidValueError(f"HumanEval has no task {name!r}; they are {first} to {last}")
+
+
+def task_prompt(tokenizer: Tokenizer, name: str) -> list[int]:
+    """The prompt of HumanEval's task `name`, as `codellm eval humaneval` gives it."""
+    from codellm_eval.completion import model_prompt
+    from codellm_eval.problems import load_problems
+
+    return tokenizer.prompt_ids(model_prompt(load_problems()[name].prompt))
 
 
 class RandomPrompts:

@@ -37,6 +37,7 @@ class Quantity:
 
 
 RATE = ("tok/s", 1.0)
+SECONDS = ("s", 1.0)
 MILLISECONDS = ("ms", 1e3)
 MEGABYTES = ("MB", 1 / MEGA)
 
@@ -50,12 +51,15 @@ def _speed(record: Record) -> Iterator[Quantity]:
     plan = record.plan
     if plan is None:
         return
-    request = f"{plan.request_tokens}+{plan.new_tokens}"
+    prompt, decode = plan.titles
+    request = plan.request
+    of = f" {request}" if plan.task else ""
     for name, unit, repeats, shown in (
-        (f"pp{plan.prompt_tokens}", "tokens/s", record.prefill, RATE),
-        (f"tg{plan.new_tokens}", "tokens/s", record.decode, RATE),
+        (f"{prompt}{of}", "tokens/s", record.prefill, RATE),
+        (f"{decode}{of}", "tokens/s", record.decode, RATE),
         (f"TTFT {request}", "s", record.ttft, MILLISECONDS),
         (f"TPOT {request}", "s", record.tpot, MILLISECONDS),
+        (f"request {request}", "s", record.request, SECONDS),
         (f"ITL p50 {request}", "s", record.itl_p50, MILLISECONDS),
         (f"ITL p95 {request}", "s", record.itl_p95, MILLISECONDS),
         *((_name(point.workload), "tokens/s", point.rate, RATE) for point in record.points),
@@ -73,7 +77,7 @@ def _speed(record: Record) -> Iterator[Quantity]:
             shown=("J/token", 1.0),
         )
     if record.load_seconds is not None:
-        yield Quantity(name="load", unit="s", repeats=Repeats((record.load_seconds,)), reach=None, shown=("s", 1.0))
+        yield Quantity(name="load", unit="s", repeats=Repeats((record.load_seconds,)), reach=None, shown=SECONDS)
 
 
 def _memory(record: Record) -> Iterator[Quantity]:

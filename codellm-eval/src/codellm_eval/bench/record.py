@@ -47,6 +47,8 @@ class Record:
     """Seconds."""
     tpot: Repeats | None = None
     """Seconds."""
+    request: Repeats | None = None
+    """Seconds from the start to the last token of the request that `ttft` and `tpot` are told of."""
     itl_p50: Repeats | None = None
     """Seconds: of each repeat the median gap between two tokens."""
     itl_p95: Repeats | None = None

@@ -7,40 +7,59 @@ import datetime as dt
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cattrs
-
 from codellm.errors import InvalidValueError
+from codellm.packages import installed_versions
 from codellm_eval import manifest
-from codellm_eval.bench.job import QualityPlan
-from codellm_eval.bench.plan import Plan
+from codellm_eval.bench.folder import read_manifest, read_records
 from codellm_eval.bench.record import Record, make_converter
 from codellm_eval.bench.row import Row
+from codellm_eval.journal import Journal
+from codellm_eval.manifest import PACKAGES
 
 
 class Results:
     """`rows.jsonl` (every repeat of every row, as it finishes), `samples-ROW.jsonl`, `table.md`, `manifest.json`.
 
+    `settings` are what the figures depend on besides the rows. A folder of a benchmark with the same ones, on the same
+    versions, is gone on with: `records` are the rows that it has. One that tells quality is not, since what the others
+    are compared with is not kept.
+
     Raises:
         InvalidValueError: the folder cannot be made, or holds the results of another benchmark.
+        InputError: another process writes it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path = path
+        self._settings = dict(settings)
         self._converter = make_converter()
         try:
             path.mkdir(parents=True, exist_ok=True)
-            (path / "rows.jsonl").open("x").close()
         except FileExistsError as error:
-            what = "is a file" if not path.is_dir() else "holds the results of another benchmark"
-            raise InvalidValueError(f"{path}: {what}; name another folder with --output") from error
+            raise InvalidValueError(f"{path}: is a file; name another folder with --output") from error
         except OSError as error:
             raise InvalidValueError(
                 f"{path}: cannot be written ({error.strerror}); name another with --output"
             ) from error
+        self._journal = Journal(path / "rows.jsonl")
+        self.records = self._begun() if self._journal.lines else []
+        self._write_manifest((), finished=False)
+
+    def _begun(self) -> list[Record]:
+        """The rows of this benchmark that are there."""
+        found = read_manifest(self.path / "manifest.json")
+        same = _without(found.get("bench"), "finished") == json.loads(json.dumps(self._settings))
+        if not same or self._settings["quality"] is not None or found.get("packages") != installed_versions(PACKAGES):
+            self._journal.close()
+            raise InvalidValueError(
+                f"{self.path}: holds the results of another benchmark, or of one that does not go on, since it tells "
+                "quality or was made with other versions; name another folder with --output"
+            )
+        return read_records(self.path / "rows.jsonl")
 
     def samples(self, row: Row) -> Path:
         """The file for a row's completions."""
@@ -64,14 +83,19 @@ class Results:
 
     def add(self, record: Record) -> None:
         """Keep a finished row, whatever happens to the next."""
-        with (self.path / "rows.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(self._converter.unstructure(record), ensure_ascii=False) + "\n")
+        self._journal.append(self._converter.unstructure(record))
 
-    def finish(self, records: Sequence[Record], table: str, plan: Plan, quality: QualityPlan | None) -> None:
+    def finish(self, records: Sequence[Record], table: str) -> None:
         """Write the table and what it was made with; `records` may be fewer than were planned."""
         (self.path / "table.md").write_text(table, encoding="utf-8")
-        collected = json.loads(manifest.collect(seeds=[plan.seed], models=_models(records)).to_json())
-        text = json.dumps({**collected, "bench": _settings(plan, quality)}, indent=2, ensure_ascii=False)
+        self._write_manifest(records, finished=True)
+        self._journal.close()
+
+    def _write_manifest(self, records: Sequence[Record], *, finished: bool) -> None:
+        seeds = [self._settings["plan"]["seed"]]
+        collected = json.loads(manifest.collect(seeds=seeds, models=_models(records)).to_json())
+        made = {**collected, "bench": {**self._settings, "finished": finished}}
+        text = json.dumps(made, indent=2, ensure_ascii=False)
         (self.path / "manifest.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -91,5 +115,6 @@ def _models(records: Sequence[Record]) -> Iterable[manifest.ModelRecord]:
                 yield manifest.ModelRecord(name=str(record.row), info=record.info, sha256=None)
 
 
-def _settings(plan: Plan, quality: QualityPlan | None) -> dict[str, Any]:
-    return {"plan": cattrs.unstructure(plan), "quality": cattrs.unstructure(quality)}
+def _without(fields: object, name: str) -> object:
+    """`fields` but for the one of that name, where they are fields."""
+    return {key: value for key, value in fields.items() if key != name} if isinstance(fields, dict) else fields

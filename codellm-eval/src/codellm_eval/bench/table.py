@@ -52,14 +52,16 @@ class Section:
 def sections(records: Sequence[Record], plan: Plan) -> list[Section]:
     """The tables of a benchmark, each with figures: what is compared first, then what explains it."""
     models = ", ".join(dict.fromkeys(record.model for record in records))
+    prompt, decode = plan.titles
+    # whole seconds are for people who wait: of a request as short as the usual one they say nothing that TTFT does not
+    latencies = {"request": ("request", "s")} if plan.task else {"ttft": ("TTFT", "ms"), "tpot": ("TPOT", "ms")}
     first = Section(
         f"{models}: {plan.protocol}" if models else plan.protocol,
         {
             "weights": ("size", "MB"),
-            "pp": (f"pp{plan.prompt_tokens}", "tok/s"),
-            "tg": (f"tg{plan.new_tokens}", "tok/s"),
-            "ttft": ("TTFT", "ms"),
-            "tpot": ("TPOT", "ms"),
+            "pp": (prompt, "tok/s"),
+            "tg": (decode, "tok/s"),
+            **latencies,
             "limit": ("limit", "%"),
             "peak": ("peak", "MB"),
             "bits": ("bits/", "byte"),
@@ -67,7 +69,7 @@ def sections(records: Sequence[Record], plan: Plan) -> list[Section]:
         },
     )
     latency = Section(
-        f"gaps between the tokens of request{plan.request_tokens}+{plan.new_tokens}; memory at its peak",
+        f"gaps between the tokens of request{plan.request}; memory at its peak",
         {
             "itl_p50": ("ITL p50", "ms"),
             "itl_p95": ("ITL p95", "ms"),

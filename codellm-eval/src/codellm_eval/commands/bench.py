@@ -53,6 +53,11 @@ def _sizes(name: str, default: int, text: str) -> Callable[[Command], Command]:
 @_sizes("--context", 0, "Tokens that are there before the measured ones (llama-bench's depth); likewise.")
 @_sizes("--batch-size", 1, "Sequences generated together; likewise.")
 @click.option(
+    "--task",
+    metavar="TASK",
+    help="Time one request, the prompt of this HumanEval task and --new-tokens, instead of pp, tg and random prompts.",
+)
+@click.option(
     "--growth",
     is_flag=True,
     help="Measure too how tg grows with the batch size (1, 2, 4, 8) and with the context, up to the model's.",

@@ -125,9 +125,10 @@ def _absent(records: Sequence[Record], shown: Sequence[Record]) -> str:
 
 def _rates(folder: Folder) -> Picture | Missing:
     title = "Speed of each row"
+    prompt, decode = folder.plan.titles
     pick: list[tuple[str, Callable[[Record], Interval | None]]] = [
-        (f"pp{folder.plan.prompt_tokens}, tokens/s", lambda record: Interval.of(record.prefill)),
-        (f"tg{folder.plan.new_tokens}, tokens/s", lambda record: Interval.of(record.decode)),
+        (f"{prompt}, tokens/s", lambda record: Interval.of(record.prefill)),
+        (f"{decode}, tokens/s", lambda record: Interval.of(record.decode)),
     ]
     panels = [(label, [value(record) for record in folder.records]) for label, value in pick]
     known = [value for _, values in panels for value in values if value]
@@ -135,7 +136,9 @@ def _rates(folder: Folder) -> Picture | Missing:
         return Missing(title=title, reason="no row worked")
     legend = f"{subtitle(folder)} {_reach(folder, known).capitalize()}"
     figure = rates.draw([record.row for record in folder.records], panels, title, legend)
-    caption = "pp: prompt tokens per second until the first token; tg: tokens per second after it, one sequence."
+    caption = (
+        f"{prompt}: prompt tokens per second until the first token; {decode}: tokens per second after it, one sequence."
+    )
     return _picture("speed", title, caption, figure)
 
 
