@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from codellm.errors import ModelFileError
+from codellm.torch.pages import use_large_pages
 
 if TYPE_CHECKING:
     from codellm.sources import TensorInfo, Tensors
@@ -76,7 +77,10 @@ class Weights:
     def _blank(self, kind: type[M], *sizes: int, **fields: Any) -> M:
         with torch.device("meta"):
             module = kind(*sizes, **fields)
-        return module.to(self.dtype).to_empty(device=self.device).requires_grad_(False)
+        module = module.to(self.dtype).to_empty(device=self.device).requires_grad_(False)
+        for values in module.parameters():
+            use_large_pages(values)
+        return module
 
     def _fill(self, target: torch.Tensor, name: str) -> None:
         target.copy_(as_tensor(self._tensors, self._infos[name]))
