@@ -69,6 +69,19 @@ def test_filters_keep_the_likely(params, kept):
     assert {next_token().id for _ in range(500)} == kept
 
 
+@pytest.mark.parametrize(("size", "spread"), [(3584, 3.0), (49152, 1.0), (100, 0.0)])
+def test_filters_of_a_whole_vocabulary_are_those_of_a_sort(size, spread):
+    logits = (spread * np.random.default_rng(size).standard_normal(size)).astype(np.float32)
+    order = np.argsort(-logits, kind="stable")
+    shares = np.exp(logits[order] - logits.max(), dtype=np.float64) / np.exp(logits - logits.max()).sum(dtype=np.float64)
+    nucleus = int(np.searchsorted(np.cumsum(shares), 0.7)) + 1
+    for params, count in (({"top_k": 70}, 70), ({"top_p": 0.7}, nucleus), ({"top_k": 2 * size, "top_p": 0.7}, nucleus)):
+        next_token = draw(logits, temperature=1.0, seed=3, **params)
+        drawn = {next_token().id for _ in range(1000)}
+        assert drawn <= {*order[: count + (count == nucleus)]}  # a sum that rounding moves past its bound
+        assert len(drawn) > min(count, 100) / 3
+
+
 def test_min_p_counts_after_top_p():
     # top-p leaves .4 and .3, of which .3 is more than half
     next_token = draw(np.log([0.1, 0.2, 0.3, 0.4]), temperature=1.0, seed=3, top_p=0.6, min_p=0.5)

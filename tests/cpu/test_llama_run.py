@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -185,6 +186,31 @@ def test_a_prompt_longer_than_a_chunk_runs_beside_others(load_tiny):
     drive(many, sequences)
     for one in sequences:
         assert one.token_ids == alone(single, one.prompt_ids)
+
+
+def test_those_that_generate_wait_for_one_chunk_of_prompt_at_most(load_tiny):
+    chunk = 32
+    model = load_tiny(batch_size=4, options={"chunk": str(chunk)})
+    lengths = (20, 100, 31, 33, 32, 7, 90, 50, 64, 1)
+    sequences = [sequence(prompt(seed, length), max_tokens=9) for seed, length in enumerate(lengths)]
+    before, generating = model.decoded_tokens, set()
+    for tokens in model.run(sequences):
+        computed, before = model.decoded_tokens - before, model.decoded_tokens
+        assert computed - sum(token.sequence in generating for token in tokens) <= chunk
+        take(tokens)
+        generating.update(token.sequence for token in tokens)
+    assert all(len(one.token_ids) == 9 for one in sequences)
+
+
+def test_a_prompt_that_waits_is_not_overtaken(load_tiny):
+    model = load_tiny(batch_size=4, options={"chunk": "16"})
+    short = (sequence(prompt(seed, 16), max_tokens=1) for seed in range(100, 200))
+    first, long = sequence(prompt(1, 16), max_tokens=1), sequence(prompt(2, 160), max_tokens=1)
+    for step, tokens in enumerate(model.run(itertools.chain([first, long], short))):
+        take(tokens)
+        if long.finished:
+            break
+    assert step <= 11
 
 
 def test_one_bad_sequence_leaves_its_neighbours_alone(load_tiny):

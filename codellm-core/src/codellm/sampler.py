@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,13 +36,13 @@ class Sampler:
         scores = logits
         if params.repetition_penalty != 1.0:
             scores = self._penalized(logits, params.repetition_penalty)
-        id = int(np.argmax(scores))  # the first of equal maxima; NaN counts as the maximum
-        top = scores[id]
-        if not np.isfinite(top):
+        id = int(scores.argmax())  # the first of equal maxima; NaN counts as the maximum
+        top = float(scores[id])
+        if not math.isfinite(top):
             raise BackendError(f"the model computed {top} as a logit: its weights or its file are broken")
         if params.temperature > 0:
-            id = self._draw(scores)
-        return Token(id, self._sequence, log_probability(logits, id))
+            id = self._draw(scores, top)
+        return Token(id, self._sequence, log_probability(logits, id, top if scores is logits else None))
 
     def _penalized(self, logits: npt.NDArray[np.float32], penalty: float) -> npt.NDArray[np.float32]:
         """Logits of ids already in prompt or output divided (positive) or multiplied (negative) by `penalty`.
@@ -53,49 +54,74 @@ class Sampler:
         scores[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
         return scores
 
-    def _draw(self, scores: npt.NDArray[np.float32]) -> int:
+    def _draw(self, scores: npt.NDArray[np.float32], top: float) -> int:
+        """A token of `scores` [V], the greatest of which is `top`."""
         params = self._sequence.params
         # float32 has a fast exponential and is as exact as the logits; sums of a whole vocabulary need float64
-        weights = np.exp((scores - scores.max()) / np.float32(max(params.temperature, 1e-30)))
-        total = weights.sum(dtype=np.float64)
-        kept: npt.NDArray[np.intp] | None = None  # all, in the order of their ids: no need to sort them
+        weights = scores - np.float32(top)
+        weights /= np.float32(max(params.temperature, 1e-30))
+        np.exp(weights, out=weights)  # the likeliest weighs 1
+        ids: npt.NDArray[np.intp] | None = None  # all of them
         if params.top_k or params.top_p < 1.0:
-            kept = _likeliest(weights, params.top_k, params.top_p * total)
-            weights = weights[kept]
-            if params.top_k:
-                total = weights.sum(dtype=np.float64)
-            if params.top_p < 1.0:
-                # the smallest set whose probability reaches top_p: keep while what came before has not reached it
-                weights = weights[
-                    : int(np.searchsorted(np.cumsum(weights, dtype=np.float64), params.top_p * total)) + 1
-                ]
+            ids = _likeliest(weights, params.top_k or len(weights), params.top_p)
+            weights = weights[ids]
         if params.min_p > 0.0:
-            weights = np.where(weights >= params.min_p, weights, np.float32(0))  # the likeliest weighs 1
-        edges = np.cumsum(weights, dtype=np.float64)
-        drawn = min(self._rng.random() * edges[-1], np.nextafter(edges[-1], 0.0))  # never the end itself, by rounding
-        place = int(np.searchsorted(edges, drawn, side="right"))
-        return place if kept is None else int(kept[place])
+            weights[weights < params.min_p] = 0.0
+        place = _place(weights, self._rng.random())
+        return place if ids is None else int(ids[place])
 
 
-def _likeliest(weights: npt.NDArray[np.float32], count: int, mass: float) -> npt.NDArray[np.intp]:
-    """The ids of the greatest `weights` [V], greatest first: `count` of them, or where it is 0 enough to reach `mass`.
+_BLOCK = 64
+"""Entries of a vocabulary that are added up, or whose greatest is found, before anything is done with each."""
 
-    Sorting a whole vocabulary takes milliseconds, as long as a small model's step; the likeliest few mostly suffice.
+
+def _likeliest(weights: npt.NDArray[np.float32], count: int, share: float) -> npt.NDArray[np.intp]:
+    """The ids of the `count` greatest of `weights` [V], and of these the smallest set that holds `share` of their sum.
+
+    In the order of their ids, and of equals those with the lowest. Only those that may be wanted are sorted, and only
+    their weights: sorting the ids of a whole vocabulary takes milliseconds, as long as a small model's step.
     """
-    size = count or 256
-    while size < len(weights):
-        among = np.argpartition(weights, len(weights) - size)[-size:]
-        if count or weights[among].sum(dtype=np.float64) >= mass:
-            among.sort()  # of equals, the lowest id comes first
-            return among[np.argsort(-weights[among], kind="stable")]
-        size *= 8
-    return np.argsort(-weights, kind="stable")
+    if count < len(weights):
+        maxima = np.maximum.reduceat(weights, np.arange(0, len(weights), _BLOCK))
+        last = len(maxima) - count
+        bound = np.partition(maxima, last)[last] if last >= 0 else 0.0  # `count` blocks have an entry of at least this
+        total = None
+    else:
+        total = float(weights.sum(dtype=np.float64))
+        bound = (1.0 - share) * total / len(weights)  # all below it together weigh (1 - share) of the sum at most
+    among = (weights >= bound).nonzero()[0]
+    greatest = np.sort(weights[among])[::-1][:count]
+    if share < 1.0:
+        edges = greatest.cumsum(dtype=np.float64)
+        greatest = greatest[: int(edges.searchsorted(share * (total or edges[-1]))) + 1]
+    ids = among[weights[among] >= greatest[-1]]
+    if len(ids) > len(greatest):
+        equals = (weights[ids] == greatest[-1]).nonzero()[0]
+        ids = np.delete(ids, equals[len(greatest) - len(ids) :])
+    return ids
 
 
-def log_probability(logits: npt.NDArray[np.float32], id: int) -> float:
-    """Natural-log softmax of `logits` [V] at `id`."""
-    top = logits.max()
-    return float(logits[id] - top - np.log(np.exp(logits - top).sum()))  # numpy sums pairwise: float32 is enough
+def _place(weights: npt.NDArray[np.float32], share: float) -> int:
+    """The index of `weights` [n] at which the running sum passes `share` (in [0, 1)) of the whole.
+
+    First among the sums of blocks, then inside one: a running sum of a whole vocabulary takes longer than all the rest.
+    """
+    sums = np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK), dtype=np.float64)
+    edges = sums.cumsum()
+    drawn = share * edges[-1]
+    block = min(int(edges.searchsorted(drawn, side="right")), int(sums.nonzero()[0][-1]))
+    first = block * _BLOCK
+    inside = weights[first : first + _BLOCK]
+    place = inside.cumsum(dtype=np.float64).searchsorted(drawn - (edges[block - 1] if block else 0.0), side="right")
+    return first + min(int(place), int(inside.nonzero()[0][-1]))  # never the end itself, nor a zero, by rounding
+
+
+def log_probability(logits: npt.NDArray[np.float32], id: int, top: float | None = None) -> float:
+    """Natural-log softmax of `logits` [V] at `id`; `top` is the greatest of them, where it is known."""
+    shifted = logits - np.float32(logits.max() if top is None else top)
+    own = float(shifted[id])
+    np.exp(shifted, out=shifted)
+    return own - math.log(shifted.sum())  # numpy sums pairwise: float32 is enough
 
 
 def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -42,6 +43,8 @@ class Place:
         """Logits [V] after the prompt, kept for the other samples of it; None while the prompt is not done."""
         self.leader: Place | None = None
         """Who is computing the prefix that this place waits for."""
+        self.turn = 0
+        """The number of its sequence in the order of their coming: so prompts are computed."""
 
     @property
     def reach(self) -> int:
@@ -56,9 +59,10 @@ class Place:
 class Scheduler:
     """Steps of one `run`: release finished places, fill free ones, compute, sample.
 
-    A step computes one token of every sequence that generates in one batch, then waiting prompts up to a chunk. Each
-    prompt is computed in batches of its own, cut at the same positions as it is alone: then its numbers are those it
-    has alone, and nothing is lost, for llama.cpp reads the weights anew for rows of prompts beside rows of output.
+    A step computes one token of every sequence that generates in one batch, then waiting prompts, first come first
+    served, of at most a chunk of tokens all together: so long and no longer do those that generate wait. Each prompt is
+    computed in batches of its own, cut at the same positions as it is alone: then its numbers are those it has alone,
+    and nothing is lost, for llama.cpp reads the weights anew for rows of prompts beside rows of output.
     """
 
     def __init__(self, context: NativeContext, sequences: Iterable[Sequence | None], vocab_size: int) -> None:
@@ -68,6 +72,7 @@ class Scheduler:
         self._vocab_size = vocab_size
         self._length = context.shape.context_length
         self._places = [Place(id) for id in range(context.shape.places)]
+        self._turns = itertools.count()
 
     def steps(self) -> Iterator[list[Token]]:
         """Each step's tokens; an empty list where a step only computed prompt, or only refused sequences."""
@@ -159,7 +164,7 @@ class Scheduler:
             kept, place.logits = min(self._shared(place, prompt), len(prompt) - 1), None
         self._context.trim(place.id, kept)
         place.sequence, place.sampler = sequence, Sampler(sequence)
-        place.prompt, place.done, place.next = prompt, kept, -1
+        place.prompt, place.done, place.next, place.turn = prompt, kept, -1, next(self._turns)
         self._find_prefix(place)
 
     def _find_prefix(self, place: Place) -> None:
@@ -202,9 +207,13 @@ class Scheduler:
         tokens: list[Token] = []
         self._decode([place for place in running if place.next >= 0], tokens)
         room = self._context.shape.chunk
-        for place in running:
-            if place.logits is None and place.leader is None and room > 0:
-                room -= self._prefill(place)
+        for place in sorted(running, key=lambda place: place.turn):
+            if place.logits is None and place.leader is None:
+                stop = self._piece(place)
+                room -= stop - place.done
+                if room < 0:
+                    break
+                self._prefill(place, stop)
         for place in running:
             if place.next < 0 and place.logits is not None:
                 self._sample(place, place.logits, tokens)
@@ -225,18 +234,20 @@ class Scheduler:
             place.done += 1
             self._sample(place, logits[row], tokens)
 
-    def _prefill(self, place: Place) -> int:
-        """The next chunk of a prompt → the number of its tokens. At the prompt's end, serve those who wait for it."""
-        chunk, start = self._context.shape.chunk, place.done
-        stop = min(start - start % chunk + chunk, len(place.prompt))
-        logits = self._context.prefill(place.id, place.prompt, start, stop)
+    def _piece(self, place: Place) -> int:
+        """Where the next piece of a prompt stops: at a multiple of the chunk, or at its end."""
+        chunk = self._context.shape.chunk
+        return min(place.done - place.done % chunk + chunk, len(place.prompt))
+
+    def _prefill(self, place: Place, stop: int) -> None:
+        """Compute a prompt up to `stop`. At its end, serve those who wait for it."""
+        logits = self._context.prefill(place.id, place.prompt, place.done, stop)
         place.done = stop
         if stop == len(place.prompt):
             place.logits = logits.copy()
             for follower in self._places:
                 if follower.leader is place:
                     self._find_prefix(follower)
-        return stop - start
 
     def _sample(self, place: Place, logits: npt.NDArray[np.float32], tokens: list[Token]) -> None:
         assert place.sampler is not None
