@@ -16,6 +16,7 @@ from codellm.cli.options import parse_options
 from codellm.cli.output import note
 from codellm_eval.bench import table
 from codellm_eval.bench.choice import choose_rows, reference_first
+from codellm_eval.bench.figures import significant
 from codellm_eval.bench.job import Job, QualityPlan
 from codellm_eval.bench.notes import notes
 from codellm_eval.bench.plan import Plan
@@ -121,7 +122,7 @@ class Benchmark:
                     record = record.compared_with(records[0])
                 self.results.add(record)
             records.append(record)
-            progress.done(number, record)
+            progress.done(number, record.row, _ending(record), record.seconds)
             if record.info is not None and record.bandwidth is not None:
                 bandwidths[f"{record.info.backend}@{record.info.device}"] = record.bandwidth
 
@@ -146,3 +147,10 @@ class Benchmark:
             note(f"report: {write_report(self.results.path)}")
         except Exception as error:
             note(f"no report: {explain(error)}; `codellm bench report {self.results.path}` makes it again")
+
+
+def _ending(record: Record) -> str:
+    """How a row ended, in a line."""
+    if record.prefill is None or record.decode is None:
+        return f"failed: {record.error}"
+    return f"{significant(record.prefill.median)} tok/s prefill, {significant(record.decode.median)} decode"

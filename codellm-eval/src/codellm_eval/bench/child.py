@@ -1,7 +1,7 @@
 """The process of one row: `python -m codellm_eval.bench.child FD`, a job as one line of JSON on stdin.
 
 It reports on the file descriptor FD; see `report`. The parent keeps stdin open; when it closes, the parent is gone and
-so is this process.
+so is this process. `serve` is this for any kind of job.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 from codellm_eval.bench.report import Report, explain
 
@@ -31,18 +33,12 @@ def take_stdin() -> str:
     return line
 
 
-def main(arguments: list[str]) -> int:
-    """Run the job on stdin; exit code 0 when the row worked, 1 when it says why it did not."""
+def serve(arguments: list[str], work: Callable[[Any, Report], None]) -> int:
+    """Do `work` with the job on stdin; exit code 0 when it could be done, 1 when it says why it could not."""
     report = Report(int(arguments[0]))
     text = take_stdin()
     try:
-        from codellm_eval.bench.job import Job
-        from codellm_eval.bench.measure import measure
-        from codellm_eval.bench.prepare import prepare
-        from codellm_eval.bench.record import make_converter
-
-        job = make_converter().structure(json.loads(text), Job)
-        (prepare if job.stage == "prepare" else measure)(job, report)
+        work(json.loads(text), report)
     except Exception as error:
         traceback.print_exc()
         report.send(error=explain(error))
@@ -51,5 +47,18 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _row(data: Any, report: Report) -> None:
+    from codellm_eval.bench.job import Job
+    from codellm_eval.bench.measure import measure
+    from codellm_eval.bench.prepare import prepare
+    from codellm_eval.bench.record import make_converter
+
+    job = make_converter().structure(data, Job)
+    if job.stage == "prepare":
+        prepare(job.spec(), report)
+    else:
+        measure(job, report)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(serve(sys.argv[1:], _row))

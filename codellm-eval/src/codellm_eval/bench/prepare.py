@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from codellm_eval.bench.job import Job
-
 if TYPE_CHECKING:
+    from codellm.spec import LoadSpec
     from codellm_eval.bench.report import Report
 
 
-def prepare(job: Job, report: Report) -> None:
+def prepare(spec: LoadSpec, report: Report) -> None:
     """Fetch the model's files, and make the artifact of a file scheme where the cache does not hold it.
 
     Raises:
@@ -27,4 +26,4 @@ def prepare(job: Job, report: Report) -> None:
             report.phase(what)
 
     report.phase("fetch")
-    loading.prepare(job.spec(), progress)
+    loading.prepare(spec, progress)

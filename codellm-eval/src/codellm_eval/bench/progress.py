@@ -1,14 +1,10 @@
-"""Progress on stderr: one changing line on a terminal, a line for each finished row elsewhere."""
+"""Progress on stderr: one changing line on a terminal, a line for each finished row or cell elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
-
-from codellm_eval.bench.figures import significant
-from codellm_eval.bench.record import Record
-from codellm_eval.bench.row import Row
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -35,19 +31,13 @@ class Progress:
     ) -> None:
         self._stack.close()
 
-    def phase(self, number: int, row: Row, text: str) -> None:
-        """Row `number` (from 1) now does `text`."""
+    def phase(self, number: int, what: object, text: str) -> None:
+        """`what`, a row or a cell with this `number` (from 1), now does `text`."""
         if self._status is not None:
             from rich.text import Text
 
-            self._status.update(Text(f"{number}/{self._count} {row}: {text}"))
+            self._status.update(Text(f"{number}/{self._count} {what}: {text}"))
 
-    def done(self, number: int, record: Record) -> None:
-        """Row `number` has ended."""
-        if record.prefill is None or record.decode is None:
-            what = f"failed: {record.error}"
-        else:
-            what = f"{significant(record.prefill.median)} tok/s prefill, {significant(record.decode.median)} decode"
-        self._console.print(
-            f"{number}/{self._count} {record.row}: {what} ({record.seconds or 0:.0f} s)", soft_wrap=True
-        )
+    def done(self, number: int, what: object, text: str, seconds: float | None) -> None:
+        """`what` has ended: `text` says how."""
+        self._console.print(f"{number}/{self._count} {what}: {text} ({seconds or 0:.0f} s)", soft_wrap=True)

@@ -1,0 +1,29 @@
+"""The process of a row's cells: `python -m codellm_eval.grid.child FD`; see `bench.child`.
+
+Beside the events of `bench.report` it tells `{"cell": {…}}`, a finished Cell.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from codellm_eval.bench.child import serve
+from codellm_eval.bench.report import Report
+
+
+def _cells(data: Any, report: Report) -> None:
+    from codellm_eval.bench.prepare import prepare
+    from codellm_eval.grid.cell import converter
+    from codellm_eval.grid.job import GridJob
+    from codellm_eval.grid.measure import measure_cells
+
+    job = converter().structure(data, GridJob)
+    if job.stage == "prepare":
+        prepare(job.spec(job.sizes[0]), report)
+    else:
+        measure_cells(job, report)
+
+
+if __name__ == "__main__":
+    sys.exit(serve(sys.argv[1:], _cells))
