@@ -14,6 +14,7 @@ from pathlib import Path
 
 import attrs
 
+from codellm.errors import MachineError
 from codellm.model import ModelInfo
 from codellm.packages import OWN, installed_versions
 
@@ -57,6 +58,8 @@ class Manifest:
     packages: dict[str, str]
     seeds: tuple[int, ...] = ()
     models: tuple[ModelRecord, ...] = ()
+    gpus: tuple[str, ...] = ()
+    """Of each its name, its memory and its driver."""
 
     def to_json(self) -> str:
         """The manifest as indented JSON that ends in a newline."""
@@ -87,7 +90,20 @@ def collect(
         packages=installed_versions(PACKAGES),
         seeds=tuple(seeds),
         models=tuple(models),
+        gpus=gpu_names(),
     )
+
+
+def gpu_names() -> tuple[str, ...]:
+    """The GPUs of this machine, as `NVIDIA H200 (139 GiB, driver 580.82.07)`; none where its driver does not tell."""
+    from codellm.gpu import gpus
+
+    try:
+        found = gpus()
+    except MachineError:
+        return ()
+    sizes = [f"{gpu.memory_bytes / 2**30:.0f} GiB" if gpu.memory_bytes else "memory shared" for gpu in found]
+    return tuple(f"{gpu.name} ({size}, driver {gpu.driver})" for gpu, size in zip(found, sizes, strict=True))
 
 
 def record(name: str, info: ModelInfo) -> ModelRecord:

@@ -97,7 +97,8 @@ def _made(a: Folder, b: Folder) -> Iterator[str]:
 
 def _machine(folder: Folder) -> dict[str, object]:
     memory = f"{folder.manifest.get('memory_bytes', 0) / 2**30:.1f} GiB"
-    return {**{key: folder.manifest.get(key) for key in ("cpu", "cores", "threads", "platform")}, "memory": memory}
+    known = {key: folder.manifest.get(key) for key in ("cpu", "cores", "threads", "platform")}
+    return {**known, "memory": memory, "gpus": ", ".join(folder.manifest.get("gpus", ())) or "none"}
 
 
 def _software(folder: Folder) -> dict[str, object]:

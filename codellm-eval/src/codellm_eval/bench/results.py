@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from codellm.errors import InvalidValueError
+from codellm.model import ModelInfo
 from codellm.packages import installed_versions
 from codellm_eval import manifest
 from codellm_eval.bench.folder import read_manifest, read_records
@@ -93,7 +94,8 @@ class Results:
 
     def _write_manifest(self, records: Sequence[Record], *, finished: bool) -> None:
         seeds = [self._settings["plan"]["seed"]]
-        collected = json.loads(manifest.collect(seeds=seeds, models=_models(records)).to_json())
+        models = model_records((str(record.row), record.info) for record in records if record.info is not None)
+        collected = json.loads(manifest.collect(seeds=seeds, models=models).to_json())
         made = {**collected, "bench": {**self._settings, "finished": finished}}
         text = json.dumps(made, indent=2, ensure_ascii=False)
         (self.path / "manifest.json").write_text(text + "\n", encoding="utf-8")
@@ -106,13 +108,13 @@ def default_path(model: str) -> Path:
     return Path("results") / f"{now:%Y%m%dT%H%M%SZ}-{name or 'model'}"
 
 
-def _models(records: Sequence[Record]) -> Iterable[manifest.ModelRecord]:
-    for record in records:
-        if record.info is not None:
-            try:
-                yield manifest.record(str(record.row), record.info)
-            except OSError:  # the file is gone since; everything else is still worth keeping
-                yield manifest.ModelRecord(name=str(record.row), info=record.info, sha256=None)
+def model_records(infos: Iterable[tuple[str, ModelInfo]]) -> Iterator[manifest.ModelRecord]:
+    """What a manifest says of the models of rows, by their names."""
+    for name, info in infos:
+        try:
+            yield manifest.record(name, info)
+        except OSError:  # the file is gone since; everything else is still worth keeping
+            yield manifest.ModelRecord(name=name, info=info, sha256=None)
 
 
 def _without(fields: object, name: str) -> object:

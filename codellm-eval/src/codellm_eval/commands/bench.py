@@ -4,49 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from codellm.cli.output import format_option
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def _numbers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
-    """Whole numbers with commas between them, as llama-bench takes them, of every time the option was given."""
-    try:
-        return tuple(int(part) for value in values for part in value.split(","))
-    except ValueError as error:
-        raise click.BadParameter(f"{','.join(values)!r} is not whole numbers with commas between them") from error
+from codellm_eval.commands.bench_options import Command, measured_options, numbers
+from codellm_eval.commands.grid import grid
 
 
 def _sizes(name: str, default: int, text: str) -> Callable[[Command], Command]:
     return click.option(
-        name, multiple=True, default=[str(default)], show_default=True, callback=_numbers, metavar="N,…", help=text
+        name, multiple=True, default=[str(default)], show_default=True, callback=numbers, metavar="N,…", help=text
     )
 
 
-@click.group(invoke_without_command=True, subcommand_metavar="[compare A B | report DIR]")
-@click.option(
-    "-m",
-    "--model",
-    default="codellm-demo",
-    show_default=True,
-    metavar="MODEL",
-    help="Bundled name, directory, .gguf file, hub id, hub-id:SCHEME or dummy:NAME.",
-)
-@click.option(
-    "--row",
-    "rows",
-    multiple=True,
-    metavar="BACKEND:SCHEME[:KEY=VALUE,…]",
-    help="What to measure, as llama-cpp:q8_0, or a pattern, as '*:q4*'; repeatable.  [default: every available "
-    "backend with each of its usual schemes]",
-)
-@click.option(
-    "--reference", metavar="ROW", help="The row that the others' quality is compared with.  [default: the first]"
-)
+@click.group(invoke_without_command=True, subcommand_metavar="[compare A B | grid | report DIR]")
+@measured_options("The row that the others' quality is compared with")
 @click.option("--repeats", type=int, default=5, show_default=True, metavar="N", help="Speed runs that count.")
 @_sizes("--prompt-tokens", 512, "Prompt of the pp figure; of several sizes, repeatable, all are measured.")
 @_sizes("--new-tokens", 128, "Output of the tg figure; likewise.")
@@ -62,10 +36,6 @@ def _sizes(name: str, default: int, text: str) -> Callable[[Command], Command]:
     is_flag=True,
     help="Measure too how tg grows with the batch size (1, 2, 4, 8) and with the context, up to the model's.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the random prompts.")
-@click.option("--threads", type=int, metavar="N", help="CPU threads.  [default: the backend's]")
-@click.option("--device", metavar="NAME", help="Device to run on.  [default: the backend's]")
-@click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="Option of the backends; repeatable.")
 @click.option("--no-quality", is_flag=True, help="Leave out what tells of quality.")
 @click.option(
     "--quality-bytes",
@@ -105,12 +75,6 @@ def _sizes(name: str, default: int, text: str) -> Callable[[Command], Command]:
     metavar="SECONDS",
     help="Longest time for one row.",
 )
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Folder for the results.  [default: results/TIME-MODEL]",
-)
 @format_option
 @click.pass_context
 def bench(ctx: click.Context, /, **arguments: Any) -> None:
@@ -140,6 +104,7 @@ def _refuse_options(ctx: click.Context) -> None:
             )
 
 
+bench.add_command(grid)
 _folder = click.Path(path_type=Path)
 
 
@@ -165,7 +130,18 @@ def compare(a: Path, b: Path, format_: str) -> None:
 @bench.command()
 @click.argument("folder", metavar="DIR", type=_folder)
 def report(folder: Path) -> None:
-    """Make the report of a results folder again: report.html, and its pictures in plots/."""
+    """Make the report of a results folder again.
+
+    That is report.html, or of a grid table.md, and the pictures in plots/.
+    """
+    from codellm_eval.grid.folder import CELLS
+
+    if (folder / CELLS).exists():
+        from codellm_eval.grid.folder import Grid
+        from codellm_eval.grid.run import leave
+
+        click.echo(leave(folder, Grid.read(folder)))
+        return
     from codellm_eval.report.report import write_report
 
     click.echo(write_report(folder))

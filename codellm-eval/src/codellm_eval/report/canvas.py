@@ -128,8 +128,9 @@ def scale(axes: Axes, way: Literal["x", "y"], values: Sequence[Interval], *, mar
 
     low, high = min(value.low for value in values), max(value.high for value in values)
     if low <= 0 or high / low <= WIDE:
-        room = margin * (high - low) or 0.1 * abs(high) or 1.0
-        axes.set(**{f"{way}lim": (0 if zero and low >= 0 else low - room, high + room)})
+        zero = zero and low >= 0
+        room = margin * (high if zero else high - low) or 0.1 * abs(high) or 1.0
+        axes.set(**{f"{way}lim": (0 if zero else low - room, high + room)})
         return
     room = (high / low) ** margin
     axes.set(**{f"{way}scale": "log", f"{way}lim": (low / room, high * room)})

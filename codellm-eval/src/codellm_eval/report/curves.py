@@ -61,7 +61,7 @@ def _sizes(axes: Axes, sizes: Sequence[int]) -> None:
 
 def _names(axes: Axes, curves: Sequence[Curve], colours: Sequence[str]) -> None:
     """Each row's name right of its last point, the names apart from each other; the axis grows to hold them."""
-    names = [canvas.drawable(name) for name in _titles([curve.row for curve in curves])]
+    names = [canvas.drawable(name) for name in titles([curve.row for curve in curves])]
     texts = [axes.text(0, 0, name, fontsize=canvas.SMALL, color=canvas.INK, va="center") for name in names]
     boxes = [text.get_window_extent() for text in texts]
     window = axes.get_window_extent()
@@ -78,7 +78,7 @@ def _names(axes: Axes, curves: Sequence[Curve], colours: Sequence[str]) -> None:
         axes.plot(joint[:, 0], joint[:, 1], color=colour, linewidth=0.6, zorder=2, clip_on=False)
 
 
-def _titles(rows: Sequence[Row]) -> list[str]:
+def titles(rows: Sequence[Row]) -> list[str]:
     """The short names, with the backend where the rows have several, since each row has a colour of its own here."""
     names = short_names(rows)
     if len({row.backend for row in rows}) == 1:
