@@ -198,8 +198,15 @@ def test_what_cannot_be_run_is_refused_before_anything_is(place, arguments, says
     assert not (place / "results").exists()
 
 
-def test_a_folder_of_a_benchmark_is_refused(place):
-    (place / "out").mkdir()
+def test_neither_command_takes_the_folder_of_the_other(place):
+    grid(place, "--row", ROW, sizes=small("1", "20"))
+    made = (place / "out" / "manifest.json").read_bytes()
+    done = subprocess.run(
+        [*command()[:4], "-m", "model", "--row", ROW, "--output", "out"],
+        cwd=place, env=environment(place), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "out: holds what another command left" in done.stderr
+    assert (place / "out" / "manifest.json").read_bytes() == made
+    (place / "out" / "manifest.json").unlink()
     (place / "out" / "rows.jsonl").touch()
-    done = grid(place, "--row", ROW, code=1)
-    assert "holds the results of another benchmark" in done.stderr
+    assert "holds the results of another benchmark" in grid(place, "--row", ROW, code=1).stderr

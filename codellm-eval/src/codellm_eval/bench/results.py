@@ -46,6 +46,9 @@ class Results:
             raise InvalidValueError(
                 f"{path}: cannot be written ({error.strerror}); name another with --output"
             ) from error
+        found = read_manifest(path / "manifest.json")
+        if found and "bench" not in found:
+            raise InvalidValueError(f"{path}: holds what another command left; name another folder with --output")
         self._journal = Journal(path / "rows.jsonl")
         self.records = self._begun() if self._journal.lines else []
         self._write_manifest((), finished=False)
