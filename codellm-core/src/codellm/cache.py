@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import platformdirs
@@ -28,40 +28,46 @@ def content_digest(files: Iterable[Path]) -> str:
     Raises:
         ModelFileError: a file cannot be read.
     """
-    memo_path = cache_path() / "digests.json"
-    memo = _read_memo(memo_path)
-    total, fresh = hashlib.sha256(), False
+    memo = Memo("digests.json")
+    known = memo.read()
+    total, fresh = hashlib.sha256(), {}
     for file in sorted(files, key=lambda file: file.name):
         try:
             stat = file.stat()
             key = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-            if key not in memo:
+            if key not in known:
                 with file.open("rb") as stream:
-                    memo[key] = hashlib.file_digest(stream, "sha256").hexdigest()
-                fresh = True
+                    known[key] = fresh[key] = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
             raise ModelFileError(f"{file}: cannot be read ({error.strerror})") from error
-        total.update(f"{file.name}\0{memo[key]}\n".encode())
+        total.update(f"{file.name}\0{known[key]}\n".encode())
     if fresh:
-        _write_memo(memo_path, memo)
+        memo.keep(fresh)
     return total.hexdigest()
 
 
-def _read_memo(path: Path) -> dict[str, str]:
-    try:
-        memo = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return {str(key): str(item) for key, item in memo.items()} if isinstance(memo, dict) else {}
+class Memo:
+    """Texts by key in a JSON file of the cache. Best effort: what cannot be kept is found out again next time."""
 
+    def __init__(self, name: str, most: int = 10_000) -> None:
+        self._path, self._most = cache_path() / name, most
 
-def _write_memo(path: Path, memo: dict[str, str]) -> None:
-    """Best effort: without the memo the next run reads the files again."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(memo))
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    def read(self) -> dict[str, str]:
+        """All that is kept; nothing where the file is no such memo."""
+        try:
+            found = json.loads(self._path.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return {str(key): str(text) for key, text in found.items()} if isinstance(found, dict) else {}
+
+    def keep(self, found: Mapping[str, str]) -> None:
+        """Keep `found`, and of what was kept before the newest."""
+        kept = [*self.read().items(), *found.items()][-self._most :]
+        temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(dict(kept)))
+            temporary.replace(self._path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)

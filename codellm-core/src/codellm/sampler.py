@@ -94,7 +94,7 @@ def _likeliest(weights: npt.NDArray[np.float32], count: int, share: float) -> np
     if share < 1.0:
         edges = greatest.cumsum(dtype=np.float64)
         greatest = greatest[: int(edges.searchsorted(share * (total or edges[-1]))) + 1]
-    ids = among[weights[among] >= greatest[-1]]
+    ids: npt.NDArray[np.intp] = among[weights[among] >= greatest[-1]]
     if len(ids) > len(greatest):
         equals = (weights[ids] == greatest[-1]).nonzero()[0]
         ids = np.delete(ids, equals[len(greatest) - len(ids) :])

@@ -19,13 +19,12 @@ from typing import IO
 
 import attrs
 
-from codellm.cache import cache_path
+from codellm.cache import Memo, cache_path
 from codellm.errors import BackendError, ModelFileError
 from codellm.sources.regular import shown
 from codellm_cpu.llama.check import check
 from codellm_cpu.llama.header import Header, read_header
 from codellm_cpu.llama.probe_child import REFUSED
-from codellm_cpu.llama.verdicts import Verdicts, file_key
 
 SECONDS = 20.0
 BYTES_PER_SECOND = 50e6
@@ -68,15 +67,32 @@ def require(path: Path) -> None:
         ModelFileError: it does not; the message says how it failed.
         BackendError: no process can be started to try it in.
     """
-    verdicts, key = Verdicts(cache_path() / "probes.json"), file_key(path)
-    fault = verdicts.get(key)
+    verdicts, key = Memo("probes.json", most=500), file_key(path)
+    fault = verdicts.read().get(key)
     if fault is None:
         outcome = probe(path)
         fault = outcome.fault
         if outcome.final and file_key(path) == key:
-            verdicts.keep(key, fault)
+            verdicts.keep({key: fault})
     if fault:
         raise ModelFileError(f"{shown(path)}: {fault}")
+
+
+def file_key(path: Path) -> str:
+    """A file as it is now, and the llama.cpp that tries it.
+
+    The time of change stands beside that of modification, which anybody may set back.
+
+    Raises:
+        ModelFileError: the file is gone.
+    """
+    import llama_cpp
+
+    try:
+        stat, real = path.stat(), path.resolve()
+    except (OSError, RuntimeError) as error:  # the second for symbolic links in a circle
+        raise ModelFileError(f"{shown(path)}: cannot be read ({error})") from error
+    return f"{real}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}|{stat.st_ino}|{llama_cpp.__version__}"
 
 
 @attrs.frozen
