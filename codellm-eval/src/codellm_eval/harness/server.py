@@ -11,7 +11,6 @@ import gc
 import importlib
 import json
 import os
-import select
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -41,17 +40,8 @@ def serve_namespaces() -> None:
     control = _take_control(COMMON)
     calls = seccomp.program()
     for request, end in _requests(control):
-        listen, tell = os.pipe()
-        child = kernel.fork_into_namespaces()
-        if child == 0:
-            control.close()
-            _run_in_namespaces(end, request, calls, tell)
-        os.close(tell)
-        end.close()
-        _wait(control, child)
-        told = os.read(listen, _MAX_REQUEST)
-        os.close(listen)
-        control.send(told or json.dumps({"status": -signal.SIGKILL, "cpu": 0, "stopped": "killed"}).encode())
+        run = partial(_run_in_namespaces, end, request, calls, control.fileno())
+        control.send(json.dumps(kernel.call_as_process_1(run)).encode())
 
 
 def serve_once() -> None:
@@ -153,27 +143,9 @@ def _requests(control: socket.socket) -> Iterator[tuple[_Request, socket.socket]
             yield json.loads(data), socket.socket(fileno=descriptors[0])
 
 
-def _run_in_namespaces(end: socket.socket, request: _Request, calls: bytes, tell: int) -> None:
+def _run_in_namespaces(end: socket.socket, request: _Request, calls: bytes, orders: int) -> dict[str, Any]:
     try:
         prepare_namespaces(request["scratch"])
-        status = run_candidate(end, request, lambda: kernel.filter_calls(calls), -1, _excess(request))
-    except BaseException as error:  # the worker must know, and there is nobody else to tell
-        status = {"broken": f"{type(error).__name__}: {error}"}
-    try:
-        os.write(tell, json.dumps(status).encode())
-    finally:
-        os._exit(0)
-
-
-def _wait(control: socket.socket, child: int) -> None:
-    """Until the child is gone, and with it everything in its namespaces; an order kills it."""
-    ended = os.pidfd_open(child)
-    poll = select.poll()
-    poll.register(ended, select.POLLIN)
-    poll.register(control, select.POLLIN)
-    ready = {descriptor for descriptor, _ in poll.poll()}
-    if ended not in ready:
-        control.recv(_MAX_REQUEST)
-        os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    os.close(ended)
+        return run_candidate(end, request, lambda: kernel.filter_calls(calls), orders, _excess(request))
+    except OSError as error:
+        return {"broken": f"{type(error).__name__}: {error}"}

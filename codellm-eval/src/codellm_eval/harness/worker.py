@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import itertools
 import json
 import os
 import select
@@ -18,10 +19,11 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from . import kernel, landlock
-from .checker import Checker, Problem, one_line, stay_within
+from .checker import Problem, one_line
+from .checker_process import TOO_LONG, CheckerProcess
 from .sandboxed import Broken, Sandboxed
 from .server import COMMON
 
@@ -66,7 +68,10 @@ class Worker:
         self._limits = configuration["limits"]
         self._sandboxed = Sandboxed(configuration["sandbox"])
         self._jobs = jobs
-        self._problems: OrderedDict[tuple[str, ...], Problem] = OrderedDict()
+        self._checker: CheckerProcess | None = None
+        self._numbers: OrderedDict[tuple[str, ...], int] = OrderedDict()
+        self._unused = itertools.count()
+        self._problems: dict[int, Problem] = {}
         self._kernel_kills = _kernel_kills()
         if not configuration["sandbox"]["once"] and landlock.version():
             _confine(configuration["sandbox"]["readable"])
@@ -83,70 +88,61 @@ class Worker:
         except (SyntaxError, ValueError) as error:
             return {"unusable": one_line(f"{type(error).__name__}: {error}")}
         start = time.monotonic()
+        checker = self._checker_for(problem)
         ours, theirs = socket.socketpair()
-        listen, tell = os.pipe()
-        self._sandboxed.start(theirs, self._limits)
-        theirs.close()
-        checker = os.fork()
-        if checker == 0:
-            self._check(problem, job["program"], ours, tell)
-        ours.close()
-        os.close(tell)
-        try:
-            outcome, message = self._outcome(listen, checker, start + _LATEST * self._limits["wall_seconds"])
-        finally:
-            os.close(listen)
+        with ours, theirs:
+            self._sandboxed.start(theirs, self._limits)
+            checker.start(problem, job["program"], ours)
+        outcome, message = self._outcome(checker, start + _LATEST * self._limits["wall_seconds"])
         return {"outcome": outcome, "message": message, "seconds": time.monotonic() - start}
 
     def close(self) -> None:
-        """End the sandbox and what runs in it."""
+        """End the checker, the sandbox and what runs in it."""
         self._sandboxed.close()
+        if self._checker is not None:
+            self._checker.end(by_force=True)
 
-    def _problem(self, job: dict[str, Any]) -> Problem:
+    def _problem(self, job: dict[str, Any]) -> int:
+        """The number of the job's problem, compiled."""
         parts = (job["prompt"], job["reference"], job["test"], job["entry_point"])
-        if parts not in self._problems:
-            if len(self._problems) >= _MAX_PROBLEMS:
-                self._problems.popitem(last=False)
-            self._problems[parts] = Problem(*parts)
-        return self._problems[parts]
+        if parts not in self._numbers:
+            problem = Problem(*parts)
+            if len(self._numbers) >= _MAX_PROBLEMS:
+                del self._problems[self._numbers.popitem(last=False)[1]]
+            self._numbers[parts] = next(self._unused)
+            self._problems[self._numbers[parts]] = problem
+        return self._numbers[parts]
 
-    def _check(self, problem: Problem, program: str, end: socket.socket, tell: int) -> NoReturn:
-        """In the forked checker."""
+    def _checker_for(self, problem: int) -> CheckerProcess:
+        """The checker, another one if it does not know the problem."""
+        if self._checker is not None and not self._checker.knows(problem):
+            self._checker.end(by_force=True)
+            self._checker = None
+        if self._checker is None:
+            self._checker = CheckerProcess(self._problems, self._limits)
+        return self._checker
 
-        def report(outcome: str, message: str) -> NoReturn:
-            os.write(tell, json.dumps([outcome, message]).encode())
-            os._exit(0)
-
-        try:
-            kernel.die_with_parent()
-            stay_within(self._limits["resources"]["RLIMIT_CPU"], self._limits["memory"], {end.fileno(), tell})
-        except BaseException as error:  # there is nobody else to tell
-            report("broken", f"the checker cannot be limited: {type(error).__name__}: {error}")
-        try:
-            Checker(problem, end, report).run(program)
-        finally:
-            os._exit(1)
-
-    def _outcome(self, listen: int, checker: int, deadline: float) -> tuple[str, str]:
-        reported = self._wait(listen, deadline)
-        if not reported:
-            os.kill(checker, signal.SIGKILL)
-        told = os.read(listen, _MAX_REPORT) if reported else b""
-        _, wait_status, usage = os.wait4(checker, 0)
-        seconds = self._limits["resources"]["RLIMIT_CPU"]
-        outcome, message = json.loads(told) if told else ("", "")
-        status = self._sandboxed.end(_PATIENCE if outcome == "gone" else 0.0)
-        if not reported:
+    def _outcome(self, checker: CheckerProcess, deadline: float) -> tuple[str, str]:
+        in_time = self._wait(checker.fileno(), deadline)
+        report = checker.report() if in_time else None
+        code = 0
+        if report is None or not report.lasting:
+            code = checker.end(by_force=not in_time)
+            self._checker = None
+        status = self._sandboxed.end(_PATIENCE if report and report.outcome == "gone" else 0.0)
+        if not in_time:
             return "timeout", self._too_long()
-        if outcome == "broken":
-            raise Broken(message)
-        if outcome == "gone":
+        if report is None:
+            return self._how_the_checker_ended(code)
+        if report.outcome == "broken":
+            raise Broken(report.message)
+        if report.outcome == "gone":
             return self._how_it_ended(status)
-        if outcome:
-            return outcome, message
-        if usage.ru_utime + usage.ru_stime >= seconds:
-            return "timeout", f"the test used {seconds} s of CPU time on the answers"
-        code = os.waitstatus_to_exitcode(wait_status)
+        return report.outcome, report.message
+
+    def _how_the_checker_ended(self, code: int) -> tuple[str, str]:
+        if code == -TOO_LONG:
+            return "timeout", f"the test used {self._limits['resources']['RLIMIT_CPU']} s of CPU time on the answers"
         return "refused", f"the test's process ended with {_signal_name(code) if code < 0 else code} on the answers"
 
     def _too_long(self) -> str:
