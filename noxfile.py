@@ -50,6 +50,14 @@ def demo(session: nox.Session) -> None:
     )  # fmt: skip
 
 
+@nox.session(name="bench-cpu")
+def bench_cpu(session: nox.Session) -> None:
+    """The CPU tables of docs/performance.md: an hour on two cores of a machine that does nothing else, 24 GiB."""
+    install(session, *TORCH)
+    session.run("python", "tests/benchmarks/cpu.py", *session.posargs, env={"HF_HUB_OFFLINE": "1"})
+    session.run("python", "docs/generate_performance.py")
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style, and that wheels and source distributions build and describe themselves well."""

@@ -16,6 +16,7 @@ TUTORIAL = "write-a-backend.md"
 ELSEWHERE = {
     "python -m pip install nox && python -m nox -s demo": "the session; its command is tests/eval/test_bench_demo.py",
     "python -m nox -s tests": "this very run",
+    "nox -s bench-cpu": "takes an hour; tests/torch/test_cpu_tables.py runs its commands on a small model",
     "pip install codellm-cpu": "test_install.py",
     "pip install codellm-cpu --config-settings=cmake.define.LLAVA_BUILD=OFF": "how noxfile.py builds it",
     "codellm bench --allow-code-execution": "tests/eval/test_bench_demo.py",

@@ -144,6 +144,11 @@ class Plan:
         return f"{self.task or self.request_tokens}+{self.new_tokens}"
 
     @property
+    def named_request(self) -> str:
+        """The request where its name has to say that it is one: `request128+128`, or `HumanEval/0+200`."""
+        return self.request if self.task else f"request{self.request}"
+
+    @property
     def titles(self) -> tuple[str, str]:
         """What the speeds of prompt and new tokens are called: as llama-bench does where they are its figures."""
         return ("prompt", "decode") if self.task else (f"pp{self.prompt_tokens}", f"tg{self.new_tokens}")
@@ -151,8 +156,8 @@ class Plan:
     @property
     def protocol(self) -> str:
         """The protocol in a few words: two figures are comparable only where it is the same."""
-        what = self.request if self.task else f"{' '.join(self.titles)} request{self.request}"
-        return f"{what}, one sequence, greedy, median of {self.repeats}"
+        sizes = "" if self.task else f"{' '.join(self.titles)} "
+        return f"{sizes}{self.named_request}, one sequence, greedy, median of {self.repeats}"
 
     def describe(self) -> str:
         """The protocol in one sentence, for the notes under a table."""

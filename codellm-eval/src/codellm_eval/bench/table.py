@@ -69,7 +69,7 @@ def sections(records: Sequence[Record], plan: Plan) -> list[Section]:
         },
     )
     latency = Section(
-        f"gaps between the tokens of request{plan.request}; memory at its peak",
+        f"gaps between the tokens of {plan.named_request}; memory at its peak",
         {
             "itl_p50": ("ITL p50", "ms"),
             "itl_p95": ("ITL p95", "ms"),

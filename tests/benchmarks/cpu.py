@@ -1,0 +1,93 @@
+"""The CPU tables of docs/performance.md: the study's request on every row, and how a token's time grows.
+
+    python tests/benchmarks/cpu.py --output docs/results/cpu
+
+Each part is one `codellm bench` with a folder of its own; name some to measure those alone. A run that was killed goes
+on with the same command. The files that llama.cpp runs are made where the cache lacks them, 20 GB for 3b and 34 GB for
+7b; `codellm quantize` makes them before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+THREE, SEVEN = "dummy:starcoder2-3b", "dummy:starcoder2-7b"
+REQUEST = ["--task", "HumanEval/0", "--new-tokens", "200", "--repeats", "2"]
+"""The first task: the study says that it gave one prompt of HumanEval, and not which."""
+GROWTH = ["--prompt-tokens", "128", "--new-tokens", "32", "--repeats", "2"]
+GGUF = ["llama-cpp:f16", "llama-cpp:bf16", "llama-cpp:q8_0", "llama-cpp:q4_0", "llama-cpp:q4_k_m", "llama-cpp:q4_k_s"]
+TORCH = "torch-cpu::dtype=bfloat16"
+GROWING = ["llama-cpp:q4_k_m", "llama-cpp:q8_0", TORCH]
+
+PARTS: dict[str, tuple[str, list[str], list[str]]] = {
+    "3b": (THREE, REQUEST, [
+        "torch-cpu::dtype=float32", "torch-cpu::dtype=float32,mode=jit", "torch-cpu::dtype=float32,mode=compile",
+        "transformers-cpu::dtype=float32",
+        "torch-cpu::dtype=bfloat16", "torch-cpu::dtype=bfloat16,mode=compile", "transformers-cpu::dtype=bfloat16",
+        *GGUF,
+    ]),
+    "7b": (SEVEN, REQUEST, [
+        "torch-cpu::dtype=float32", "torch-cpu::dtype=bfloat16", "torch-cpu::dtype=bfloat16,mode=compile", *GGUF,
+    ]),
+    "batch": (THREE, [*GROWTH, "--batch-size", "1,2,4,8,16,32"], GROWING),
+    "context": (THREE, [*GROWTH, "--context", "128,1024,4032,8192"], [*GROWING[:2], f"{TORCH},context_length=8448"]),
+    "threads": (THREE, GROWTH, []),
+}  # fmt: skip
+"""Of each part the model, how it is measured, and the rows; those of `threads` are told by the machine."""
+PICTURES = {"context": "context", "batch": "batch", "threads": "speed"}
+"""The picture of a part that the page shows."""
+
+
+def thread_rows() -> list[str]:
+    """The growing rows but for q8_0, with 1, 2, 4 … threads, and with all physical cores."""
+    from codellm.machine import default_threads
+
+    most = default_threads()
+    counts = sorted({most, *(1 << power for power in range(most.bit_length()) if 1 << power < most)})
+    return [f"llama-cpp:q4_k_m:threads={count}" for count in counts] + [
+        f"torch-cpu::dtype=bfloat16,threads={count}" for count in counts
+    ]
+
+
+def command(part: str, output: Path, model: str | None) -> list[str]:
+    """The `codellm bench` of a part, of `model` instead of its own where one is given."""
+    own, how, rows = PARTS[part]
+    named = [word for row in rows or thread_rows() for word in ("--row", row)]
+    folder = ["--output", str(output / part)]
+    return ["bench", "-m", model or own, "--no-quality", *how, *named, *folder]
+
+
+def tidy(folder: Path, picture: str | None) -> None:
+    """Leave what the documentation holds: `codellm bench report` makes the rest again."""
+    (folder / "report.html").unlink(missing_ok=True)
+    for file in (folder / "plots").glob("*"):
+        if file.name != f"{picture}.svg":
+            file.unlink()
+    if picture is None and (folder / "plots").exists():
+        (folder / "plots").rmdir()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all where none is named")
+    parser.add_argument("--model", help="measure this one instead, to try the command")
+    parser.add_argument("--output", type=Path, default=Path("docs/results/cpu"))
+    given = parser.parse_args()
+    if unknown := set(given.parts) - set(PARTS):
+        parser.error(f"no part {', '.join(sorted(unknown))}")
+    codes = []
+    for part in given.parts or PARTS:
+        start = time.monotonic()
+        codellm = str(Path(sys.executable).with_name("codellm"))
+        codes.append(subprocess.run([codellm, *command(part, given.output, given.model)], check=False).returncode)
+        tidy(given.output / part, PICTURES.get(part))
+        print(f"{part}: {(time.monotonic() - start) / 60:.1f} minutes", flush=True)
+    return max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
