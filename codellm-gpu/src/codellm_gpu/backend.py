@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from codellm.backend import Availability
 from codellm.errors import MachineError
 from codellm.gpu import gpus
+from codellm.options import Option, amount
 from codellm.torch.transformers_backend import TransformersBackend
+
+if TYPE_CHECKING:
+    from codellm.torch.transformers_engine import TransformersEngine
 
 REMEDY = "pip install codellm-gpu"
 DRIVER = "install NVIDIA's driver, or run on a machine that has such a GPU; codellm doctor lists what is found"
@@ -19,11 +24,39 @@ class TransformersCudaBackend(TransformersBackend):
     name: ClassVar[str] = "transformers-cuda"
     preference: ClassVar[int] = 30
     devices: ClassVar[tuple[str, ...]] = ("cuda", "cpu")
+    attentions: ClassVar[tuple[str, ...]] = ("sdpa", "eager", "flash_attention_2")
     remedy: ClassVar[str] = REMEDY
 
     def availability(self) -> Availability:
         packages = super().availability()
         return driver() if packages.ok else packages
+
+    def options(self, scheme: str | None) -> Mapping[str, Option[Any]]:
+        """As everywhere; `memory_gib`: what this process may take of the GPU's memory, in GiB."""
+        return {**super().options(scheme), "memory_gib": amount(None, "a size in GiB")}
+
+    def limit(self, options: Mapping[str, Any]) -> int | None:
+        size = options["memory_gib"]
+        return None if size is None else int(size * (1 << 30))
+
+    def engine(self, attention: str) -> type[TransformersEngine]:
+        if attention == "flash_attention_2":
+            from codellm_gpu.flash import FlashEngine
+
+            return FlashEngine
+        return super().engine(attention)
+
+    def bandwidth(self, device: str) -> float | None:
+        """What the GPU reads from its memory, measured once per process (about 0.1 s once torch is there)."""
+        if device == "cpu":
+            from codellm.machine import default_threads, read_bandwidth
+
+            return read_bandwidth(default_threads())
+        import torch
+
+        from codellm.torch import device as devices
+
+        return devices.read_bandwidth(torch.device("cuda")) if torch.cuda.is_available() else None
 
 
 def driver() -> Availability:

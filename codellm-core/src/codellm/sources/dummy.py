@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 
@@ -95,6 +96,15 @@ def dummy_config(name: str) -> dict[str, Any]:
     return BASE | SIZES[name]
 
 
+@attrs.frozen
+class Law:
+    """The normal distribution of a tensor's values, and the seed of its own generator."""
+
+    mean: float
+    deviation: float
+    seed: int
+
+
 class DummyTensors(Tensors):
     """The weights of a StarCoder2 configuration, drawn as they are read.
 
@@ -116,21 +126,31 @@ class DummyTensors(Tensors):
     def infos(self) -> tuple[TensorInfo, ...]:
         return tuple(TensorInfo(name, shape, self.dtype) for name, shape in self._shapes.items())
 
-    def read(self, name: str) -> npt.NDArray[np.generic]:
-        """The tensor, drawn anew at each call: float32, float16, or bfloat16 as uint16 bit patterns.
+    def law(self, name: str) -> Law:
+        """How the tensor `name` is drawn.
 
         Raises:
             ModelFileError: the architecture has no such tensor.
         """
         if name not in self._shapes:
             raise ModelFileError(f"dummy weights: no tensor {name!r}")
-        shape = self._shapes[name]
-        if "norm" in name:
-            value = 1.0 if name.endswith(".weight") else 0.0
-            return stored(np.full(shape, value, np.float32), self.dtype)
-        table = quantiles(self._deviation, self.dtype)
         digest = hashlib.sha256(f"{self._seed}:{name}".encode()).digest()
-        random = np.random.Generator(np.random.SFC64(int.from_bytes(digest, "little")))
+        if "norm" in name:
+            return Law(1.0 if name.endswith(".weight") else 0.0, 0.0, 0)
+        return Law(0.0, self._deviation, int.from_bytes(digest, "little"))
+
+    def read(self, name: str) -> npt.NDArray[np.generic]:
+        """The tensor, drawn anew at each call: float32, float16, or bfloat16 as uint16 bit patterns.
+
+        Raises:
+            ModelFileError: the architecture has no such tensor.
+        """
+        law = self.law(name)
+        shape = self._shapes[name]
+        if not law.deviation:
+            return stored(np.full(shape, law.mean, np.float32), self.dtype)
+        table = quantiles(law.deviation, self.dtype)
+        random = np.random.Generator(np.random.SFC64(law.seed))
         result = np.empty(shape, table.dtype)
         flat = result.reshape(-1)
         for begin in range(0, flat.size, SLAB):

@@ -9,6 +9,7 @@ import torch
 
 from codellm.torch.cache import Cache
 from codellm.torch.decoder import Decoder
+from codellm.torch.device import upload
 from codellm.torch.engine import Engine
 from codellm.torch.steps import SPAN, Step
 
@@ -39,13 +40,13 @@ class DecoderEngine(Engine):
         return self.decoder.every(*self._chunk(place, ids, start))[0, :, : self.vocabulary]
 
     def _chunk(self, place: int, ids: Seq[int], start: int) -> tuple[torch.Tensor, torch.Tensor, Cache]:
-        tokens = torch.tensor([ids], device=self.device)  # [1, T]
+        tokens = upload([ids], self.device)  # [1, T]
         positions = torch.arange(start, start + len(ids), device=self.device)[None]
         return tokens, positions, self.cache.view(place, place + 1, self.cache.span(start + len(ids), SPAN))
 
     def decode(self, ids: Seq[int], positions: Seq[int]) -> torch.Tensor:
         view = self.cache.view(0, self.places, self.cache.span(max(positions) + 1, SPAN))
-        tokens, places = torch.tensor([ids, positions], device=self.device)
+        tokens, places = upload([ids, positions], self.device)
         return self._step(tokens, places, view)[:, : self.vocabulary]
 
     def close(self) -> None:

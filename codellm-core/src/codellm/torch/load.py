@@ -15,6 +15,7 @@ from codellm.sources.architectures import read_config
 from codellm.tokenizer import HFTokenizer
 from codellm.torch.cache import Cache, cells
 from codellm.torch.decoder import Decoder
+from codellm.torch.device import CHUNK, SCORED
 from codellm.torch.weights import DTYPES, Weights
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from codellm.spec import LoadSpec
 
 DEFAULT_CONTEXT = 4096
-CHUNK = {"cpu": 512, "cuda": 2048}
-"""Tokens of a prompt that are computed at once, by kind of device: a product of matrices is at its best by then."""
 
 
 @attrs.frozen(kw_only=True)
@@ -39,6 +38,8 @@ class Plan:
     places: int
     context: int
     chunk: int
+    joins: bool
+    """Whether the keys of a chunk join those before it ahead of the cache, which then needs no cells for them."""
 
     @property
     def parameters(self) -> int:
@@ -55,6 +56,10 @@ class Plan:
     def cell_bytes(self) -> int:
         """Bytes of a token's keys and values in all layers."""
         return 2 * self.config.layers * self.config.kv_heads * self.config.head * self.dtype.itemsize
+
+    def cache_bytes(self, context: int) -> int:
+        """Bytes of the cache for `context` tokens of every place."""
+        return self.places * cells(self.config, context, 1 if self.joins else self.chunk) * self.cell_bytes
 
     @property
     def name(self) -> str:
@@ -82,7 +87,7 @@ class Plan:
             self.config,
             places=self.places,
             context=self.context,
-            chunk=self.chunk,
+            chunk=1 if self.joins else self.chunk,
             dtype=self.dtype,
             device=self.device,
         )
@@ -113,11 +118,12 @@ def plan(
     bits: float | None = None,
     *,
     chunk: int | None = None,
+    joins: bool = False,
 ) -> Plan:
     """Read everything of `source` but its weights, and see that `free` bytes of memory hold what `spec` asks for.
 
     `bits` is what a weight of a layer's projections takes where they are quantized, `chunk` how many tokens of a prompt
-    are computed at once.
+    are computed at once; see `Plan` for `joins`.
 
     Raises:
         ModelFileError: the configuration, tokenizer or a tensor is missing or not supported.
@@ -132,13 +138,14 @@ def plan(
         source=source,
         config=config,
         infos=architecture.infos(source.tensors, config, source.path or source.name),
-        dtype=DTYPES[dtype_of(spec, source)],
+        dtype=DTYPES[dtype_of(spec, source, device)],
         device=device,
         places=spec.batch_size,
         context=spec.context_length or min(config.context, DEFAULT_CONTEXT),
         chunk=chunk or CHUNK[device.type],
+        joins=joins,
     )
-    if made.context > config.context:
+    if made.context > config.context and not source.dummy:  # random weights are as bad at any length
         raise InvalidValueError(
             f"{source.name} takes a context_length of at most the {config.context} tokens it was trained for, "
             f"not {made.context}"
@@ -146,11 +153,12 @@ def plan(
     return fitted(made, free, bits, asked=spec.context_length is not None)
 
 
-def dtype_of(spec: LoadSpec, source: ModelSource) -> str:
-    """The type to compute in: as asked, else as stored; float16 only where it is asked for, since CPUs lack it."""
+def dtype_of(spec: LoadSpec, source: ModelSource, device: torch.device) -> str:
+    """The type to compute in: as asked, else as stored, but that CPUs lack float16 and so take it only when asked."""
     if spec.dtype != "auto":
         return spec.dtype
-    return "bfloat16" if source.dtype == "bfloat16" else "float32"
+    fit = {"bfloat16"} if device.type == "cpu" else {"bfloat16", "float16"}
+    return source.dtype if source.dtype in fit else "float32"
 
 
 def fitted(made: Plan, free: int, bits: float | None, *, asked: bool) -> Plan:
@@ -164,14 +172,13 @@ def fitted(made: Plan, free: int, bits: float | None, *, asked: bool) -> Plan:
         int(count(info) * (bits if bits and ".layers." in name and len(info.shape) > 1 else width)) // 8
         for name, info in made.infos.items()
     )
-    config = made.config
-    rest = 4 * config.vocabulary * (made.places + 256) + 4 * made.chunk * (config.inner + 8 * config.hidden)
+    config, rows = made.config, 2 * SCORED[made.device.type]
+    rest = 4 * config.vocabulary * (made.places + rows) + 4 * made.chunk * (config.inner + 8 * config.hidden)
     room = free - weights - rest
-    need = made.places * cells(config, made.context, made.chunk) * made.cell_bytes
-    if need <= room:
+    if made.cache_bytes(made.context) <= room:
         return made
     least = made.context if asked else min(made.context, 256)
-    need = made.places * cells(config, least, made.chunk) * made.cell_bytes
+    need = made.cache_bytes(least)
     if need > room:
         raise NotEnoughMemoryError(
             f"{made.source.name} in {made.name} needs {(weights + rest + need) / 1e9:.1f} GB of memory "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Seq
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import torch
 
 from codellm.errors import ContextLengthError, InvalidValueError, ModelClosedError
 from codellm.model import Memory, Model, ModelInfo
+from codellm.torch.device import SCORED, enough_memory, release, upload
 from codellm.torch.engine import Engine
 from codellm.torch.schedule import Scheduler
 
@@ -19,9 +21,6 @@ if TYPE_CHECKING:
 
     from codellm.sequence import Sequence, Token
     from codellm.tokenizer import Tokenizer
-
-_SCORE_ROWS = 128
-"""Rows of logits computed at once: of a vocabulary of 49152 they are 25 MB, and a product is near its best by then."""
 
 
 class TorchModel(Model):
@@ -43,6 +42,16 @@ class TorchModel(Model):
             raise ModelClosedError(f"the model {self.info.path or self.info.architecture} is closed; load it again")
         return self._engine
 
+    @contextlib.contextmanager
+    def _computing(self) -> Iterator[Engine]:
+        """The engine, in its mode; a device that is full is told as NotEnoughMemoryError.
+
+        Of one call alone: a generator would leave the mode on for whoever drives it.
+        """
+        engine = self.engine
+        with enough_memory(engine.device), engine.mode():
+            yield engine
+
     def run(self, sequences: Iterable[Sequence | None]) -> Iterator[list[Token]]:
         with self.claim():
             steps = Scheduler(self.engine, sequences).steps()
@@ -51,30 +60,30 @@ class TorchModel(Model):
 
     def _next(self, steps: Iterator[list[Token]]) -> list[Token] | None:
         """The next step, None at the end; the model may have been closed since the last one."""
-        with self.engine.mode():  # of this call alone: a generator would leave it on for whoever drives it
+        with self._computing():
             return next(steps, None)
 
     def score(self, batch: Seq[Seq[int]]) -> list[npt.NDArray[np.float32]]:
         entries = [self._ids(ids) for ids in batch]
-        with self.claim(), self.engine.mode():
-            return [self._score(ids) for ids in entries]
+        with self.claim(), self._computing() as engine:
+            return [self._score(engine, ids) for ids in entries]
 
-    def _score(self, ids: list[int]) -> npt.NDArray[np.float32]:
-        engine, step = self.engine, min(_SCORE_ROWS, self.engine.chunk)
+    def _score(self, engine: Engine, ids: list[int]) -> npt.NDArray[np.float32]:
+        step = min(SCORED[engine.device.type], engine.chunk)
         scores = np.empty(max(len(ids) - 1, 0), np.float32)
         for start in range(0, len(scores), step):
             stop = min(start + step, len(scores))
             logprobs = engine.every(0, ids[start:stop], start).log_softmax(dim=-1)  # [T, V]
-            following = torch.tensor(ids[start + 1 : stop + 1], device=engine.device)[:, None]
+            following = upload(ids[start + 1 : stop + 1], engine.device)[:, None]
             scores[start:stop] = logprobs.gather(-1, following)[:, 0].cpu().numpy()
         return scores
 
     def distributions(self, ids: Seq[int], start: int = 0) -> Iterator[npt.NDArray[np.float32]]:
-        entry, step = self._ids(ids), min(_SCORE_ROWS, self.engine.chunk)
+        entry, step = self._ids(ids), min(SCORED[self.engine.device.type], self.engine.chunk)
         with self.claim():
             for begin in range(0, len(entry), step):
-                with self.engine.mode():
-                    logprobs = self.engine.every(0, entry[begin : begin + step], begin).log_softmax(dim=-1)  # [T, V]
+                with self._computing() as engine:
+                    logprobs = engine.every(0, entry[begin : begin + step], begin).log_softmax(dim=-1)  # [T, V]
                 if begin + len(logprobs) > start:
                     yield logprobs[max(start - begin, 0) :].cpu().numpy()
 
@@ -82,8 +91,7 @@ class TorchModel(Model):
         entry = self._ids(ids)
         if not entry:
             raise InvalidValueError("logits needs at least one token id")
-        with self.claim(), self.engine.mode():
-            engine = self.engine
+        with self.claim(), self._computing() as engine:
             for start in range(0, len(entry), engine.chunk):
                 last = engine.prefill(0, entry[start : start + engine.chunk], start)
             found: npt.NDArray[np.float32] = last.cpu().numpy().copy()
@@ -118,4 +126,6 @@ class TorchModel(Model):
         super().close()
         engine, self._engine = self._engine, None
         if engine is not None:
+            device = engine.device
             engine.close()
+            release(device)

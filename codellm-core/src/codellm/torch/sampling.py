@@ -11,7 +11,9 @@ import attrs
 import numpy as np
 import torch
 
+from codellm.sampling import SamplingParams
 from codellm.sequence import Sequence
+from codellm.torch.device import upload
 
 
 class Draws:
@@ -37,7 +39,7 @@ class Draws:
                     (len(self._sequences), self._vocabulary), dtype=torch.bool, device=self._device
                 )
             self._seen[place] = False
-            self._seen[place, torch.tensor(sequence.prompt_ids + sequence.token_ids, device=self._device)] = True
+            self._seen[place, upload(sequence.prompt_ids + sequence.token_ids, self._device)] = True
 
     def leave(self, place: int) -> None:
         """Forget the sequence of `place`."""
@@ -49,10 +51,10 @@ class Draws:
         The one place where the host waits for the device.
         """
         knobs = self._knobs = self._knobs or Knobs.of(self._sequences, self._device)
-        uniform = torch.tensor(self._uniform(places), dtype=torch.float64, device=self._device)
+        uniform = upload(self._uniform(places), self._device, torch.float64) if knobs.drawn else None
         ids, logprobs = sample(logits, knobs, uniform, self._seen if knobs.penalized else None)
         if self._seen is not None and knobs.penalized:
-            rows = torch.tensor(places, device=self._device)
+            rows = upload(places, self._device)
             self._seen[rows, ids[rows]] = True
         chosen, probable = torch.stack([ids.double(), logprobs.double()]).tolist()
         return [int(chosen[place]) for place in places], [probable[place] for place in places]
@@ -64,6 +66,10 @@ class Draws:
             if sequence is not None and generator is not None and sequence.params.temperature > 0:
                 numbers[place] = generator.random()
         return numbers
+
+
+GREEDY = SamplingParams()
+FIELDS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 @attrs.frozen(eq=False)
@@ -85,35 +91,35 @@ class Knobs:
     @classmethod
     def of(cls, sequences: list[Sequence | None], device: torch.device) -> Knobs:
         """Those of the sequences; free places are greedy."""
-        params = [None if sequence is None else sequence.params for sequence in sequences]
-
-        def row(field: str, blank: float) -> torch.Tensor:
-            values = [blank if each is None else getattr(each, field) for each in params]
-            return torch.tensor(values, dtype=torch.float64, device=device)
-
-        filters = [each is not None and bool(each.top_k or each.top_p < 1.0) for each in params]
-        drawn = [each is not None and each.temperature > 0 for each in params]
+        params = [GREEDY if sequence is None else sequence.params for sequence in sequences]
+        filters = [bool(each.top_k or each.top_p < 1.0) for each in params]
+        drawn = [each.temperature > 0 for each in params]
+        rows = [[getattr(each, field) for each in params] for field in FIELDS]
+        temperature, top_k, top_p, min_p, penalty, filtered = upload([*rows, filters], device, torch.float64)
         return cls(
-            temperature=row("temperature", 0.0),
-            top_k=row("top_k", 0),
-            top_p=row("top_p", 1.0),
-            min_p=row("min_p", 0.0),
-            penalty=row("repetition_penalty", 1.0),
-            filtered=torch.tensor(filters, device=device),
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            penalty=penalty,
+            filtered=filtered > 0,
             drawn=any(drawn),
             sorts=any(both for both in map(all, zip(filters, drawn, strict=True))),
-            penalized=any(each is not None and each.repetition_penalty != 1.0 for each in params),
+            penalized=any(each.repetition_penalty != 1.0 for each in params),
         )
 
 
 def sample(
-    logits: torch.Tensor, knobs: Knobs, uniform: torch.Tensor, seen: torch.Tensor | None
+    logits: torch.Tensor, knobs: Knobs, uniform: torch.Tensor | None, seen: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`logits` [B, V] float32, uniform [B] in [0, 1), seen [B, V] → ids [B], log-probabilities [B] before all cuts."""
+    """`logits` [B, V] float32, uniform [B] in [0, 1), seen [B, V] → ids [B], log-probabilities [B] before all cuts.
+
+    Where no row is drawn, `uniform` may be None.
+    """
     scores = logits if seen is None else penalized(logits, knobs.penalty, seen)
     ids = scores.argmax(dim=-1)  # the first of equal maxima
     top = scores.gather(-1, ids[:, None])  # [B, 1]
-    if knobs.drawn:
+    if knobs.drawn and uniform is not None:
         ids = torch.where(knobs.temperature > 0, draw(scores, top, knobs, uniform), ids)
     logprobs = logits.log_softmax(dim=-1).gather(-1, ids[:, None])  # [B, 1]
     return ids, torch.where(top.isfinite(), logprobs, torch.nan)[:, 0]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from codellm.scheme import Scheme
     from codellm.sources import ModelSource
     from codellm.spec import LoadSpec
+    from codellm.torch.transformers_engine import TransformersEngine
 
 
 class Quantization(Protocol):
@@ -63,6 +64,16 @@ class TransformersBackend(Backend):
         found = bitsandbytes.BitsAndBytes(scheme, options)
         found.require(self.remedy)
         return found
+
+    def limit(self, options: Mapping[str, Any]) -> int | None:
+        """Bytes of the device that this process may take; None for all."""
+        return None
+
+    def engine(self, attention: str) -> type[TransformersEngine]:
+        """What computes with `attention`; imports torch."""
+        from codellm.torch.transformers_engine import TransformersEngine
+
+        return TransformersEngine
 
     def load(self, spec: LoadSpec, source: ModelSource) -> Model:
         options = read(spec.options, self.options(spec.scheme))

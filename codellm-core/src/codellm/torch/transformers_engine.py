@@ -1,4 +1,4 @@
-"""The engine on transformers' own models: the plain reference, with bitsandbytes' quantization where asked.
+"""The engine on transformers' own models: the plain reference, quantized where asked.
 
 Its forward pass is transformers', untouched; the loop around it is ours. Keys and values lie in our cache, so that each
 place counts its positions from zero and no prompt is padded, whatever runs beside it.
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence as Seq
-from typing import Any
+from typing import Any, ClassVar
 
+import attrs
 import torch
 import transformers
 from transformers.cache_utils import CacheLayerMixin
 
 from codellm.torch.cache import Cache
+from codellm.torch.device import upload
 from codellm.torch.engine import Engine
 
 _SPAN = 64
@@ -22,13 +24,27 @@ _SPAN = 64
 
 
 class TransformersEngine(Engine):
-    """Computes with `model`, a causal language model of transformers."""
+    """Computes with `model`, a causal language model of transformers, whose attention takes a mask."""
+
+    joins: ClassVar[bool] = False
+    """Whether the keys of a chunk join those before it ahead of the cache, which then needs no cells for them."""
 
     def __init__(self, model: Any, cache: Cache, *, vocabulary: int, context: int, chunk: int) -> None:
         super().__init__(cache, vocabulary=vocabulary, context=context, chunk=chunk)
         self.model = model
+        self._flat = [[cells.flatten(0, 1) for cells in part] for part in (cache.keys, cache.values)]  # [P * R, KV, D]
         taken = inspect.signature(model.forward).parameters
         self._cache_argument = "cache" if "cache" in taken else "past_key_values"  # its name before transformers 5.20
+
+    @classmethod
+    def implementation(cls, attention: str, device: torch.device, dtype: torch.dtype) -> str:
+        """What transformers calls `attention`.
+
+        Raises:
+            BackendUnavailableError: it is not installed, or `device` is too old for it.
+            InvalidValueError: it does not compute in `dtype`, or not on `device`.
+        """
+        return attention
 
     def prefill(self, place: int, ids: Seq[int], start: int) -> torch.Tensor:
         return self._chunk(place, ids, start, keep=1)[-1]
@@ -38,57 +54,100 @@ class TransformersEngine(Engine):
 
     def _chunk(self, place: int, ids: Seq[int], start: int, keep: int) -> torch.Tensor:
         positions = torch.arange(start, start + len(ids), device=self.device)[None]  # [1, T]
-        view = self.cache.view(place, place + 1, self.cache.span(start + len(ids), _SPAN))
-        return self._forward(torch.tensor([ids], device=self.device), positions, view, keep)[0]
+        layers, told = self.chunk_layers(place, positions, start)
+        return self._forward(upload([ids], self.device), positions, layers, told, keep)[0]
 
     def decode(self, ids: Seq[int], positions: Seq[int]) -> torch.Tensor:
-        view = self.cache.view(0, self.places, self.cache.span(max(positions) + 1, _SPAN))
-        tokens, places = torch.tensor([ids, positions], device=self.device)
-        return self._forward(tokens[:, None], places[:, None], view, keep=1)[:, 0]
+        tokens, places = upload([ids, positions], self.device)[:, :, None]  # [P, 1] each
+        layers, told = self.step_layers(places, max(positions) + 1)
+        return self._forward(tokens, places, layers, told, keep=1)[:, 0]
 
-    def _forward(self, tokens: torch.Tensor, positions: torch.Tensor, view: Cache, keep: int) -> torch.Tensor:
+    def chunk_layers(self, place: int, positions: torch.Tensor, start: int) -> tuple[list[Layer], dict[str, Any]]:
+        """For tokens of one place at `positions` [1, T] from `start` on: the cache, and what attention is told."""
+        return self._masked(place, place + 1, positions, start + positions.shape[1])
+
+    def step_layers(self, positions: torch.Tensor, length: int) -> tuple[list[Layer], dict[str, Any]]:
+        """As `chunk_layers` for a token of each place, at `positions` [P, 1] below `length`."""
+        return self._masked(0, self.places, positions, length)
+
+    def _masked(
+        self, begin: int, end: int, positions: torch.Tensor, length: int
+    ) -> tuple[list[Layer], dict[str, torch.Tensor]]:
+        view = self.cache.view(begin, end, self.cache.span(length, _SPAN))
+        layers = self.written(view, self.cells(begin, end, positions))
+        return layers, {"attention_mask": view.mask(positions, view.keys[0].dtype)}
+
+    def cells(self, begin: int, end: int, positions: torch.Tensor) -> torch.Tensor:
+        """Where tokens of the places from `begin` to `end` at `positions` [B, T] lie: numbers of cells [B * T]."""
+        places = torch.arange(begin, end, device=self.device)[:, None]
+        return (places * self.cache.ring + self.cache.slots(positions)).flatten()
+
+    def written(self, view: Cache, cells: torch.Tensor) -> list[Layer]:
+        """Layers that write at `cells` and show `view`."""
+        keys, values = (map(Part, *parts) for parts in zip(self._flat, (view.keys, view.values), strict=True))
+        return [Cells(key, value, cells) for key, value in zip(keys, values, strict=True)]
+
+    def _forward(
+        self, tokens: torch.Tensor, positions: torch.Tensor, layers: list[Layer], told: dict[str, Any], keep: int
+    ) -> torch.Tensor:
         """`tokens` and `positions` [B, T] → logits of the last `keep` tokens, with 0 of all: float32 [B, keep, V]."""
-        layers = [Cells(view, layer, view.slots(positions)) for layer in range(len(view.keys))]
         logits: torch.Tensor = self.model(
             input_ids=tokens,
             position_ids=positions,
-            attention_mask=view.mask(positions, view.keys[0].dtype),
             use_cache=True,
             logits_to_keep=keep,
             **{self._cache_argument: transformers.Cache(layers=layers)},
+            **told,
         ).logits
         return logits[..., : self.vocabulary].float()
 
 
-class Cells(CacheLayerMixin):  # type: ignore[misc]
-    """One layer of our cache, as transformers' attention writes and reads it."""
+class Layer(CacheLayerMixin):  # type: ignore[misc]
+    """One layer of our cache to transformers, which only ever updates it: every call brings positions of its own."""
 
     is_sliding = False
 
-    def __init__(self, view: Cache, layer: int, slots: torch.Tensor) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._keys, self._values = view.keys[layer], view.values[layer]  # [B, R, KV, D]
-        self._slots = slots  # [B, T]
         self.is_initialized = True
-
-    def update(self, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write [B, KV, T, D] → all cells [B, KV, R, D]."""
-        rows = torch.arange(len(self._slots), device=self._slots.device)[:, None]
-        self._keys[rows, self._slots] = keys.transpose(1, 2).to(self._keys.dtype)
-        self._values[rows, self._slots] = values.transpose(1, 2).to(self._values.dtype)
-        return self._keys.transpose(1, 2).to(keys.dtype), self._values.transpose(1, 2).to(values.dtype)
 
     def lazy_initialization(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Nothing: the cells are there."""
 
     def get_seq_length(self) -> int:
-        """Not asked for, since every call brings its positions and its mask."""
+        """Not asked for."""
         return 0
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Cells, and where they begin."""
-        return self._keys.shape[1], 0
+        """Not asked for: a mask comes with the call, or none is needed."""
+        return query_length, 0
 
     def get_max_length(self) -> int:
-        """Cells."""
-        return self._keys.shape[1]
+        """Not asked for."""
+        return -1
+
+
+class Cells(Layer):
+    """A layer that writes its tokens, then shows all that a place holds."""
+
+    def __init__(self, keys: Part, values: Part, cells: torch.Tensor) -> None:
+        super().__init__()
+        self._keys, self._values = keys, values
+        self._cells = cells  # [B * T]
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write [B, KV, T, D] → all cells [B, KV, R, D]."""
+        return self._keys.write(self._cells, keys), self._values.write(self._cells, values)
+
+
+@attrs.frozen(eq=False)
+class Part:
+    """The keys of a layer, or its values: all cells [P * R, KV, D], and what of them is shown [B, R, KV, D]."""
+
+    flat: torch.Tensor
+    shown: torch.Tensor
+
+    def write(self, cells: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        """Write `new` [B, KV, T, D] at `cells` [B * T] → what is shown, [B, KV, R, D]."""
+        self.flat.index_copy_(0, cells, new.transpose(1, 2).flatten(0, 1).to(self.flat.dtype))
+        return self.shown.transpose(1, 2).to(new.dtype)

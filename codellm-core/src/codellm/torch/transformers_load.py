@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import transformers
 
 from codellm.errors import InvalidValueError
-from codellm.torch.device import device_of, free_memory
-from codellm.torch.load import CHUNK, plan
+from codellm.torch.device import clear, device_of, enough_memory, free_memory
+from codellm.torch.load import plan
 from codellm.torch.model import TorchModel
-from codellm.torch.transformers_engine import TransformersEngine
 from codellm.torch.weights import as_tensor
 
 if TYPE_CHECKING:
@@ -43,26 +42,39 @@ def load_transformers(
         known = " or ".join(backend.attentions)
         raise InvalidValueError(f"{backend.name}: attn_implementation is {known}, not {attention}")
     device = device_of(backend.name, spec, backend.devices)
-    scheme = None if quantization is None else quantization.scheme
-    made = plan(
-        spec,
-        source,
-        device,
-        free_memory(device),
-        None if scheme is None else scheme.bits,
-        chunk=options["chunk"] or CHUNK[device.type],
-    )
+    limit = backend.limit(options)
+    clear(device, limit)
+    with enough_memory(device):
+        free = free_memory(device, limit)
+        return _loaded(backend, spec, source, device, free, options["chunk"], attention, quantization)
+
+
+def _loaded(
+    backend: TransformersBackend,
+    spec: LoadSpec,
+    source: ModelSource,
+    device: torch.device,
+    free: int,
+    chunk: int | None,
+    attention: str,
+    quantization: Quantization | None,
+) -> TorchModel:
+    engine, scheme = backend.engine(attention), None if quantization is None else quantization.scheme
+    bits = None if scheme is None else scheme.bits
+    made = plan(spec, source, device, free, bits, chunk=chunk, joins=engine.joins)
     tokenizer = made.tokenizer()
-    model = open_model(made, quantization, attention)
-    info = made.info(backend.name, weight_bytes(model), scheme)
-    engine = TransformersEngine(
-        model,
-        made.cache(),
-        vocabulary=min(tokenizer.vocab_size, made.config.vocabulary),
-        context=made.context,
-        chunk=made.chunk,
+    model = open_model(made, quantization, engine.implementation(attention, device, made.dtype))
+    return TorchModel(
+        made.info(backend.name, weight_bytes(model), scheme),
+        tokenizer,
+        engine(
+            model,
+            made.cache(),
+            vocabulary=min(tokenizer.vocab_size, made.config.vocabulary),
+            context=made.context,
+            chunk=made.chunk,
+        ),
     )
-    return TorchModel(info, tokenizer, engine)
 
 
 def open_model(made: Plan, quantization: Quantization | None, attention: str) -> Any:
@@ -75,7 +87,7 @@ def open_model(made: Plan, quantization: Quantization | None, attention: str) ->
     config = transformers.AutoConfig.for_model(**made.source.config)
     kind = transformers.AutoModelForCausalLM._model_mapping[type(config)]
     lock = threading.Lock()
-    weights = {name: Stored(made.source.tensors, info, lock) for name, info in made.infos.items()}
+    weights = {name: Stored(made.source.tensors, info, made.device, lock) for name, info in made.infos.items()}
     where = {} if quantization is None and made.device.type == "cpu" else {"device_map": {"": str(made.device)}}
     bars = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
@@ -98,12 +110,12 @@ def open_model(made: Plan, quantization: Quantization | None, attention: str) ->
 class Stored:
     """A tensor of a source that is read when transformers takes it, as a slice of a safetensors file is."""
 
-    def __init__(self, tensors: Tensors, info: TensorInfo, lock: threading.Lock) -> None:
-        self._tensors, self._info, self._lock = tensors, info, lock
+    def __init__(self, tensors: Tensors, info: TensorInfo, device: torch.device, lock: threading.Lock) -> None:
+        self._tensors, self._info, self._device, self._lock = tensors, info, device, lock
 
     def __getitem__(self, part: Any) -> torch.Tensor:
         with self._lock:  # transformers reads with several threads
-            return as_tensor(self._tensors, self._info)[part].clone()
+            return as_tensor(self._tensors, self._info, self._device)[part].clone()
 
     def get_shape(self) -> list[int]:
         """Extents."""

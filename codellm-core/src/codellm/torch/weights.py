@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from codellm.errors import ModelFileError
+from codellm.sources.dummy import DummyTensors
 from codellm.torch.pages import use_large_pages
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Weights:
         return module
 
     def _fill(self, target: torch.Tensor, name: str) -> None:
-        target.copy_(as_tensor(self._tensors, self._infos[name]))
+        target.copy_(as_tensor(self._tensors, self._infos[name], self.device))
         if not target.sum(dtype=torch.float32).isfinite():  # one number instead of a mask as large as the tensor
             raise ModelFileError(
                 f"tensor {name!r} holds NaN or infinity, or more than {str(target.dtype).removeprefix('torch.')} can; "
@@ -135,15 +136,28 @@ class RMSNorm(nn.Module):
         return self.weight * normed.to(x.dtype)
 
 
-def as_tensor(tensors: Tensors, info: TensorInfo) -> torch.Tensor:
+def as_tensor(tensors: Tensors, info: TensorInfo, device: torch.device) -> torch.Tensor:
     """A tensor of a source in its stored type: a view on its file, good until the next is read.
+
+    Dummy weights for a GPU are drawn there: none is worth its way through the host.
 
     Raises:
         ModelFileError: it cannot be read.
     """
+    if isinstance(tensors, DummyTensors) and device.type == "cuda":
+        return drawn(tensors, info, device)
     values = tensors.read(info.name)
     with warnings.catch_warnings():
         # the file is mapped for reading alone, and torch has no read-only tensors; nobody writes into this one
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         plain = torch.from_numpy(values.view("<i2") if info.dtype == "bfloat16" else values)
     return plain.view(torch.bfloat16) if info.dtype == "bfloat16" else plain
+
+
+def drawn(tensors: DummyTensors, info: TensorInfo, device: torch.device) -> torch.Tensor:
+    """A tensor of dummy weights, drawn on `device`: of the same distribution as the host's, and as repeatable there."""
+    law = tensors.law(info.name)
+    blank = torch.empty(info.shape, dtype=DTYPES[info.dtype], device=device)
+    if not law.deviation:
+        return blank.fill_(law.mean)
+    return blank.normal_(law.mean, law.deviation, generator=torch.Generator(device).manual_seed(law.seed % (1 << 63)))

@@ -1,0 +1,138 @@
+"""A device that is full, spelled out by fakes: what is said, that the model goes on, and what a limit leaves."""
+
+import gc
+import types
+import weakref
+
+import pytest
+import torch
+
+import codellm
+from codellm.errors import InvalidValueError, NotEnoughMemoryError
+from codellm.registry import registry
+from codellm.sources import find
+from codellm.spec import LoadSpec
+from codellm.torch import device as devices
+from codellm.torch import transformers_load
+
+FULL = (
+    "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 139.72 GiB of which 3 GiB is free. "
+    "Process 1 has 136 GiB memory in use."
+)
+TOLD = (
+    r"memory of the device cpu is full \(CUDA out of memory\. Tried to allocate 20\.00 GiB\); take a smaller batch_size"
+)
+CALLS = {
+    "generate": lambda model: model.generate("def "),
+    "score": lambda model: model.score([[1, 2, 3]]),
+    "logits": lambda model: model.logits([1, 2, 3]),
+    "distributions": lambda model: list(model.distributions([1, 2, 3])),
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    with codellm.load("codellm-demo", backend="transformers-cuda", device="cpu", context_length=64) as model:
+        yield model
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_a_full_device_says_what_to_do_and_the_model_goes_on(model, call, monkeypatch):
+    held = []
+
+    def fail(*args, **kwargs):
+        activations = torch.zeros(1000)
+        held.append(weakref.ref(activations))
+        raise torch.OutOfMemoryError(FULL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model.engine.model), "forward", fail)
+        with pytest.raises(NotEnoughMemoryError, match=TOLD):
+            call(model)
+        gc.collect()
+        assert held[0]() is None  # the error keeps nothing of what was computed
+    assert call(model) is not None
+
+
+def test_a_device_that_is_full_while_decoding_ends_the_stream_alone(model, monkeypatch):
+    decode = type(model.engine).decode
+    steps = iter(range(3))
+
+    def fail(engine, ids, positions):
+        if next(steps, None) is None:
+            raise torch.OutOfMemoryError(FULL)
+        return decode(engine, ids, positions)
+
+    params = codellm.SamplingParams(max_tokens=20, ignore_eos=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model.engine), "decode", fail)
+        with pytest.raises(NotEnoughMemoryError, match=TOLD):
+            model.generate("def ", params)
+    assert len(model.generate("def ", params).token_ids) == 20
+
+
+def test_a_device_that_is_full_while_loading_is_told_and_gives_all_back(monkeypatch):
+    held = []
+    opened = transformers_load.open_model
+
+    def watched(*args):
+        model = opened(*args)
+        held.append(weakref.ref(model))
+        return model
+
+    def fail(*args, **kwargs):
+        raise torch.OutOfMemoryError(FULL)
+
+    monkeypatch.setattr(transformers_load, "open_model", watched)
+    monkeypatch.setattr("codellm.torch.load.Cache.allocate", fail)
+    with pytest.raises(NotEnoughMemoryError, match=TOLD):
+        codellm.load("codellm-demo", backend="transformers-cuda", device="cpu")
+    gc.collect()
+    assert held[0]() is None
+
+
+def test_a_weight_that_does_not_fit_is_told(monkeypatch):
+    def fail(*args, **kwargs):
+        raise torch.OutOfMemoryError(FULL)
+
+    monkeypatch.setattr(transformers_load, "as_tensor", fail)
+    with pytest.raises(NotEnoughMemoryError, match=TOLD):
+        codellm.load("codellm-demo", backend="transformers-cuda", device="cpu")
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """CUDA's side of memory, with 100 GiB free of 140; what was asked of it."""
+    asked = {}
+    fake = types.SimpleNamespace(
+        empty_cache=lambda: None,
+        reset_peak_memory_stats=lambda device: asked.update(peak=0),
+        mem_get_info=lambda device: (100 << 30, 140 << 30),
+        memory_reserved=lambda device: 4 << 30,
+        set_per_process_memory_fraction=lambda fraction, device: asked.update(fraction=fraction),
+    )
+    monkeypatch.setattr(torch, "cuda", fake)
+    return asked
+
+
+def test_a_limit_holds_for_the_process_and_for_the_check_before_loading(gpu):
+    device = torch.device("cuda")
+    devices.clear(device, 35 << 30)
+    assert gpu == {"peak": 0, "fraction": 0.25}
+    assert devices.free_memory(device, 35 << 30) == (31 << 30) * 9 // 10
+    assert devices.free_memory(device, 1 << 30) == 0
+    devices.clear(device)
+    assert gpu["fraction"] == 1.0
+    assert devices.free_memory(device) == (100 << 30) * 9 // 10
+    assert devices.free_memory(device, 120 << 30) == (100 << 30) * 9 // 10
+
+
+def test_the_option_is_a_size(monkeypatch):
+    backend = registry().backend("transformers-cuda")
+    assert backend.limit({"memory_gib": 0.5}) == 1 << 29
+    seen = []
+    monkeypatch.setattr(transformers_load, "free_memory", lambda device, limit: seen.append(limit) or 1 << 40)
+    with codellm.load("codellm-demo", backend=backend.name, device="cpu", options={"memory_gib": "40"}):
+        assert seen == [40 << 30]
+    with pytest.raises(InvalidValueError, match="memory_gib is a size in GiB above 0, not 'all'"):
+        backend.load(LoadSpec(model="codellm-demo", options={"memory_gib": "all"}), find("codellm-demo").fetch())
