@@ -118,3 +118,11 @@ def test_code_runs_only_with_permission():
 def test_a_judge_that_is_wrong_is_no_missing_sandbox():
     # the tests of the judge are skipped where a level cannot run; a wrong verdict must not skip them
     assert "known to be" not in find_sandbox("ABC").reason
+
+
+def test_a_place_that_cannot_be_prepared_is_told_at_once():
+    """Not waited for until the program's time is up: it never started."""
+    broken = attrs.evolve(sandbox_of("A"), scratch={"/nowhere": "size=1"})
+    limits = Limits(cpu_seconds=60, wall_seconds=600.0)
+    with pytest.raises(SandboxError, match="cannot prepare a program's place: FileNotFoundError"):
+        judge(CONTROL, CONTROL.canonical_solution, sandbox=broken, limits=limits)

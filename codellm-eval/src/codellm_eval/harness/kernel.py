@@ -113,8 +113,7 @@ def drop_bounding_capabilities() -> None:
 def drop_capabilities() -> None:
     """Lose every capability."""
     _libc.prctl(_CAP_AMBIENT, ctypes.c_ulong(_CLEAR_ALL), *_ZEROS)
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
-    _check(_libc.capset(header, (ctypes.c_uint32 * 6)()))
+    _check(_capset(_OWN_CAPABILITIES, _NO_CAPABILITIES))
 
 
 def filter_calls(program: bytes) -> None:
@@ -130,6 +129,9 @@ class _Program(ctypes.Structure):
 
 
 _ZEROS = (ctypes.c_ulong(0),) * 3
+_capset = _libc.capset
+_OWN_CAPABILITIES = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+_NO_CAPABILITIES = (ctypes.c_uint32 * 6)()
 
 
 def _prctl(option: int, value: int) -> None:

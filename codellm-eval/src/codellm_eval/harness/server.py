@@ -40,8 +40,10 @@ def serve_namespaces() -> None:
     control = _take_control(COMMON)
     calls = seccomp.program()
     for request, end in _requests(control):
-        run = partial(_run_in_namespaces, end, request, calls, control.fileno())
-        control.send(json.dumps(kernel.call_as_process_1(run)).encode())
+        with end:  # nobody may wait for an answer from a program that could not start
+            run = partial(_run_in_namespaces, end, request, calls, control.fileno())
+            status = kernel.call_as_process_1(run)
+        control.send(json.dumps(status).encode())
 
 
 def serve_once() -> None:
