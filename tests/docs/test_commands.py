@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from support.documentation import generator
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TUTORIAL = "write-a-backend.md"
@@ -37,6 +39,8 @@ NOT_RUN = {
     "cmake ": "compiles llama-bench, which only the benchmark of decoding needs",
 }
 """Beginnings of commands that no test runs, and why."""
+if generator("generate_gpu").page():
+    NOT_RUN["codellm bench grid -m dummy:starcoder2-7b"] = "needs a GPU; its record is in docs/results/gpu"
 
 
 def blocks(language: str) -> list[tuple[str, str]]:

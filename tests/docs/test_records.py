@@ -33,7 +33,7 @@ _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?![\w.]*\w)")
 _DECIMAL = re.compile(r"(?<![\w./=-])\d+\.\d+|\d+e-\d+")
 
 
-GENERATED = generator("generate_performance").page().splitlines()
+GENERATED = [line for name in ("performance", "gpu") for line in generator(f"generate_{name}").page().splitlines()]
 
 
 class Section:
@@ -132,7 +132,7 @@ def test_a_record_s_command_is_the_one_that_its_page_shows():
 
 
 def generated(section: Section) -> bool:
-    """Whether a script makes the section of its records; test_performance_page.py holds it to them whole."""
+    """Whether a script makes the section of its records: test_performance_page.py and test_gpu_page.py see to it."""
     return section.text.partition("\n")[0] in GENERATED
 
 

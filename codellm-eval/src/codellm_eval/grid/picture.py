@@ -23,8 +23,8 @@ PANELS = 4
 """Batch sizes of one picture: more would be too narrow to read."""
 TOP = 0.96
 """Of the height: where cells stand that were out of memory."""
-APART = 0.16
-"""Between two such cells of one size, in places of contexts."""
+ASIDE = 0.8
+"""Of the room of a context: what such cells of one size share."""
 
 
 def pictures(grid: Grid) -> list[Picture]:
@@ -46,7 +46,7 @@ def pictures(grid: Grid) -> list[Picture]:
 def _picture(grid: Grid, figure: Figure, batches: Sequence[int], part: str) -> Picture:
     name = name_of(figure, grid)
     title = f"{name[0].upper()}{name[1:]}, {figure.unit}"
-    names = titles(grid.rows)
+    names = titles(grid.rows, canvas.LEGEND_NAME)
     looks = canvas.kinds(names)
     drawn, axes = canvas.canvas(title, _subtitle(grid), panels=len(batches), backends=names)
     values = [value for cell in grid.cells.values() if (value := Interval.of(figure.shown(cell)))]
@@ -58,7 +58,8 @@ def _picture(grid: Grid, figure: Figure, batches: Sequence[int], part: str) -> P
         for place, row in enumerate(grid.rows):
             cells = [grid.cells.get((row, Size(batch_size, context))) for context in grid.contexts]
             _line(panel, cells, figure, looks[names[place]])
-            _out_of_memory(panel, cells, looks[names[place]][0], APART * (place - (len(grid.rows) - 1) / 2))
+            aside = ASIDE * ((place + 0.5) / len(grid.rows) - 0.5)
+            _out_of_memory(panel, cells, looks[names[place]][0], aside)
     axes[len(axes) // 2].set_xlabel("tokens of each prompt")
     svg, png = canvas.render(drawn)
     return Picture(name=f"{figure.key}{part}", title=title, caption=_subtitle(grid), svg=svg, png=png)

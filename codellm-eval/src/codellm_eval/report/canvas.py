@@ -36,6 +36,10 @@ MARK = 6.0
 LEGEND = 0.24
 """Inches of a line of the legend."""
 LEGEND_COLUMNS = 3
+LEGEND_NAME = 40
+"""Characters of a name in the legend."""
+LEGEND_MARK = 8
+"""Characters that its mark and the room around it take."""
 WIDE = 20.0
 """From this ratio of the greatest to the least value an axis is logarithmic."""
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
@@ -96,7 +100,7 @@ def canvas(
 
     looks = kinds(backends)
     if len(looks) > 1:
-        height += LEGEND * -(-len(looks) // LEGEND_COLUMNS)
+        height += LEGEND * -(-len(looks) // _legend_columns(looks))
     lines = textwrap.wrap(drawable(subtitle), LINE, max_lines=LINES, placeholder=" …")
     figure = Figure(figsize=(SIZE[0], height))
     top = 1 - (0.36 + 0.16 * len(lines)) / height
@@ -109,14 +113,21 @@ def canvas(
     return figure, list(axes[0])
 
 
+def _legend_columns(looks: Mapping[str, tuple[str, str]]) -> int:
+    """As many as the longest name leaves room for."""
+    longest = min(LEGEND_NAME, max(map(len, looks)))
+    return max(1, min(LEGEND_COLUMNS, LINE // (longest + LEGEND_MARK)))
+
+
 def _legend(figure: Figure, looks: Mapping[str, tuple[str, str]]) -> None:
     from matplotlib.lines import Line2D
 
+    names = [drawable(shorten(name, LEGEND_NAME)) for name in looks]
     handles = [
-        Line2D([], [], color=colour, marker=marker, linestyle="", markersize=MARK, label=drawable(shorten(name, 24)))
-        for name, (colour, marker) in looks.items()
+        Line2D([], [], color=colour, marker=marker, linestyle="", markersize=MARK, label=name)
+        for name, (colour, marker) in zip(names, looks.values(), strict=True)
     ]
-    figure.legend(handles=handles, loc="outside lower left", ncols=LEGEND_COLUMNS)
+    figure.legend(handles=handles, loc="outside lower left", ncols=_legend_columns(looks))
 
 
 def scale(axes: Axes, way: Literal["x", "y"], values: Sequence[Interval], *, margin: float, zero: bool = False) -> None:

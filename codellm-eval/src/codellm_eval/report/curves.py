@@ -10,7 +10,7 @@ import attrs
 from codellm_eval.bench.row import Row
 from codellm_eval.report import canvas
 from codellm_eval.report.measure import Interval
-from codellm_eval.report.names import short_names
+from codellm_eval.report.names import LONGEST, short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,9 +78,9 @@ def _names(axes: Axes, curves: Sequence[Curve], colours: Sequence[str]) -> None:
         axes.plot(joint[:, 0], joint[:, 1], color=colour, linewidth=0.6, zorder=2, clip_on=False)
 
 
-def titles(rows: Sequence[Row]) -> list[str]:
+def titles(rows: Sequence[Row], longest: int = LONGEST) -> list[str]:
     """The short names, with the backend where the rows have several, since each row has a colour of its own here."""
-    names = short_names(rows)
+    names = short_names(rows, longest)
     if len({row.backend for row in rows}) == 1:
         return names
     return [
