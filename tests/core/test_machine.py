@@ -37,10 +37,39 @@ def test_the_processor_has_a_name_everywhere(tmp_path, monkeypatch):
     assert machine.cpu_name()
 
 
-@pytest.mark.parametrize(("quota", "threads"), [("max 100000", 8), ("250000 100000", 2), ("1000 100000", 1), ("", 8)])
-def test_threads_stay_within_the_quota_of_a_container(quota, threads, tmp_path, monkeypatch):
-    (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+@pytest.mark.parametrize(
+    ("groups", "files", "threads"),
+    [
+        ("0::/\n", {"cpu.max": "max 100000"}, 8),
+        ("0::/\n", {"cpu.max": "250000 100000"}, 2),
+        ("0::/\n", {"cpu.max": "1000 100000"}, 1),
+        ("0::/\n", {"cpu.max": ""}, 8),
+        ("0::/\n", {"cpu.max": "100000 0"}, 8),
+        # a service with a quota of its own, in a slice with a tighter one
+        ("0::/a.slice/b.service\n", {"a.slice/cpu.max": "300000 100000", "a.slice/b.service/cpu.max": "max 100000"}, 3),
+        ("0::/a.slice/b.service\n", {"cpu.max": "max 100000", "a.slice/b.service/cpu.max": "400000 100000"}, 4),
+        # a container whose host's path is not there
+        ("0::/../../docker/1\n", {"cpu.max": "500000 100000"}, 5),
+        # version 1, alone and with the others empty
+        (
+            "4:memory:/docker/1\n3:cpu,cpuacct:/docker/1\n0::/\n",
+            {"cpu,cpuacct/cpu.cfs_quota_us": "200000\n", "cpu,cpuacct/cpu.cfs_period_us": "100000\n"},
+            2,
+        ),
+        ("1:cpu:/x\n", {"cpu/x/cpu.cfs_quota_us": "-1\n", "cpu/x/cpu.cfs_period_us": "100000\n"}, 8),
+        ("1:cpu:/x\n", {"cpu/x/cpu.cfs_quota_us": "50000\n", "cpu/x/cpu.cfs_period_us": "100000\n"}, 1),
+        ("1:cpuset:/x\n", {"cpuset/x/cpu.cfs_quota_us": "100000\n", "cpuset/x/cpu.cfs_period_us": "100000\n"}, 8),
+        ("nonsense\n", {}, 8),
+    ],
+)
+def test_threads_stay_within_the_quota_of_a_container(groups, files, threads, tmp_path, monkeypatch):
+    root = tmp_path / "cgroup"
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    (tmp_path / "self").write_text(groups)
+    monkeypatch.setattr(machine, "_CGROUP", root)
+    monkeypatch.setattr(machine, "_GROUPS", tmp_path / "self")
     monkeypatch.setattr(machine, "usable_threads", lambda: 16)
     monkeypatch.setattr(machine, "physical_cores", lambda: 8)
     assert machine.default_threads() == threads

@@ -7,13 +7,14 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import psutil
 
 _CGROUP = Path("/sys/fs/cgroup")
+_GROUPS = Path("/proc/self/cgroup")
 _CPU_INFO = Path("/proc/cpuinfo")
 
 _FEATURES = (
@@ -71,11 +72,31 @@ def default_threads() -> int:
 
 
 def _quota() -> int | None:
-    """Whole CPUs of the cgroup's quota (version 2), None where there is none."""
-    quota, _, period = _read(_CGROUP / "cpu.max").partition(" ")
-    if not quota.isdecimal() or not period.strip().isdecimal():
-        return None
-    return max(1, int(quota) // max(1, int(period)))
+    """Whole CPUs of the tightest quota over this process, None where there is none."""
+    quotas = [cpus for group in _cpu_groups() if (cpus := _cpus(group)) is not None]
+    return max(1, int(min(quotas))) if quotas else None
+
+
+def _cpu_groups() -> Iterator[Path]:
+    """The folders of the cgroups whose quotas hold for this process: its own and those above, of versions 1 and 2.
+
+    A container sees its own group as the root, so that folders on the way there may be missing.
+    """
+    for line in _read(_GROUPS).splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if not controllers or "cpu" in controllers.split(","):
+            root = _CGROUP / controllers
+            group = root / path.strip("/")
+            yield from (group, *(above for above in group.parents if above.is_relative_to(root)))
+
+
+def _cpus(group: Path) -> float | None:
+    """CPUs of a cgroup's quota: microseconds of processor time in a period, by microseconds of the period."""
+    text = _read(group / "cpu.max") or f"{_read(group / 'cpu.cfs_quota_us')} {_read(group / 'cpu.cfs_period_us')}"
+    fields = text.split()
+    if len(fields) != 2 or not all(field.isdecimal() and int(field) for field in fields):
+        return None  # "max" and -1 stand for none
+    return int(fields[0]) / int(fields[1])
 
 
 def total_memory() -> int:

@@ -179,7 +179,10 @@ class NativeModel:
 
 @attrs.frozen(kw_only=True)
 class ContextShape:
-    """The sizes of a context: tokens of one sequence, sequences, tokens of one decode, rows of logits of one decode."""
+    """The sizes of a context: tokens of one sequence, sequences, tokens of one decode, rows of logits of one decode.
+
+    `threads` compute; `NativeContext.decode_with` sets others for decodes of one token.
+    """
 
     context_length: int
     places: int
@@ -259,6 +262,10 @@ class NativeContext:
         if self._handle is None:
             raise ModelClosedError("the model is closed")
         return self._handle
+
+    def decode_with(self, threads: int) -> None:
+        """Compute decodes of one token with `threads`; all others stay as they are."""
+        self._lib.llama_set_n_threads(self.handle, threads, self.shape.threads)
 
     def decode(self, rows: int) -> npt.NDArray[np.float32]:
         """Compute the first `rows` rows of the batch → logits [wanted rows, V], valid until the next call.

@@ -11,6 +11,7 @@ from codellm.model import ModelInfo
 from codellm_cpu.llama.library import ContextShape, open_context, open_native
 from codellm_cpu.llama.model import LlamaCppModel
 from codellm_cpu.llama.probe import vetted
+from codellm_cpu.llama.threads import decode_threads, model_kind
 from codellm_cpu.schemes import FILE_TYPES
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from codellm.spec import LoadSpec
     from codellm_cpu.llama.backend import Options
     from codellm_cpu.llama.header import Header
-    from codellm_cpu.llama.library import NativeModel
+    from codellm_cpu.llama.library import NativeContext, NativeModel
 
 DEFAULT_CONTEXT = 4096
 _SCORE_ROWS = 128
@@ -52,6 +53,9 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
             flash_attn=options.flash_attn,
         )
         context = open_context(stack, native, shape)
+        if spec.threads is None:
+            threads = _measured_threads(context, source.scheme or _file_type(header), header)
+            context.decode_with(threads)
         info = ModelInfo(
             backend="llama-cpp",
             architecture=header.architecture,
@@ -113,6 +117,19 @@ def _fitting_context(spec: LoadSpec, native: NativeModel, outputs: int) -> int:
     logits = 2 * outputs * native.vocab_size * 4  # computed in one buffer, handed out in another
     free = machine.available_memory() * 9 // 10 - logits
     return max(0, free // (spec.batch_size * native.cell_bytes) // 256 * 256)  # llama.cpp rounds up to 256 cells
+
+
+def _measured_threads(context: NativeContext, scheme: str, header: Header) -> int:
+    """The threads for a token of one sequence, which is computed at a place that is empty again afterwards."""
+    context.tokens[0], context.positions[0], context.places[0], context.wanted[0] = 0, 0, 0, 1
+
+    def step() -> None:
+        context.trim(0, 0)
+        context.decode(1)
+
+    threads = decode_threads(step, context.decode_with, model_kind(scheme, header.decode_bytes))
+    context.clear()
+    return threads
 
 
 def _file_type(header: Header) -> str:
