@@ -13,6 +13,7 @@ import pytest
 from codellm import machine
 from codellm.errors import InvalidValueError, ModelFileError, ModelNotFoundError, UnknownNameError
 from codellm.spec import LoadSpec
+from codellm_cpu.llama import load as module
 from codellm_cpu.llama.backend import LlamaCppBackend
 from codellm_cpu.llama.header import read_header
 from codellm_cpu.llama.library import LOG
@@ -82,6 +83,35 @@ def test_options_change_how_and_not_what(tiny_gguf, load_tiny, options):
     ids = list(range(40, 60))
     with load(tiny_gguf, options=options, context_length=256) as model:
         assert model.logits(ids) == pytest.approx(load_tiny().logits(ids), abs=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "features", "batch_size", "options", "repacked"),
+    [
+        ("q4_k_m", ("avx2", "avx512_vnni"), 8, {}, False),
+        ("q4_k_m", ("avx2", "avx512_vnni"), 7, {}, True),
+        ("q4_k_m", ("avx2",), 8, {}, True),
+        ("q4_0", ("avx2", "avx512_vnni"), 8, {}, True),
+        ("q4_k_m", ("avx2", "avx512_vnni"), 8, {"repack": "on"}, True),
+        ("q4_k_m", ("avx2", "avx512_vnni"), 1, {"repack": "off"}, False),
+        ("q4_k_m", ("avx2", "avx512_vnni"), 8, {"repack": "auto"}, False),
+    ],
+)
+def test_weights_are_repacked_where_their_own_layout_is_not_faster(
+    scheme, features, batch_size, options, repacked, tiny_gguf, monkeypatch
+):
+    asked = []
+    real = module.open_native
+
+    def watched(*given, repack, **kind):
+        asked.append(repack)
+        return real(*given, repack=repack, **kind)
+
+    monkeypatch.setattr(module, "open_native", watched)
+    monkeypatch.setattr(module, "_file_type", lambda header: scheme)
+    monkeypatch.setattr(machine, "cpu_features", lambda: features)
+    load(tiny_gguf, batch_size=batch_size, options=options).close()
+    assert asked == [repacked]
 
 
 def test_broken_files_are_named_with_their_fault(tmp_path, tiny_gguf, capfd):

@@ -29,7 +29,7 @@ _LOAD = (
         help="Tokens of prompt and output together.  [default: what fits]",
     ),
     click.option("--batch-size", type=int, default=1, show_default=True, metavar="N", help="Sequences run together."),
-    click.option("--threads", type=int, metavar="N", help="CPU threads.  [default: physical cores, or fewer if as fast]"),
+    click.option("--threads", type=int, metavar="N", help="CPU threads.  [default: physical cores, fewer if as fast]"),
     click.option("--attn-implementation", metavar="NAME", help="Attention kernel, where the backend has several."),
     click.option("--revision", metavar="REV", help="Revision of a hub model."),
     click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="Option of the backend; repeatable."),
