@@ -28,6 +28,8 @@ ELSEWHERE = {
 NOT_RUN = {
     "pip install --force-reinstall": "compiles llama.cpp again, without the cache: minutes",
     'pip install "codellm-cpu[torch]"': "brings torch, which the session tests-torch installs",
+    'pip install "codellm-gpu[flash-attn]"': "compiles flash-attn: needs CUDA, and most of an hour",
+    "python -m pytest tests/gpu": "needs a GPU; the session tests-torch runs what does not",
     "pip install codellm-gpu": "brings torch, which the session tests-torch installs",
     "codellm generate -b transformers-cuda": "needs torch; tests/gpu/test_backend.py runs them",
     "codellm generate -b torch-cpu": "needs torch; tests/torch/test_backends.py runs them",
