@@ -59,6 +59,7 @@ BROKEN = {
     "name-none": (toy("a", "name = None"), "backend Toy: name is None (NoneType)"),
     "formats": (toy("a", "formats = 'gguf'"), "backend 'a': formats is 'gguf' (str), which must be a frozenset of str"),
     "preference": (toy("a", "preference = '9'"), "backend 'a': preference is '9' (str), which must be an int"),
+    "device": (toy("a", "device = 0"), "backend 'a': device is 0 (int), which must be a str or None"),
     "default": (toy("a", "default_scheme = 4"), "backend 'a': default_scheme is 4 (int), which must be a str or None"),
     "schemes-none": (toy("a", "def schemes(self): pass"), "backend 'a': schemes() is None (NoneType)"),
     "schemes-str": (toy("a", "def schemes(self): return ('q4_0',)"), "must be a Scheme"),

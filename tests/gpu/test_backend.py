@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 
 import codellm
@@ -50,7 +51,9 @@ def test_a_driver_in_trouble_is_the_reason(monkeypatch):
 
 def test_with_a_gpu_it_is_the_one_that_is_chosen(monkeypatch):
     monkeypatch.setattr(backend, "gpus", lambda: (GPU,))
-    assert registry().choose(codellm.LoadSpec(model="codellm-demo"), "safetensors").name == "transformers-cuda"
+    spec = codellm.LoadSpec(model="codellm-demo")
+    assert registry().choose(spec, "safetensors").name == "transformers-cuda"
+    assert registry().choose(attrs.evolve(spec, device="cpu"), "safetensors").name == "llama-cpp"
 
 
 def test_another_device_is_refused():

@@ -38,6 +38,8 @@ class Backend(abc.ABC):
     preference: ClassVar[int] = 0
     """Who is chosen when none is named: cuda-graph 40, transformers-cuda 30, llama-cpp 20, torch-cpu 10,
     transformers-cpu 5."""
+    device: ClassVar[str | None] = None
+    """What it is for: where another device is asked for, it is chosen by its name alone. None: it does not say."""
     default_scheme: ClassVar[str | None] = None
     """The scheme a source of a foreign format gets when none is named; None: the source's own precision."""
 

@@ -51,6 +51,8 @@ def _check_backend(backend: Backend) -> None:
     # a bool is an int to Python, and a mistake to anybody else
     preference: Any = backend.preference
     _must(who, "preference", preference, type(preference) is int, "an int")
+    device: Any = backend.device
+    _must(who, "device", device, device is None or isinstance(device, str), "a str or None")
     default: Any = backend.default_scheme
     _must(who, "default_scheme", default, default is None or isinstance(default, str), "a str or None")
     try:

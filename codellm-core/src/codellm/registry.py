@@ -99,6 +99,8 @@ class Registry:
             return f"takes {', '.join(sorted(backend.formats))}"
         if spec.scheme is not None and spec.scheme not in {scheme.name for scheme in backend.schemes()}:
             return f"has no scheme {spec.scheme}"
+        if backend.device is not None and spec.device not in {"auto", backend.device}:
+            return f"is for the device {backend.device}"
         available = availability(backend)
         return "" if available.ok else f"{available.reason} ({available.remedy})"
 

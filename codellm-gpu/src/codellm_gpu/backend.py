@@ -23,6 +23,7 @@ class TransformersCudaBackend(TransformersBackend):
 
     name: ClassVar[str] = "transformers-cuda"
     preference: ClassVar[int] = 30
+    device: ClassVar[str | None] = "cuda"
     devices: ClassVar[tuple[str, ...]] = ("cuda", "cpu")
     attentions: ClassVar[tuple[str, ...]] = ("sdpa", "eager", "flash_attention_2")
     remedy: ClassVar[str] = REMEDY
