@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from codellm import cgroup
+
 _CGROUP = Path("/sys/fs/cgroup")
 _GROUPS = Path("/proc/self/cgroup")
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -105,12 +107,10 @@ def total_memory() -> int:
 
 
 def available_memory() -> int:
-    """Bytes that can be allocated without swapping: within the machine's memory and the cgroup's limit (version 2)."""
+    """Bytes that can be allocated without swapping: within the machine's memory and the limits of its cgroups."""
     free = int(psutil.virtual_memory().available)
-    limit, used = _read(_CGROUP / "memory.max").strip(), _read(_CGROUP / "memory.current").strip()
-    if limit.isdecimal() and used.isdecimal():
-        free = min(free, max(0, int(limit) - int(used)))
-    return free
+    left = cgroup.free_memory()
+    return free if left is None else min(free, left)
 
 
 def resident_memory() -> int:
