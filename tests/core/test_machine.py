@@ -2,7 +2,7 @@
 
 import pytest
 
-from codellm import machine
+from codellm import cgroup, machine
 
 X86 = """processor\t: 0
 model name\t: AMD EPYC 9354
@@ -68,8 +68,8 @@ def test_threads_stay_within_the_quota_of_a_container(groups, files, threads, tm
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     (tmp_path / "self").write_text(groups)
-    monkeypatch.setattr(machine, "_CGROUP", root)
-    monkeypatch.setattr(machine, "_GROUPS", tmp_path / "self")
+    monkeypatch.setattr(cgroup, "ROOT", root)
+    monkeypatch.setattr(cgroup, "OWN", tmp_path / "self")
     monkeypatch.setattr(machine, "usable_threads", lambda: 16)
     monkeypatch.setattr(machine, "physical_cores", lambda: 8)
     assert machine.default_threads() == threads

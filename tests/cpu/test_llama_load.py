@@ -53,12 +53,6 @@ def test_the_context_ends_at_a_sliding_window_that_llama_cpp_ignores(tmp_path):
         load(path, context_length=129)
 
 
-def test_a_context_that_does_not_fit_in_memory_is_refused(tiny_gguf, monkeypatch):
-    monkeypatch.setattr(machine, "available_memory", lambda: 3 << 20)
-    with pytest.raises(InvalidValueError, match="memory"):
-        load(tiny_gguf, context_length=CONTEXT, batch_size=16)
-
-
 @pytest.mark.parametrize(
     ("spec", "error", "says"),
     [

@@ -22,6 +22,21 @@ def folders(controller: str) -> Iterator[Path]:
             yield from (group, *(above for above in group.parents if above.is_relative_to(root)))
 
 
+def cpus() -> float | None:
+    """Processors of the tightest quota, None where there is none."""
+    quotas = [count for group in folders("cpu") if (count := _cpus(group)) is not None]
+    return min(quotas, default=None)
+
+
+def _cpus(group: Path) -> float | None:
+    """Microseconds of processor time in a period, by microseconds of the period."""
+    text = read(group / "cpu.max") or f"{read(group / 'cpu.cfs_quota_us')} {read(group / 'cpu.cfs_period_us')}"
+    fields = text.split()
+    if len(fields) != 2 or not all(field.isdecimal() and int(field) for field in fields):
+        return None  # "max" and -1 stand for none
+    return int(fields[0]) / int(fields[1])
+
+
 def free_memory() -> int | None:
     """Bytes that the tightest limit still leaves, None where there is no limit.
 

@@ -7,16 +7,15 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import psutil
 
 from codellm import cgroup
+from codellm.cgroup import read
 
-_CGROUP = Path("/sys/fs/cgroup")
-_GROUPS = Path("/proc/self/cgroup")
 _CPU_INFO = Path("/proc/cpuinfo")
 
 _FEATURES = (
@@ -47,7 +46,7 @@ def cpu_features() -> tuple[str, ...]:
 
 def _cpu_field(name: str) -> str:
     """A field of the first processor in /proc/cpuinfo, empty where there is none."""
-    for line in _read(_CPU_INFO).splitlines():
+    for line in read(_CPU_INFO).splitlines():
         key, _, value = line.partition(":")
         if key.strip() == name:
             return value.strip()
@@ -69,36 +68,8 @@ def default_threads() -> int:
 
     Hyper-threads are left out: two of one core share the units that a matrix product is bound by.
     """
-    allowed = usable_threads()
-    return max(1, min(allowed, physical_cores() or allowed, _quota() or allowed))
-
-
-def _quota() -> int | None:
-    """Whole CPUs of the tightest quota over this process, None where there is none."""
-    quotas = [cpus for group in _cpu_groups() if (cpus := _cpus(group)) is not None]
-    return max(1, int(min(quotas))) if quotas else None
-
-
-def _cpu_groups() -> Iterator[Path]:
-    """The folders of the cgroups whose quotas hold for this process: its own and those above, of versions 1 and 2.
-
-    A container sees its own group as the root, so that folders on the way there may be missing.
-    """
-    for line in _read(_GROUPS).splitlines():
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if not controllers or "cpu" in controllers.split(","):
-            root = _CGROUP / controllers
-            group = root / path.strip("/")
-            yield from (group, *(above for above in group.parents if above.is_relative_to(root)))
-
-
-def _cpus(group: Path) -> float | None:
-    """CPUs of a cgroup's quota: microseconds of processor time in a period, by microseconds of the period."""
-    text = _read(group / "cpu.max") or f"{_read(group / 'cpu.cfs_quota_us')} {_read(group / 'cpu.cfs_period_us')}"
-    fields = text.split()
-    if len(fields) != 2 or not all(field.isdecimal() and int(field) for field in fields):
-        return None  # "max" and -1 stand for none
-    return int(fields[0]) / int(fields[1])
+    allowed, quota = usable_threads(), cgroup.cpus()
+    return max(1, min(allowed, physical_cores() or allowed, allowed if quota is None else int(quota)))
 
 
 def total_memory() -> int:
@@ -120,17 +91,10 @@ def resident_memory() -> int:
 
 def peak_memory() -> int:
     """The most bytes that were ever resident in this process (VmHWM on Linux, else what is resident now)."""
-    for line in _read(Path("/proc/self/status")).splitlines():
+    for line in read(Path("/proc/self/status")).splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return resident_memory()
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
 
 
 @functools.cache

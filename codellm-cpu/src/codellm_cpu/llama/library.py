@@ -134,11 +134,6 @@ class NativeModel:
         length = self.lib.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
         return None if length < 0 else buffer.value.decode("utf-8", "replace")
 
-    def number(self, key: str) -> int | None:
-        """A whole number of the file's header, None where there is none."""
-        text = self.meta(key)
-        return int(text) if text is not None and text.isdecimal() else None
-
     @property
     def vocab_size(self) -> int:
         """Number of tokens, and of logits of each position."""
@@ -158,17 +153,6 @@ class NativeModel:
     def honoured_window(self) -> int:
         """The sliding window llama.cpp computes with; 0 where it attends to everything."""
         return int(self.lib.llama_model_n_swa(self.handle))
-
-    @property
-    def cell_bytes(self) -> int:
-        """Bytes of keys and values that one token takes in all layers, stored as float16."""
-        lib, handle = self.lib, self.handle
-        heads, layers = lib.llama_model_n_head_kv(handle), lib.llama_model_n_layer(handle)
-        head = lib.llama_model_n_embd(handle) // max(1, lib.llama_model_n_head(handle))
-        architecture = self.meta("general.architecture")
-        keys = self.number(f"{architecture}.attention.key_length") or head
-        values = self.number(f"{architecture}.attention.value_length") or head
-        return max(1, int(layers * heads * (keys + values) * 2))
 
     def close(self) -> None:
         """Free it. May be called twice."""

@@ -9,8 +9,9 @@ from codellm import machine
 from codellm.errors import InvalidValueError, ModelFileError
 from codellm.model import ModelInfo
 from codellm_cpu.llama.library import ContextShape, open_context, open_native
+from codellm_cpu.llama.memory import fitting_context
 from codellm_cpu.llama.model import LlamaCppModel
-from codellm_cpu.llama.probe import vetted
+from codellm_cpu.llama.probe import checked, require_probed
 from codellm_cpu.llama.threads import decode_threads, model_kind
 from codellm_cpu.schemes import FILE_TYPES
 
@@ -35,20 +36,23 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
         ModelNotFoundError: there is no such file.
         ModelFileError: the file is broken, or llama.cpp refuses it or does not survive it.
         InvalidValueError: a field of `spec` that this backend cannot honour.
+        NotEnoughMemoryError: it does not fit in memory; says what is needed.
         BackendError: llama.cpp cannot make the context.
     """
     _check_spec(spec)
     if source.path is None:
         raise ModelFileError(f"{source.name}: there is no GGUF file to load")
-    header = vetted(source.path)
+    header = checked(source.path)
+    chunk = max(options.chunk, spec.batch_size)
+    outputs = min(chunk, max(_SCORE_ROWS, spec.batch_size))
+    fits = fitting_context(source.path, header, spec, chunk=chunk, outputs=outputs)
+    require_probed(source.path)
     threads = spec.threads or machine.default_threads()
     with contextlib.ExitStack() as stack:
         repack = _repacked(spec, header) if options.repack is None else options.repack
         native = open_native(stack, source.path, repack=repack, mmap=options.mmap)
-        chunk = max(options.chunk, spec.batch_size)
-        outputs = min(chunk, max(_SCORE_ROWS, spec.batch_size))
         shape = ContextShape(
-            context_length=_context_length(spec, native, header, outputs),
+            context_length=_context_length(spec, native, header, fits),
             places=spec.batch_size,
             chunk=chunk,
             outputs=outputs,
@@ -100,8 +104,8 @@ def _repacked(spec: LoadSpec, header: Header) -> bool:
     return not (tiled and spec.batch_size >= _TILED_ROWS)
 
 
-def _context_length(spec: LoadSpec, native: NativeModel, header: Header, outputs: int) -> int:
-    """Tokens of one sequence: as asked, or what the model was trained for, up to 4096 and to what memory holds.
+def _context_length(spec: LoadSpec, native: NativeModel, header: Header, fits: int) -> int:
+    """Tokens of one sequence: as asked, or what the model was trained for, up to 4096 and to what memory `fits`.
 
     llama.cpp ignores StarCoder2's sliding window and attends to the whole context. Within the window that is the same;
     past it the results would silently differ from the model's, so the context ends there.
@@ -110,27 +114,14 @@ def _context_length(spec: LoadSpec, native: NativeModel, header: Header, outputs
     window = header.number("attention.sliding_window")
     if window and window < limit and not native.honoured_window:
         limit, why = window, "its sliding window spans, past which llama.cpp would compute something else"
-    fits = _fitting_context(spec, native, outputs)
     asked = spec.context_length
     if asked is None:
-        return max(1, min(limit, DEFAULT_CONTEXT, max(fits, 256)))
+        return min(limit, DEFAULT_CONTEXT, fits)
     if asked > limit:
         raise InvalidValueError(
             f"{native.path.name} takes a context_length of at most the {limit} tokens {why}, not {asked}"
         )
-    if asked > fits:
-        raise InvalidValueError(
-            f"{spec.batch_size} sequences of {asked} tokens do not fit in memory, at most about {fits} tokens each do; "
-            "lower context_length or batch_size"
-        )
     return asked
-
-
-def _fitting_context(spec: LoadSpec, native: NativeModel, outputs: int) -> int:
-    """Tokens of one sequence whose key-value cells fit in nine tenths of the memory that is free now."""
-    logits = 2 * outputs * native.vocab_size * 4  # computed in one buffer, handed out in another
-    free = machine.available_memory() * 9 // 10 - logits
-    return max(0, free // (spec.batch_size * native.cell_bytes) // 256 * 256)  # llama.cpp rounds up to 256 cells
 
 
 def _measured_threads(context: NativeContext, scheme: str, header: Header) -> int:

@@ -48,11 +48,32 @@ def vetted(path: Path) -> Header:
         ModelFileError: it is damaged, no model, or llama.cpp does not survive it.
         BackendError: no process can be started to try it in.
     """
+    header = checked(path)
+    require_probed(path)
+    return header
+
+
+def checked(path: Path) -> Header:
+    """The header of a file that holds what llama.cpp needs, by what can be told without it.
+
+    Raises:
+        ModelNotFoundError: there is no such file.
+        ModelFileError: it is damaged, or no model.
+    """
     header = read_header(path)
     check(path, header)
+    return header
+
+
+def require_probed(path: Path) -> None:
+    """See that llama.cpp survives a checked file.
+
+    Raises:
+        ModelFileError: it does not.
+        BackendError: no process can be started to try it in.
+    """
     if not _gated(path):
         require(path)
-    return header
 
 
 def _gated(path: Path) -> bool:
