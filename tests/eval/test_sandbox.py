@@ -1,6 +1,9 @@
 """Which level of isolation is chosen, and what is said where code cannot or may not run."""
 
+import json
 import os
+import subprocess
+import sys
 
 import attrs
 import pytest
@@ -118,6 +121,33 @@ def test_code_runs_only_with_permission():
 def test_a_judge_that_is_wrong_is_no_missing_sandbox():
     # the tests of the judge are skipped where a level cannot run; a wrong verdict must not skip them
     assert "known to be" not in find_sandbox("ABC").reason
+
+
+CONTAINER = """
+import json
+from codellm_eval.harness import kernel, seccomp
+from codellm_eval.judge import CONTROL, judge_all
+from codellm_eval.limits import Limits
+from codellm_eval.sandbox import find_sandbox
+
+kernel.forbid_privileges()
+kernel.filter_calls(seccomp.program())
+status = find_sandbox("ABC")
+programs = (CONTROL.canonical_solution, "    return 4\\n", "    return a + b if open('/etc/passwd').read() else 0\\n")
+jobs = [(number, CONTROL, program) for number, program in enumerate(programs)]
+verdicts = judge_all(jobs, sandbox=status.require(), limits=Limits(), workers=1)
+print(json.dumps([status.sandbox.level, status.reason, [verdict.outcome for _, verdict in verdicts]]))
+"""
+
+
+def test_in_a_container_that_forbids_namespaces_programs_are_judged_without():
+    """Docker's default filter refuses namespaces and mounts, as the sandbox's own does."""
+    sandbox_of("A")
+    sandbox_of("C")
+    done = subprocess.run([sys.executable, "-c", CONTAINER], stdout=subprocess.PIPE, check=True)
+    level, reason, outcomes = json.loads(done.stdout)
+    assert (level, outcomes) == ("C", ["passed", "failed", "failed"])
+    assert "bwrap: " in reason
 
 
 def test_a_place_that_cannot_be_prepared_is_told_at_once():
