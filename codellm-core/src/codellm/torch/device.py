@@ -40,6 +40,8 @@ def device_of(name: str, spec: LoadSpec, kinds: tuple[str, ...]) -> torch.device
             f"torch {torch.__version__} sees no CUDA GPU: it was built without CUDA, or for a newer driver; "
             "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu130, or another index"
         )
+    else:
+        torch.cuda.init()  # what asks for its memory does not do so by itself
     return torch.device(asked)
 
 
@@ -50,7 +52,7 @@ def clear(device: torch.device, limit: int | None = None) -> None:
     release(device)
     torch.cuda.reset_peak_memory_stats(device)
     total = torch.cuda.mem_get_info(device)[1]
-    torch.cuda.set_per_process_memory_fraction(min(1.0, (limit or total) / total), device)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (limit or total) / total))
 
 
 def release(device: torch.device) -> None:
@@ -90,7 +92,7 @@ def enough_memory(device: torch.device) -> Iterator[None]:
         traceback.clear_frames(error.__traceback__)  # they hold what was computed
     release(device)
     raise NotEnoughMemoryError(
-        f"the memory of the device {device} is full ({said}); take a smaller batch_size, context_length or -o chunk, "
+        f"the memory of the device {device.type} is full ({said}); take a smaller batch_size, context_length or -o chunk, "
         "another attn_implementation than eager, or a quantized model"
     )
 
