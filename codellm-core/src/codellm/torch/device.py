@@ -41,7 +41,7 @@ def device_of(name: str, spec: LoadSpec, kinds: tuple[str, ...]) -> torch.device
             "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu130, or another index"
         )
     else:
-        torch.cuda.init()  # what asks for its memory does not do so by itself
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # what asks for its memory does not do so by itself
     return torch.device(asked)
 
 
@@ -92,8 +92,8 @@ def enough_memory(device: torch.device) -> Iterator[None]:
         traceback.clear_frames(error.__traceback__)  # they hold what was computed
     release(device)
     raise NotEnoughMemoryError(
-        f"the memory of the device {device.type} is full ({said}); take a smaller batch_size, context_length or -o chunk, "
-        "another attn_implementation than eager, or a quantized model"
+        f"the memory of the device {device.type} is full ({said}); take a smaller batch_size, context_length or "
+        "-o chunk, another attn_implementation than eager, or a quantized model"
     )
 
 
