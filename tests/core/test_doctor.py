@@ -42,10 +42,6 @@ def report(**settings):
     return json.loads(done.stdout)
 
 
-EXTRAS = {"torch-cpu", "transformers-cpu"}
-"""Backends of an extra, which only some of the environments have that the tests run in."""
-
-
 def problems(found):
     return {finding["topic"]: finding for finding in found["findings"] if not finding["ok"]}
 
@@ -82,8 +78,30 @@ def test_what_people_read(tmp_path):
     command = next(text for text in done.stdout.split(" mend: ") if text.startswith("pip install --"))
     assert " ".join(command.split("\n!")[0].replace("\\\n", " ").split()) == long
     assert "repair it, and if all else fails remove it for good with `pip\n          uninstall broken`\n" in done.stdout
-    missing = sum(f"! {name} " in done.stdout for name in EXTRAS)
-    assert done.stdout.splitlines()[-1] == f"{3 + missing} things need mending: the lines marked with !"
+    assert done.stdout.splitlines()[-1] == "3 things need mending: the lines marked with !"
+
+
+def test_an_extra_that_is_absent_is_no_problem(tmp_path):
+    absent = "return Availability(False, 'toys not installed', 'pip install toys', optional=True)"
+    install_plugin(tmp_path, "toy", TOY % absent)
+    assert "toy" not in problems(report(path=tmp_path))
+    done = codellm("doctor", path=tmp_path, COLUMNS="80")
+    assert "optional, not available: toys not installed\n     get: pip install toys\n" in done.stdout
+    assert done.stdout.splitlines()[-1] == "nothing to mend"
+
+
+def test_backends_show_a_long_command_whole(tmp_path):
+    command = f"pip install {' '.join(f'--option-{place}' for place in range(12))}"
+    install_plugin(tmp_path, "toy", TOY % f"return Availability(False, 'no toy', {command!r})")
+    done = codellm("backends", path=tmp_path, COLUMNS="80")
+    assert done.stdout.endswith(f"toy:\n  {command}\n")
+    assert "no: no toy " in done.stdout
+    [row] = [
+        row
+        for row in json.loads(codellm("backends", "--format", "json", path=tmp_path).stdout)
+        if row["backend"] == "toy"
+    ]
+    assert row["available"] == f"no: no toy; {command}"
 
 
 def test_a_backend_says_what_mends_it_and_one_that_fails_hurts_no_other(tmp_path):
@@ -94,7 +112,7 @@ def test_a_backend_says_what_mends_it_and_one_that_fails_hurts_no_other(tmp_path
     assert "OSError: no such device" in toy["reason"]
     assert toy["remedy"]
     assert any(backend["available"] for backend in found["backends"])
-    assert problems(found).keys() - EXTRAS == {"toy"}
+    assert problems(found).keys() == {"toy"}
 
 
 def test_hook_codellm_doctor_tells_what_a_plugin_finds(tmp_path):
@@ -118,7 +136,7 @@ def test_hook_codellm_doctor_that_fails_hurts_no_other(tmp_path):
     install_plugin(tmp_path, "works", HOOK + "return [Finding(topic='tea', value='is hot')]")
     found = report(path=tmp_path)
     assert "tea" in {finding["topic"] for finding in found["findings"]}
-    assert problems(found).keys() - EXTRAS == set(faults)
+    assert problems(found).keys() == set(faults)
     for name, (_, says) in faults.items():
         assert says in problems(found)[name]["value"]
 

@@ -20,12 +20,14 @@ class Availability:
     """Whether a backend can run here; where not, the reason and the command that mends it.
 
     `elsewhere` are devices that a backend of another one, which is missing here, can be asked to run on all the same.
+    `optional` says that only an extra is not installed, which nobody has to want.
     """
 
     ok: bool
     reason: str = ""
     remedy: str = ""
     elsewhere: frozenset[str] = frozenset()
+    optional: bool = False
 
 
 class Backend(abc.ABC):

@@ -11,6 +11,8 @@ _TEXT = attrs.validators.instance_of(str)
 class Finding:
     """One line of `codellm doctor`: `remedy` is the command that mends what is not `ok`, or says what to do.
 
+    Of what is `ok` it is the command that brings what is optional and absent.
+
     Raises:
         TypeError: a field of another type.
     """

@@ -17,12 +17,18 @@ def backends(format_: str) -> None:
 
     found = registry()
     rows: list[dict[str, Any]] = []
+    remedies: dict[str, list[str]] = {}
     for backend in found.backends.values():
-        available = availability(backend)
+        state = availability(backend)
+        available = "yes" if state.ok else f"no: {state.reason}"
+        if not state.ok and format_ == "table":  # a command in a column could not be copied
+            remedies.setdefault(state.remedy, []).append(backend.name)
+        elif not state.ok:
+            available += f"; {state.remedy}"
         rows.append(
             {
                 "backend": backend.name,
-                "available": "yes" if available.ok else f"no: {available.reason}; {available.remedy}",
+                "available": available,
                 "formats": " ".join(sorted(backend.formats)),
                 "schemes": " ".join(scheme.name for scheme in backend.schemes()),
                 "preference": backend.preference,
@@ -32,5 +38,7 @@ def backends(format_: str) -> None:
         why = f"no: claimed by {', '.join(owners)}; uninstall all but one"
         rows.append({"backend": name, "available": why, "formats": "", "schemes": "", "preference": 0})
     show(rows, format_)
+    for remedy, names in remedies.items():
+        click.echo(f"{', '.join(names)}:\n  {remedy}")
     if not rows:
         note("no backend is installed; `pip install codellm-cpu` brings llama.cpp")

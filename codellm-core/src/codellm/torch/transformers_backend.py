@@ -86,4 +86,6 @@ class TransformersBackend(Backend):
 def installed(packages: tuple[str, ...], remedy: str) -> Availability:
     """Available where all `packages` are there; else `remedy` brings them."""
     lacks = [package for package in packages if importlib.util.find_spec(package) is None]
-    return Availability(False, f"{' and '.join(lacks)} not installed", remedy) if lacks else Availability(True)
+    if lacks:
+        return Availability(False, f"{' and '.join(lacks)} not installed", remedy, optional=True)
+    return Availability(True)

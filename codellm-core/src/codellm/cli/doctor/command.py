@@ -78,11 +78,10 @@ def _lines(finding: Finding, topics: int, columns: int) -> list[str]:
     start = f"{' ' if finding.ok else '!'} {finding.topic:<{topics}}  "
     lines = _wrapped(finding.value, columns - len(start))
     shown = [start + lines[0], *(" " * len(start) + line for line in lines[1:])]
-    if finding.ok:
-        return shown
-    shown[0] = click.style(shown[0], fg="red")
+    if not finding.ok:
+        shown[0] = click.style(shown[0], fg="red")
     if finding.remedy:
-        label, end = "    mend: ", "" if "`" in finding.remedy else " \\"
+        label, end = "     get: " if finding.ok else "    mend: ", "" if "`" in finding.remedy else " \\"
         remedy = _wrapped(finding.remedy, columns - len(label) - len(end))
         shown.append(label + f"{end}\n{' ' * len(label)}".join(remedy))
     return shown

@@ -53,21 +53,20 @@ def _package(name: str, version: str) -> Finding:
     return Finding(topic=name, value=version)
 
 
+def _backend(name: str, state: Availability) -> Finding:
+    if state.ok:
+        return Finding(topic=name, value="available")
+    said = "optional, not available" if state.optional else "not available"
+    return Finding(topic=name, value=f"{said}: {state.reason}", ok=state.optional, remedy=state.remedy)
+
+
 def backends() -> Section:
     """Every backend, and whether it can run here."""
     found = registry()
     states = {name: availability(backend) for name, backend in found.backends.items()}
     for name, owners in found.conflicts.items():
         states[name] = Availability(False, f"claimed by {', '.join(owners)}", "uninstall all but one of these plugins")
-    findings = [
-        Finding(
-            topic=name,
-            value="available" if state.ok else f"not available: {state.reason}",
-            ok=state.ok,
-            remedy=state.remedy,
-        )
-        for name, state in sorted(states.items())
-    ]
+    findings = [_backend(name, state) for name, state in sorted(states.items())]
     if not findings:
         findings = [Finding(topic="none", value="no backend is installed", ok=False, remedy="pip install codellm-cpu")]
     rows = [
