@@ -56,7 +56,9 @@ def test_no_more_is_tried_than_needed_and_not_for_long():
 
 
 def test_a_busy_machine_is_not_measured():
-    assert Machine({2: 0.1, 1: 0.11}, share=0.6).fewest() is None
+    busy = Machine({2: 3.0, 1: 3.0}, share=0.6)
+    assert busy.fewest() is None
+    assert busy.now == 6.0  # one step to read the file, and one to see it
 
 
 def load_without_threads(path):

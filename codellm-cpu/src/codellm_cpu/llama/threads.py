@@ -62,13 +62,13 @@ def fewest(
     threads = most
     while threads:
         use(threads)
-        step()  # wakes the threads
         began, used, shortest[threads] = wall(), processors(), math.inf
         while (start := wall()) - began < _SECONDS:
             step()
             shortest[threads] = min(shortest[threads], wall() - start)
-        if processors() - used < _CALM * threads * (wall() - began):
-            return None
+            spent = wall() - began
+            if spent > _SECONDS / 10 and processors() - used < _CALM * threads * spent:
+                return None  # at once: where others are at work, a step may take seconds
         if shortest[threads] > _limit(shortest):
             break
         threads //= 2
