@@ -61,3 +61,12 @@ def test_another_device_is_refused():
         registry().backend("transformers-cuda").load(
             codellm.LoadSpec(model="codellm-demo", device="mps"), find("codellm-demo").fetch()
         )
+
+
+def test_a_torch_that_sees_no_gpu_says_what_to_do(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    found = registry().backend("transformers-cuda")
+    with pytest.raises(BackendUnavailableError, match=r"sees no CUDA GPU.*pip install --force-reinstall torch"):
+        found.load(codellm.LoadSpec(model="codellm-demo"), find("codellm-demo").fetch())
+    assert found.bandwidth("cuda") is None
+    assert found.bandwidth("cpu") > 0
