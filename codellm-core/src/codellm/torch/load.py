@@ -102,7 +102,7 @@ class Plan:
             context_length=self.context,
             dtype=self.name,
             scheme="none" if scheme is None else scheme.name,
-            device=str(self.device),
+            device=self.device.type,
             path=str(self.source.path or ""),
             batch_size=self.places,
             threads=torch.get_num_threads() if self.device.type == "cpu" else None,

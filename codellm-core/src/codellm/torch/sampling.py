@@ -38,8 +38,8 @@ class Draws:
                 self._seen = torch.zeros(
                     (len(self._sequences), self._vocabulary), dtype=torch.bool, device=self._device
                 )
-            self._seen[place] = False
-            self._seen[place, upload(sequence.prompt_ids + sequence.token_ids, self._device)] = True
+            ids = upload(sequence.prompt_ids + sequence.token_ids, self._device)
+            self._seen[place].zero_().index_fill_(0, ids, True)
 
     def leave(self, place: int) -> None:
         """Forget the sequence of `place`."""
@@ -55,7 +55,8 @@ class Draws:
         ids, logprobs = sample(logits, knobs, uniform, self._seen if knobs.penalized else None)
         if self._seen is not None and knobs.penalized:
             rows = upload(places, self._device)
-            self._seen[rows, ids[rows]] = True
+            # to assign True by an index would copy it from the host, which waits for that
+            self._seen.index_put_((rows, ids[rows]), rows.new_ones((), dtype=torch.bool))
         chosen, probable = torch.stack([ids.double(), logprobs.double()]).tolist()
         return [int(chosen[place]) for place in places], [probable[place] for place in places]
 
