@@ -84,7 +84,7 @@ class Knobs:
     min_p: torch.Tensor
     penalty: torch.Tensor
     filtered: torch.Tensor
-    """Whether a row asks for top-k or top-p, and so is drawn in the order of likelihood instead of ids."""
+    """Whether a row asks for top-k or top-p."""
     drawn: bool
     sorts: bool
     penalized: bool
@@ -136,19 +136,17 @@ def draw(scores: torch.Tensor, top: torch.Tensor, knobs: Knobs, uniform: torch.T
     """An id of each row [B], by inverting the cumulative distribution at `uniform` [B]."""
     rate = knobs.temperature.clamp_min(1e-30).float()[:, None]
     weights = ((scores - top) / rate).exp()  # [B, V], the likeliest 1
-    order = None
     if knobs.sorts:
-        weights, order = likeliest_first(weights, knobs)
+        weights = likeliest(weights, knobs)
     weights = torch.where(weights >= knobs.min_p.float()[:, None], weights, 0.0)
     edges = weights.cumsum(dim=-1, dtype=torch.float64)  # sums of a whole vocabulary need float64
     total = edges[:, -1:]
     drawn = torch.minimum(uniform[:, None] * total, total.nextafter(torch.zeros_like(total)))  # never the end itself
-    place = (edges <= drawn).sum(dim=-1, keepdim=True).clamp_max(weights.shape[-1] - 1)  # [B, 1]
-    return (place if order is None else order.gather(-1, place))[:, 0]
+    return (edges <= drawn).sum(dim=-1).clamp_max(weights.shape[-1] - 1)
 
 
-def likeliest_first(weights: torch.Tensor, knobs: Knobs) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights [B, V] cut by top-k, then top-p, with the ids they belong to [B, V]; rows without cuts stay as they are.
+def likeliest(weights: torch.Tensor, knobs: Knobs) -> torch.Tensor:
+    """Weights [B, V] cut by top-k, then top-p: 0 for what is cut; rows without cuts stay as they are.
 
     Of top-p is kept the smallest set whose probability reaches it: while what came before has not.
     """
@@ -161,5 +159,4 @@ def likeliest_first(weights: torch.Tensor, knobs: Knobs) -> tuple[torch.Tensor, 
     before = torch.nn.functional.pad(edges[:, :-1], (1, 0))
     whole = knobs.top_p[:, None] >= 1.0
     ranked = torch.where(whole | (before < knobs.top_p[:, None] * edges[:, -1:]), ranked, 0.0)
-    filtered = knobs.filtered[:, None]
-    return torch.where(filtered, ranked, weights), torch.where(filtered, order, rank)
+    return torch.where(knobs.filtered[:, None], torch.zeros_like(weights).scatter(-1, order, ranked), weights)
