@@ -53,12 +53,13 @@ def thread_rows() -> list[str]:
     ]
 
 
-def command(part: str, output: Path, model: str | None) -> list[str]:
-    """The `codellm bench` of a part, of `model` instead of its own where one is given."""
+def command(part: str, output: Path, model: str | None, repeats: int | None) -> list[str]:
+    """The `codellm bench` of a part, with `model` and `repeats` instead of its own where they are given."""
     own, how, rows = PARTS[part]
     named = [word for row in rows or thread_rows() for word in ("--row", row)]
     folder = ["--output", str(output / part)]
-    return ["bench", "-m", model or own, "--no-quality", *how, *named, *folder]
+    fewer = [] if repeats is None else ["--repeats", str(repeats)]  # of an option given twice the last counts
+    return ["bench", "-m", model or own, "--no-quality", *how, *fewer, *named, *folder]
 
 
 def tidy(folder: Path, picture: str | None) -> None:
@@ -75,6 +76,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all where none is named")
     parser.add_argument("--model", help="measure this one instead, to try the command")
+    parser.add_argument("--repeats", type=int, help="measure each this often instead")
     parser.add_argument("--output", type=Path, default=Path("docs/results/cpu"))
     given = parser.parse_args()
     if unknown := set(given.parts) - set(PARTS):
@@ -83,7 +85,9 @@ def main() -> int:
     for part in given.parts or PARTS:
         start = time.monotonic()
         codellm = str(Path(sys.executable).with_name("codellm"))
-        codes.append(subprocess.run([codellm, *command(part, given.output, given.model)], check=False).returncode)
+        codes.append(
+            subprocess.run([codellm, *command(part, given.output, given.model, given.repeats)], check=False).returncode
+        )
         tidy(given.output / part, PICTURES.get(part))
         print(f"{part}: {(time.monotonic() - start) / 60:.1f} minutes", flush=True)
     return max(codes)
