@@ -40,6 +40,7 @@ def test_quality_that_fails_leaves_the_speed(place):
 def test_bits_per_byte_of_a_uniform_model(place):
     [row] = rows(place, "--quality-bytes", "2000", "--row", "toy:int8")
     assert row["bits_per_byte"] == pytest.approx(8.0056, rel=2e-3)  # log2(257), each byte a token
+    assert row["perplexity"] == pytest.approx(257, rel=1e-6)
 
 
 def test_rows_are_compared_with_the_first(place):
@@ -67,7 +68,9 @@ def test_rows_are_compared_with_the_first(place):
 
 def test_another_reference_is_measured_first(place):
     done = bench(place, "--limit", "2", "--row", "toy:int8", "--row", "toy:int4", "--reference", "toy:int4")
-    assert "quality against toy:int4; bits/byte by the protocols document, window 1024" in done.stdout
+    assert "quality against toy:int4; bits/byte: document, window 1024, stride 512; canonical" in " ".join(
+        done.stdout.split()
+    )
     kept = [json.loads(line)["row"] for line in (place / "out" / "rows.jsonl").read_text().splitlines()]
     assert kept == ["toy:int4", "toy:int8"]
     done = bench(place, "--row", "toy:int8", "--reference", "toy:int4", code=1)

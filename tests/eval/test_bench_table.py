@@ -1,6 +1,7 @@
 """Tables and notes of records."""
 
 import json
+import math
 
 import attrs
 
@@ -9,8 +10,9 @@ from codellm_eval.bench.notes import notes
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.point import Point
 from codellm_eval.bench.record import Gap
+from codellm_eval.bench.row import Row
 from codellm_eval.bench.stats import Repeats
-from codellm_eval.bench.table import render
+from codellm_eval.bench.table import markdown, render, sections
 from codellm_eval.divergence import Divergence
 from codellm_eval.scored import Scored
 from support.bench_records import record
@@ -99,7 +101,48 @@ def test_the_widest_comparison_fits_80_columns():
     rows = [FIRST, *(beside(f"llama-cpp:{scheme}", worse) for scheme, worse in (("q8_0", 0.01), ("q4_k_m", -900.0)))]
     text = render(rows, Plan(), notes(rows, Plan(), QualityPlan()), "table")
     assert max(map(len, text.splitlines())) <= 80
-    assert "quality against llama-cpp:f16; bits/byte by the protocols document, window 1024" in text
+    assert "quality against llama-cpp:f16; bits/byte: document, window 1024, stride 512" in text
+
+
+def test_long_names_of_rows_leave_their_figures_80_columns():
+    options = "attn_implementation=flash_attention_2,compute_dtype=bfloat16"
+    rows = [attrs.evolve(FIRST, row=Row.parse("transformers-cuda::dtype=bfloat16"))]
+    rows += [beside(f"transformers-cuda:bnb-nf4:{options}"), beside(f"transformers-cuda:bnb-int8:{options}", -900.0)]
+    text = render(rows, Plan(), [], "table")
+    assert max(map(len, text.splitlines())) <= 80
+    lines = text.splitlines()
+    place = next(
+        place for place, line in enumerate(lines) if line.startswith(f"transformers-cuda:bnb-nf4:{options[:30]}")
+    )
+    assert lines[place + 1] == "compute_dtype=bfloat16"
+    assert lines[place + 2].split()[:2] == ["14345", "15050"]
+
+
+def test_every_figure_of_quality_names_its_protocol():
+    titles = [section.title for section in sections([FIRST, beside()], Plan())]
+    by_document, greedy = "bits/byte: document, window 1024, stride 512", "pass@1: HumanEval, greedy"
+    assert all(by_document in title for title in titles[:3])
+    assert all(greedy in title for title in titles[:2])
+    assert all("canonical: HumanEval's solutions" in title for title in titles[1:3])
+
+
+def test_perplexity_and_log_probability_are_of_the_same_texts():
+    shown = markdown(sections([FIRST, beside(worse=7.0)], Plan())[2], [FIRST, beside(worse=7.0)]).splitlines()
+    mean = sum(text.nll for text in SCORED) / sum(text.tokens for text in SCORED)
+    cells = [cell.strip() for cell in shown[-2].split("|")[2:4]]
+    assert cells == [f"{math.exp(mean):.3f}", f"{-sum(text.nll for text in SCORED):.1f}"]
+
+
+def test_a_difference_of_one_task_is_no_loss():
+    """Whatever the rows solve: no test tells one task of 164 from chance."""
+    for solved_by_reference in (1, 9, 10, 60, 164):
+        verdicts = {str(n): n < solved_by_reference for n in range(164)}
+        reference = attrs.evolve(FIRST, verdicts=verdicts, passed=solved_by_reference)
+        own = attrs.evolve(reference, verdicts={**verdicts, "0": False}, passed=solved_by_reference - 1, against=None)
+        against = own.compared_with(reference).against
+        assert (against.solved.gained, against.solved.lost) == (0, 1)
+        assert not against.solved.told_apart
+        assert f"≈{solved_by_reference - 1}/164" in render([reference, own.compared_with(reference)], Plan(), [], "md")
 
 
 GROWN = Plan(growth=True).fit(2048)

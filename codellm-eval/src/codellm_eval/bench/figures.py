@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -129,11 +130,18 @@ def _against(record: Record, show: Callable[..., tuple[str, str]]) -> dict[str, 
     return {
         "document": (document, show_interval(bits)),
         "canonical": (solutions, show_interval(canonical)),
+        "perplexity": show("bits_per_byte", record.perplexity, lambda value: marked(f"{value:.3f}", bits)),
+        "log_probability": show("canonical", _log_probability(record), lambda value: marked(f"{value:.1f}", canonical)),
         "greedy": show("canonical", record.greedy_agreement, percent),
         "kl": show("divergence", divergence and divergence.kl, lambda value: f"{value:.2g}"),
         "top1": show("divergence", divergence and divergence.top1, percent),
         "solved": (passed, f"+{solved.gained} -{solved.lost}" if solved else ""),
     }
+
+
+def _log_probability(record: Record) -> float | None:
+    """Of the canonical solutions together, in nats."""
+    return -math.fsum(task.nll for task in record.canonical) if record.canonical else None
 
 
 def for_programs(record: Record) -> dict[str, Any]:
@@ -200,6 +208,7 @@ def _quality(record: Record) -> dict[str, Any]:
         "reference": str(against.reference) if against else None,
         "bits_per_byte": record.bits_per_byte,
         **_difference("bits_per_byte", against.bits if against else None),
+        "perplexity": record.perplexity,
         "bits_per_byte_protocol": record.reading,
         "scored_bytes": record.scored_bytes,
         "bits_per_byte_reason": _reason(record, "bits_per_byte"),

@@ -140,7 +140,7 @@ def _quality(records: Sequence[Record], quality: QualityPlan) -> Iterator[str]:
         documents = max(record.scored_documents or 0 for record in records)
         yield (
             f"bits/byte ({' / '.join(readings)}): {scored} bytes of the held-out corpus, {documents} documents each by "
-            "itself."
+            "itself; perplexity: of a token of the same, so models with other tokenizers do not compare."
         )
     if any(record.canonical for record in records):
         yield from _canonical(records)

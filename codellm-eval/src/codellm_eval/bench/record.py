@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -116,6 +117,13 @@ class Record:
         if self.info is None or self.decode is None or self.bandwidth is None:
             return None
         return self.info.weight_bytes * self.decode.median / self.bandwidth
+
+    @property
+    def perplexity(self) -> float | None:
+        """The exponential of the mean -ln p of the tokens that `bits_per_byte` is told of."""
+        if not self.documents:
+            return None
+        return math.exp(math.fsum(text.nll for text in self.documents) / sum(text.tokens for text in self.documents))
 
     @property
     def canonical_bits_per_byte(self) -> float | None:

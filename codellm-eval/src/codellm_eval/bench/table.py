@@ -55,8 +55,9 @@ def sections(records: Sequence[Record], plan: Plan) -> list[Section]:
     prompt, decode = plan.titles
     # whole seconds are for people who wait: of a request as short as the usual one they say nothing that TTFT does not
     latencies = {"request": ("request", "s")} if plan.task else {"ttft": ("TTFT", "ms"), "tpot": ("TPOT", "ms")}
+    protocols = "".join(f"; {each}" for each in _protocols(records))
     first = Section(
-        f"{models}: {plan.protocol}" if models else plan.protocol,
+        f"{models}: {plan.protocol}{protocols}" if models else plan.protocol,
         {
             "weights": ("size", "MB"),
             "pp": (prompt, "tok/s"),
@@ -90,10 +91,10 @@ def _quality(records: Sequence[Record]) -> Iterator[Section]:
     if not any(record.bits_per_byte is not None or record.canonical for record in records):
         return
     against = next((record.against.reference for record in records if record.against is not None), None)
-    readings = " / ".join(dict.fromkeys(record.reading for record in records if record.reading))
     title = f"quality against {against}" if against is not None else "quality"
+    solutions = "canonical: HumanEval's solutions"
     yield Section(
-        f"{title}; bits/byte by the protocols {readings + '; ' if readings else ''}canonical",
+        "; ".join([title, *_protocols(records), solutions]),
         {
             "document": ("document", "bits/byte"),
             "canonical": ("canonical", "bits/byte"),
@@ -103,6 +104,27 @@ def _quality(records: Sequence[Record]) -> Iterator[Section]:
             "solved": ("pass@1", "tasks"),
         },
     )
+    yield Section(
+        "; ".join(["the same texts by token", *_reading(records), solutions]),
+        {
+            "perplexity": ("document", "perplexity"),
+            "log_probability": ("canonical", "ln p, nats"),
+        },
+    )
+
+
+def _reading(records: Sequence[Record]) -> Iterator[str]:
+    """The protocol of bits per byte, where there are some."""
+    readings = " / ".join(dict.fromkeys(record.reading for record in records if record.reading))
+    if readings:
+        yield f"bits/byte: {readings}"
+
+
+def _protocols(records: Sequence[Record]) -> Iterator[str]:
+    """The protocols of quality in a few words, of what was measured."""
+    yield from _reading(records)
+    if any(record.tasks for record in records):
+        yield "pass@1: HumanEval, greedy"
 
 
 def _growth(records: Sequence[Record]) -> Iterator[Section]:
@@ -136,22 +158,32 @@ def _with_figures(section: Section, records: Sequence[Record]) -> Section | None
 def terminal(section: Section, records: Sequence[Record], width: int = WIDTH) -> str:
     """Two lines a row: the figures, and under them the spreads.
 
-    The row's name stands on one line where the table fits `width` so, else it is broken after the backend's name.
+    The row's name stands beside them on one line where the table fits `width` so, else broken, else above them.
     """
-    whole = _terminal(section, records, split=False)
-    fits = max(map(len, whole.splitlines())) <= width
-    table = whole if fits else _terminal(section, records, split=True)
-    return wrapped(section.title, width) + "\n" + table
+    names = [str(record.row) for record in records]
+    bodies = [_body(section, record) for record in records]
+    lines = _beside(section, names, bodies)
+    over = max(map(len, lines)) - width
+    if over > 0:
+        room = max(map(len, names)) - over
+        parts = [broken(name, room) for name in names]
+        lines = _beside(section, ["\n".join(each) for each in parts], bodies)
+        if max(map(len, lines)) > width:
+            lines = _above(section, [broken(name, width) for name in names], bodies)
+    return wrapped(section.title, width) + "\n" + "\n".join(lines) + "\n"
 
 
-def _terminal(section: Section, records: Sequence[Record], *, split: bool) -> str:
+def _body(section: Section, record: Record) -> list[str]:
+    """The cells of a row, each in its lines."""
+    cells = for_people(record)
+    return [_lines(*cells.get(key, NONE)) for key in section.columns]
+
+
+def _beside(section: Section, names: Sequence[str], bodies: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table whose first column holds the names."""
     import tabulate
 
-    body = []
-    for record in records:
-        name = str(record.row).replace(":", ":\n", 1) if split else str(record.row)
-        cells = for_people(record)
-        body.append([name, *(_lines(*cells.get(key, NONE)) for key in section.columns)])
+    body = [[name, *cells] for name, cells in zip(names, bodies, strict=True)]
     # as a row of the body: tabulate pads the titles of a header, which 80 columns have no room for
     table = tabulate.tabulate(
         [["row", *("\n".join(title) for title in section.columns.values())], *body],
@@ -160,7 +192,18 @@ def _terminal(section: Section, records: Sequence[Record], *, split: bool) -> st
         disable_numparse=True,
     )
     lines = [line.rstrip() for line in table.splitlines()]
-    return "\n".join([*lines[:2], "-" * max(map(len, lines)), *lines[2:]]) + "\n"
+    return [*lines[:2], "-" * max(map(len, lines)), *lines[2:]]
+
+
+def _above(section: Section, names: Sequence[Sequence[str]], bodies: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table that has each row's name on lines of its own."""
+    table = _beside(section, [""] * len(names), bodies)
+    lines, rest = table[:3], table[3:]
+    for name, cells in zip(names, bodies, strict=True):
+        count = 1 + max(cell.count("\n") for cell in cells)
+        lines += [*name, *rest[:count]]
+        rest = rest[count:]
+    return lines
 
 
 def _lines(figure: str, spread: str) -> str:
@@ -188,6 +231,20 @@ def markdown(section: Section, records: Sequence[Record]) -> str:
 def listed(note: str) -> str:
     """A note as an item of a Markdown list."""
     return f"- {_CONTROL.sub(' ', note)}\n"
+
+
+def broken(name: str, width: int) -> list[str]:
+    """A row's name in lines of at most `width` characters, broken between its parts, else between a key and its value.
+
+    What is longer even so stays whole.
+    """
+    lines = [""]
+    for part in re.findall(r"[^:,]*[:,]*", name):
+        for piece in [part] if len(part) <= width else re.findall(r"[^=]*=*", part):
+            if lines[-1] and len(lines[-1]) + len(piece) > width:
+                lines.append("")
+            lines[-1] += piece
+    return [line for line in lines if line]
 
 
 def wrapped(note: str, width: int) -> str:

@@ -14,7 +14,7 @@ from codellm_eval.bench.checks import CACHED
 from codellm_eval.bench.prompt import RandomPrompts
 from codellm_eval.bench.requests import requests
 from codellm_eval.bench.stats import Repeats
-from codellm_eval.grid.plan import GridPlan, Size
+from codellm_eval.grid.plan import LEAST_CHUNK, GridPlan, Size
 
 if TYPE_CHECKING:
     from codellm.generation import Event
@@ -133,5 +133,6 @@ def _see_running(model: Model, event: Event) -> None:
         raise result.error
     raise BackendError(
         f"{model.info.backend}: a sequence was at its end after {len(result.token_ids)} tokens, before others had "
-        "theirs, so they do not run together, and a time of a step would be none of a batch"
+        "theirs, so they do not run together, and a time of a step would be none of a batch; where prompts are "
+        f"computed in pieces of fewer than {LEAST_CHUNK} tokens, take larger ones"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterator, Sequence
 
 import attrs
@@ -11,7 +10,7 @@ import attrs
 from codellm_eval import tables
 from codellm_eval.bench.figures import significant
 from codellm_eval.bench.row import Row
-from codellm_eval.bench.table import listed, wrapped
+from codellm_eval.bench.table import broken, listed, wrapped
 from codellm_eval.grid.cell import Cell
 from codellm_eval.grid.figures import FIGURES, Figure, SpeedUp, for_programs
 from codellm_eval.grid.folder import Grid
@@ -134,7 +133,7 @@ def terminal(section: Section, width: int = WIDTH) -> str:
     body = [line for _, lines in blocks for line in lines]
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
     room = width - sum(widths) - len(GAP) * len(widths)
-    names = [_broken(str(row), room) for row, _ in blocks]
+    names = [broken(str(row), room) for row, _ in blocks]
     longest = max(len(part) for parts in (["row"], *names) for part in parts)
 
     def joined(name: str, cells: Sequence[str]) -> str:
@@ -157,16 +156,6 @@ def _text_lines(lines: Sequence[Line]) -> list[list[str]]:
         if any(below):
             found.append(["", *below])
     return found
-
-
-def _broken(name: str, width: int) -> list[str]:
-    """A row's name in lines of at most `width` characters, broken after its signs; a longer part stays whole."""
-    lines = [""]
-    for part in re.findall(r"[^:,=]*[:,=]*", name):
-        if lines[-1] and len(lines[-1]) + len(part) > width:
-            lines.append("")
-        lines[-1] += part
-    return [line for line in lines if line]
 
 
 def markdown(section: Section) -> str:
