@@ -81,7 +81,8 @@ def test_a_published_file_runs_as_it_is(hub, run, tmp_path, cache):
         assert (done.returncode, done.stdout) == (0, expected), done.stderr
         assert "writing" not in done.stderr
     size = len(content)
-    assert hub.served == {"demo-Q8_0.gguf": size, "demo.q8_0.gguf": size, "README.md": 2 * len(DEMO["README.md"])}
+    small = {"README.md": 2 * len(DEMO["README.md"]), "config.json": len(DEMO["config.json"])}
+    assert hub.served == {"demo-Q8_0.gguf": size, "demo.q8_0.gguf": size, **small}
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from codellm.errors import ArtifactError, CodellmError, InvalidValueError, Quali
 from codellm.progress import Progress, quiet, tell_licence
 from codellm.scheme import Scheme
 from codellm.sources import ModelSource
+from codellm.sources.local import read_directory
 from codellm.store import Kept, Place
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
@@ -32,6 +33,7 @@ PRECISIONS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 class QuantizeRequest:
     """What to write, and where. `progress(done, total)` is told as often as is cheap, in any unit.
 
+    `destination` is a file, or for a scheme of the format "safetensors" a directory, which is not there yet.
     `calibration` is there where the scheme wants or needs a text, or takes one and the user named it.
     """
 
@@ -45,7 +47,7 @@ class QuantizeRequest:
 
 @attrs.frozen(kw_only=True)
 class Artifact:
-    """A file that holds a model in a scheme, and what its maker found out about it, for the manifest (as JSON)."""
+    """A file or directory that holds a model in a scheme, and what its maker found out, for the manifest (as JSON)."""
 
     path: Path
     scheme: str
@@ -75,10 +77,12 @@ def ensure(
     artifact like any other. `text` is what the scheme is fitted to instead of the bundled text.
 
     Raises:
-        InvalidValueError: no scheme leads from the source's format to this one, or the scheme takes no text.
+        InvalidValueError: the source is quantized already, no scheme leads from its format to this one, or the scheme
+            takes no text.
         ArtifactError: the file cannot be written.
         RefusedError: the gate refused it.
     """
+    require_original(source)
     text = _text(scheme, text)
     place = _place(source, scheme, text)
     kept = place.kept()
@@ -87,7 +91,17 @@ def ensure(
         base = source if lossless is None else ensure(source, lossless, threads=threads, progress=progress)
         with place.lock():
             kept = place.kept() or _make(place, source, base, scheme, threads, text, progress)
-    return _as_source(source, kept)
+    return _as_source(source, Artifact(path=kept.path, scheme=scheme.name, format=scheme.format))
+
+
+def require_original(source: ModelSource) -> None:
+    """Refuse a source that has lost precision: quantizing it anew would add a second loss under the name of one.
+
+    Raises:
+        InvalidValueError: it has.
+    """
+    if source.scheme is not None and source.scheme not in PRECISIONS.values():
+        raise InvalidValueError(f"{source.name}: already quantized ({source.scheme}); start from its original weights")
 
 
 def base_scheme(source: ModelSource, scheme: Scheme) -> Scheme | None:
@@ -149,7 +163,8 @@ def _make(
         request = QuantizeRequest(
             source=base,
             scheme=scheme,
-            destination=directory / f"{place.title}.{scheme.format}",
+            destination=directory
+            / (place.title if scheme.format == "safetensors" else f"{place.title}.{scheme.format}"),
             threads=threads,
             calibration=text,
             progress=lambda done, total: progress(f"writing {scheme.name}", done, total),
@@ -166,25 +181,17 @@ def _make(
             scheme=scheme.name,
             format=scheme.format,
             file=artifact.path.name,
-            bytes=artifact.path.stat().st_size,
+            bytes=store.size(artifact.path),
             seconds=round(time.monotonic() - start, 1),
             codellm=__version__,
             made=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         if text is not None:
             manifest["calibration"] = {"text": text.name, "sha256": text.digest}
-        candidate = attrs.evolve(
-            source,
-            format=artifact.format,
-            path=artifact.path,
-            files=(artifact.path,),
-            scheme=scheme.name,
-            tensors=None,
-        )
         if not source.dummy:
             progress(f"checking {scheme.name}", 0, 1)
             reference = _reference(base) if scheme.bound is not None else None
-            figures = quality.gate(candidate, scheme, reference)
+            figures = quality.gate(_as_source(source, artifact), scheme, reference)
             manifest["quality"] = attrs.asdict(figures)
             if figures.fault:
                 raise RefusedError(f"{source.name}: {scheme.name} {figures.fault}", manifest)
@@ -215,7 +222,7 @@ def _written(request: QuantizeRequest) -> Artifact:
             f"{request.source.name}: writing it in {scheme} gave {type(artifact).__name__}, not an Artifact; "
             f"report it to the plugin's author{who}"
         )
-    if artifact.path != request.destination or not request.destination.is_file():
+    if artifact.path != request.destination or not request.destination.exists():
         raise ArtifactError(
             f"{request.source.name}: writing it in {scheme} left no file where it was asked for; "
             f"report it to the plugin's author{who}"
@@ -232,13 +239,18 @@ def _reference(base: ModelSource) -> float:
     return float(figures["bits_per_byte"]) if figures else quality.measure(base)
 
 
-def _as_source(source: ModelSource, kept: Kept) -> ModelSource:
+def _as_source(source: ModelSource, made: Artifact) -> ModelSource:
+    """What `made` holds, under the name and the digest of what it was made from."""
+    digest = source.digest
+    if made.path.is_dir():
+        checkpoint = read_directory(made.path, source.name, revision=source.revision, licence=source.licence)
+        return attrs.evolve(checkpoint, scheme=made.scheme, dummy=source.dummy, digest=digest)
     return attrs.evolve(
         source,
-        format=str(kept.manifest["format"]),
-        path=kept.path,
-        files=(kept.path,),
-        scheme=str(kept.manifest["scheme"]),
+        format=made.format,
+        path=made.path,
+        files=(made.path,),
+        scheme=made.scheme,
         tensors=None,
-        digest=source.digest,
+        digest=digest,
     )

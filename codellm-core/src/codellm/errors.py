@@ -35,7 +35,7 @@ class UnknownNameError(CodellmError, LookupError):
         if self.known:
             message += f" Known: {', '.join(self.known)}." if near else f"; known: {', '.join(self.known)}."
         if hint:
-            message += f" {hint}"
+            message += f"{'' if message.endswith(('.', '?')) else '.'} {hint}"
         super().__init__(message)
 
 

@@ -56,8 +56,10 @@ def prepare(spec: LoadSpec, progress: Progress = quiet) -> tuple[LoadSpec, Model
     backend = registry().choose(spec, reference.format)
     scheme = _scheme(backend, spec.scheme, reference.format)
     source = reference.in_scheme(scheme).fetch()
-    if scheme is not None and scheme.applies == "file" and source.scheme != scheme.name:
-        source = artifacts.ensure(source, scheme, threads=spec.threads, progress=progress)
+    if scheme is not None and source.scheme != scheme.name:
+        artifacts.require_original(source)
+        if scheme.applies == "file":
+            source = artifacts.ensure(source, scheme, threads=spec.threads, progress=progress)
     name = scheme.name if scheme is not None else source.scheme
     return attrs.evolve(spec, backend=backend.name, scheme=name), source
 
@@ -69,7 +71,9 @@ def open_source(source: ModelSource, **fields: Any) -> Model:
         CodellmError: see `load`.
     """
     spec = LoadSpec(model=source.name, scheme=source.scheme, **fields)
-    backend = registry().choose(attrs.evolve(spec, scheme=None), source.format)
+    # a quantized checkpoint is read by those alone who know its scheme; any other file says itself what is in it
+    asked = spec if source.format == "safetensors" else attrs.evolve(spec, scheme=None)
+    backend = registry().choose(asked, source.format, as_is=True)
     return _load(attrs.evolve(spec, backend=backend.name), source)
 
 
@@ -99,6 +103,9 @@ def _scheme(backend: Backend, name: str | None, format: str) -> Scheme | None:
         return None
     schemes = {scheme.name: scheme for scheme in backend.schemes()}
     if name not in schemes:
-        raise UnknownNameError(f"scheme of backend {backend.name!r}", name, schemes)
+        others = registry().backends.values()
+        able = [other.name for other in others if name in {scheme.name for scheme in other.schemes()}]
+        hint = f"Backends that have it: {', '.join(able)}." if able else ""
+        raise UnknownNameError(f"scheme of backend {backend.name!r}", name, schemes, hint)
     registry().scheme(name)  # several plugins may claim to write the default
     return schemes[name]

@@ -57,9 +57,9 @@ class Registry:
             raise UnknownNameError("scheme", name, self.schemes, _unused_hint())
         return self.schemes[name]
 
-    def choose(self, spec: LoadSpec, format: str) -> Backend:
+    def choose(self, spec: LoadSpec, format: str, *, as_is: bool = False) -> Backend:
         """The backend for a source of `format`: the one named, else the available one with the highest preference
-        that takes the format or is one file scheme away.
+        that takes the format or, unless it is to be loaded `as_is`, is one file scheme away.
 
         Raises:
             BackendUnavailableError: the one named cannot run here; says what mends it.
@@ -70,7 +70,9 @@ class Registry:
             backend = self.backend(spec.backend)
             require(backend, spec.device)
             return backend
-        verdicts = {backend.name: self._verdict(backend, spec, format) for backend in self.backends.values()}
+        verdicts = {
+            backend.name: self._verdict(backend, spec, format, as_is=as_is) for backend in self.backends.values()
+        }
         fit = [backend for backend in self.backends.values() if not verdicts[backend.name]]
         best = max((backend.preference for backend in fit), default=0)
         chosen = [backend for backend in fit if backend.preference == best]
@@ -93,9 +95,9 @@ class Registry:
             for scheme in self.schemes.values()
         )
 
-    def _verdict(self, backend: Backend, spec: LoadSpec, format: str) -> str:
+    def _verdict(self, backend: Backend, spec: LoadSpec, format: str, *, as_is: bool) -> str:
         """Why `backend` does not fit, empty where it does."""
-        if not self.reaches(backend, format):
+        if format not in backend.formats and (as_is or not self.reaches(backend, format)):
             return f"takes {', '.join(sorted(backend.formats))}"
         if spec.scheme is not None and spec.scheme not in {scheme.name for scheme in backend.schemes()}:
             return f"has no scheme {spec.scheme}"

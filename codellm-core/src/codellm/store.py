@@ -27,14 +27,14 @@ class Kept:
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The file, or the directory of a checkpoint."""
         return self.directory / str(self.manifest["file"])
 
     @property
     def size(self) -> int:
         """Bytes on disk."""
         with contextlib.suppress(OSError):
-            return self.path.stat().st_size
+            return size(self.path)
         return 0
 
 
@@ -132,7 +132,13 @@ def read(directory: Path) -> Kept | None:
     except (OSError, ValueError):
         return None
     kept = Kept(directory=directory, manifest=manifest)
-    return kept if kept.path.is_file() else None
+    return kept if kept.path.exists() else None
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files under a directory."""
+    files = filter(Path.is_file, path.rglob("*")) if path.is_dir() else (path,)
+    return sum(file.stat().st_size for file in files)
 
 
 def remove(kept: Kept) -> None:

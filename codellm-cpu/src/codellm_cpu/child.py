@@ -2,95 +2,16 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
-import os
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import attrs
+from codellm import child
+from codellm.child import Child, Ending, end_with_parent
+
+__all__ = ["Child", "Ending", "end_with_parent", "running"]
 
 
-@attrs.frozen
-class Ending:
-    """How a child ended: its exit code, below 0 for a signal, and the last lines that it printed."""
-
-    code: int
-    lines: Sequence[str]
-
-    @property
-    def signal(self) -> str:
-        """The name of the signal that ended it; empty where none did."""
-        return signal.Signals(-self.code).name if self.code < 0 else ""
-
-    @property
-    def last(self) -> str:
-        """The last line that says something."""
-        return next((line for line in reversed(self.lines) if line), "it gave no reason")
-
-
-class Child:
-    """`python -m MODULE ARGUMENTS…`, whose output is read line by line."""
-
-    def __init__(self, module: str, *arguments: str | Path | int) -> None:
-        self._lines: collections.deque[str] = collections.deque(maxlen=20)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, *map(str, arguments)],
-            stdin=subprocess.PIPE,  # held open: the child ends when it closes
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            process_group=0,  # Ctrl-C reaches this process only, which then ends the child and removes the file
-            # without it, an abort starts a debugger
-            env=os.environ | {"GGML_NO_BACKTRACE": "1"},
-            encoding="utf-8",
-            errors="replace",
-        )
-
-    def lines(self) -> Iterator[str]:
-        """What it prints, to its end."""
-        assert self._process.stdout is not None  # a pipe was asked for
-        for line in self._process.stdout:
-            self._lines.append(line.strip())
-            yield line
-
-    def wait(self) -> Ending:
-        """Wait for its end."""
-        return Ending(self._process.wait(), tuple(self._lines))
-
-    def end(self) -> None:
-        """Kill it if it still runs."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-
-@contextlib.contextmanager
-def running(module: str, *arguments: str | Path | int) -> Iterator[Child]:
+def running(module: str, *arguments: str | Path | int) -> contextlib.AbstractContextManager[Child]:
     """A child for the time of the block: it ends with the block, however that ends."""
-    child = Child(module, *arguments)
-    try:
-        yield child
-    finally:
-        child.end()
-
-
-def end_with_parent(destination: Path | None) -> None:
-    """In the child: end, and remove a file that is half-written, when the process that started this one is gone.
-
-    The parent holds the other end of stdin: its end of file is the parent's end, however that came about.
-    """
-
-    def wait() -> None:
-        sys.stdin.read()
-        if destination is not None:
-            with contextlib.suppress(OSError):
-                destination.unlink()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+    # without it, an abort starts a debugger
+    return child.running(module, *arguments, environment={"GGML_NO_BACKTRACE": "1"})

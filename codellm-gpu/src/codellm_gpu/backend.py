@@ -32,9 +32,9 @@ class TransformersCudaBackend(TransformersBackend):
         packages = super().availability()
         return driver() if packages.ok else packages
 
-    def options(self, scheme: str | None) -> Mapping[str, Option[Any]]:
+    def options(self, scheme: str | None, stored: str | None = None) -> Mapping[str, Option[Any]]:
         """As everywhere; `memory_gib`: what this process may take of the GPU's memory, in GiB."""
-        return {**super().options(scheme), "memory_gib": amount(None, "a size in GiB")}
+        return {**super().options(scheme, stored), "memory_gib": amount(None, "a size in GiB")}
 
     def limit(self, options: Mapping[str, Any]) -> int | None:
         size = options["memory_gib"]

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from codellm.hookspec import hookimpl
 
 if TYPE_CHECKING:
+    from codellm.artifacts import Artifact, QuantizeRequest
     from codellm.backend import Backend
+    from codellm.scheme import Scheme
 
 
 @hookimpl
@@ -17,3 +19,19 @@ def codellm_backends() -> Iterable[Backend]:
     from codellm_gpu.backend import TransformersCudaBackend
 
     return (TransformersCudaBackend(),)
+
+
+@hookimpl
+def codellm_schemes() -> Iterable[Scheme]:
+    """GPTQ's. Those of bitsandbytes are the backends', since they are applied while loading too."""
+    from codellm.torch.gptq import SCHEMES
+
+    return SCHEMES
+
+
+@hookimpl
+def codellm_quantize(request: QuantizeRequest) -> Artifact | None:
+    """Write a checkpoint of GPTQ or bitsandbytes; None for a scheme of another plugin."""
+    from codellm_gpu.quantize import quantize
+
+    return quantize(request)

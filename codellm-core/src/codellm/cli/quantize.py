@@ -25,8 +25,8 @@ _REFUSED = "refused: "
 _output = click.option(
     "--output",
     type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Copy the file there too; the cache keeps its own.",
+    metavar="PATH",
+    help="Copy the file or directory there too; the cache keeps its own.",
 )
 _threads = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.  [default: physical cores]"
@@ -135,21 +135,21 @@ def _make_one(
     output: Path | None,
 ) -> None:
     """Make one artifact, in the model's own precision where no scheme is wanted, and print its path."""
-    from codellm import artifacts
+    from codellm import artifacts, store
     from codellm.registry import registry
 
     with progress() as update:
         source = _source(model, revision, update)
         scheme = wanted or registry().scheme(artifacts.PRECISIONS.get(source.dtype, source.dtype))
-        if scheme.applies != "file":
+        if not scheme.format:
             raise InvalidValueError(
                 f"scheme {scheme.name} is applied while loading and writes no file; use it with `-q` there"
             )
         made = artifacts.ensure(source, scheme, threads=threads, text=text, progress=update)
-    assert made.path is not None  # an artifact is a file
+    assert made.path is not None  # an artifact lies on the disk
     path = _copy(made.path, output) if output is not None else made.path
     click.echo(path)
-    note(f"{scheme.name}, {size(path.stat().st_size)}")
+    note(f"{scheme.name}, {size(store.size(path))}")
 
 
 def _told(rung: Rung, source: ModelSource, format_: str, output: Path | None) -> dict[str, Any]:
@@ -190,10 +190,15 @@ def _copy(path: Path, output: Path) -> Path:
     target = output / path.name if output.is_dir() else output
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        shutil.copyfile(path, partial)
+        if path.is_dir():
+            shutil.copytree(path, partial)
+        else:
+            shutil.copyfile(path, partial)
         partial.replace(target)
     except OSError as error:
-        raise ArtifactError(f"{target}: cannot be written ({error.strerror})") from error
+        raise ArtifactError(f"{target}: cannot be written ({error.strerror or error})") from error
     finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
         partial.unlink(missing_ok=True)
     return target

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from codellm.errors import CodellmError, ModelFileError, ModelNotFoundError
 from codellm.progress import Progress, quiet, tell_licence
-from codellm.sources.local import read_directory, read_json
+from codellm.sources.local import PACKING, read_config, read_directory, read_json
+from codellm.sources.packed import packed_scheme
 from codellm.sources.published import Published
 from codellm.sources.reference import Reference
 from codellm.sources.repository import Repository
@@ -17,7 +18,8 @@ from codellm.sources.source import ModelSource
 
 CONFIG, TOKENIZER, CARD = "config.json", "tokenizer.json", "README.md"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-SMALL = {CONFIG, TOKENIZER, "tokenizer_config.json", INDEX, CARD}
+SMALL = {CONFIG, TOKENIZER, "tokenizer_config.json", PACKING, INDEX, CARD}
+_AUTOGPTQ = re.compile(r"gptq_model-\d+bit-.+\.safetensors")
 _PICKLED = re.compile(r"\.(bin|pt|pth|ckpt|pkl)$")
 
 
@@ -43,12 +45,13 @@ def hub(model: str, revision: str | None, progress: Progress = quiet) -> Referen
     }
     if scheme in ready:
         return ready[scheme]
-    if CONFIG in repository.names and repository.names & {WEIGHTS, INDEX}:
+    if CONFIG in repository.names and _weights(repository):
         if TOKENIZER not in repository.names:
             raise repository.refusal or ModelNotFoundError(
                 f"{repository}: has no {TOKENIZER}; only models with one can be read"
             )
         fetch = partial(_fetch_safetensors, repository, progress)
+        scheme = scheme or _packed(repository) or ""
         return Reference(name=id, format="safetensors", scheme=scheme or None, fetch=fetch, ready=ready)
     if not published.whole and not published.others:
         raise repository.refusal or _unreadable(repository)
@@ -95,10 +98,21 @@ def _fetch_weights(repository: Repository, names: set[str], licence: str | None,
     return directory
 
 
+def _weights(repository: Repository) -> set[str]:
+    """The file of the weights, or their index: AutoGPTQ named its file by the bits and the size of a group."""
+    usual = repository.names & {WEIGHTS, INDEX}
+    return set(usual or filter(_AUTOGPTQ.fullmatch, repository.names))
+
+
+def _packed(repository: Repository) -> str | None:
+    """The scheme that the weights are in already, which decides who can load them."""
+    return packed_scheme(read_config(repository.fetch({CONFIG, PACKING} & repository.names)), f"{repository}: {CONFIG}")
+
+
 def _shards(repository: Repository, directory: Path) -> set[str]:
     """The weights' files: those that the index names, where there is one."""
     if INDEX not in repository.names:
-        return {WEIGHTS}
+        return _weights(repository)
     named = read_json(directory / INDEX).get("weight_map")
     shards = {str(name) for name in named.values()} if isinstance(named, dict) else set()
     absent = sorted(shards - repository.names)

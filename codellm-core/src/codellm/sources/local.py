@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from codellm.errors import ModelFileError, ModelNotFoundError
+from codellm.sources.packed import packed_scheme
 from codellm.sources.reference import Reference
 from codellm.sources.regular import quoted, read_regular, shown
 from codellm.sources.safetensors import SafetensorsFiles
 from codellm.sources.source import ModelSource
 
 _GGUF_MAGIC = b"GGUF"
+
+PACKING = "quantize_config.json"
+"""How AutoGPTQ quantized, before transformers had config.json say so."""
 
 _MAX_JSON = 64_000_000
 """Bytes of a config.json or an index: the index of a model of 100 000 tensors has 10 MB."""
@@ -28,7 +32,8 @@ def directory(path: Path, name: str | None = None) -> Reference:
     """A directory with config.json, tokenizer.json and safetensors files; any other one has the format "folder"."""
     label = name or str(path)
     if (path / "config.json").is_file():
-        return Reference(name=label, format="safetensors", scheme=None, fetch=lambda: read_directory(path, label))
+        scheme = packed_scheme(read_config(path), path / "config.json")
+        return Reference(name=label, format="safetensors", scheme=scheme, fetch=lambda: read_directory(path, label))
     gguf_files = sorted(file.name for file in path.glob("*.gguf"))
     hint = f"; name the file itself: {path / gguf_files[0]}" if gguf_files else ""
     return Reference(
@@ -46,24 +51,37 @@ def read_directory(path: Path, name: str, *, revision: str | None = None, licenc
     Raises:
         ModelFileError: a file is missing or broken; the message names it.
     """
-    config = read_json(path / "config.json")
+    config = read_config(path)
     tokenizer = path / "tokenizer.json"
     if not tokenizer.is_file():
         raise ModelFileError(f"{tokenizer}: missing; only models with a tokenizer.json can be read")
     weights = _weights(path)
-    tokenizer_config = path / "tokenizer_config.json"
+    tokenizer_config, packing = path / "tokenizer_config.json", path / PACKING
     return ModelSource(
         name=name,
         format="safetensors",
         path=path,
-        files=(path / "config.json", tokenizer, *weights),
+        files=(path / "config.json", tokenizer, *([packing] if packing.is_file() else ()), *weights),
         config=config,
         tokenizer=tokenizer,
         tokenizer_config=read_json(tokenizer_config) if tokenizer_config.is_file() else {},
         revision=revision,
         licence=licence or read_licence(path / "README.md"),
+        scheme=packed_scheme(config, path / "config.json"),
         tensors=SafetensorsFiles(weights),
     )
+
+
+def read_config(path: Path) -> Mapping[str, Any]:
+    """The config.json of a directory, with what AutoGPTQ wrote beside it as the `quantization_config`.
+
+    Raises:
+        ModelFileError: a file cannot be read, or is no JSON object.
+    """
+    config, packing = read_json(path / "config.json"), path / PACKING
+    if config.get("quantization_config") is not None or not packing.is_file():
+        return config
+    return {**config, "quantization_config": {"quant_method": "gptq", **read_json(packing)}}
 
 
 def file(path: Path) -> Reference:

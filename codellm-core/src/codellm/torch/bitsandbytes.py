@@ -12,16 +12,33 @@ import attrs
 from codellm.errors import BackendUnavailableError
 from codellm.options import Option, amount, choice, switch
 from codellm.scheme import Scheme
+from codellm.torch.quantization import Quantization
 
 if TYPE_CHECKING:
     import torch
 
+
+def _scheme(name: str, bits: float, bound: float, description: str) -> Scheme:
+    return Scheme(
+        name=name,
+        bits=bits,
+        applies="load",
+        format="safetensors",
+        takes=frozenset({"safetensors"}),
+        bound=bound,
+        description=description,
+    )
+
+
 SCHEMES = (
-    Scheme(name="bnb-int8", bits=8, applies="load", description="LLM.int8() of bitsandbytes"),
-    Scheme(name="bnb-nf4", bits=4.5, applies="load", description="NormalFloat of bitsandbytes, blocks of 64"),
-    Scheme(name="bnb-fp4", bits=4.5, applies="load", description="4-bit floats of bitsandbytes, blocks of 64"),
+    _scheme("bnb-int8", 8, 0.01, "LLM.int8() of bitsandbytes"),
+    _scheme("bnb-nf4", 4.5, 0.36, "NormalFloat of bitsandbytes, blocks of 64"),
+    _scheme("bnb-fp4", 4.5, 0.56, "4-bit floats of bitsandbytes, blocks of 64"),
 )
-"""LLM.int8() is of Dettmers et al. 2022, NormalFloat of Dettmers et al. 2023. 64 weights of 4 bits share a float32."""
+"""LLM.int8() is of Dettmers et al. 2022, NormalFloat of Dettmers et al. 2023. 64 weights of 4 bits share a float32.
+
+The bounds, of checkpoints that are written, are derived in docs/quantization.md.
+"""
 
 INT8: dict[str, Option[Any]] = {"threshold": amount(6.0, "an activation's size")}
 """Columns with an activation as large as `threshold` are computed in half precision."""
@@ -40,28 +57,22 @@ def options(scheme: str | None) -> dict[str, Option[Any]]:
 
 
 @attrs.frozen
-class BitsAndBytes:
+class BitsAndBytes(Quantization):
     """One of SCHEMES with its options."""
 
     scheme: Scheme
     options: Mapping[str, Any]
 
     def require(self, remedy: str) -> None:
-        """See that what it needs is installed, as `remedy` does.
-
-        Raises:
-            BackendUnavailableError: it is not.
-        """
         if not all(map(importlib.util.find_spec, ("bitsandbytes", "accelerate"))):
             raise BackendUnavailableError(f"{self.scheme.name} needs bitsandbytes and accelerate; {remedy}")
 
     def config(self, dtype: torch.dtype) -> Any:
-        """What transformers is to be told, for a model in `dtype`; the rest are bitsandbytes' own defaults."""
+        """For a model in `dtype`; what has no option is bitsandbytes' own default."""
         import torch
         import transformers
 
-        # it warns at every product that it casts to float16, and once that faster kernels of the hub are not installed
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+        quieten()
         if self.scheme.name == "bnb-int8":
             return transformers.BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=self.options["threshold"])
         compute = self.options["compute_dtype"]
@@ -71,3 +82,23 @@ class BitsAndBytes:
             bnb_4bit_compute_dtype=dtype if compute == "auto" else getattr(torch, compute),
             bnb_4bit_use_double_quant=self.options["double_quant"],
         )
+
+
+@attrs.frozen
+class StoredBitsAndBytes(BitsAndBytes):
+    """One of SCHEMES as a checkpoint is in it: `packing` is the `quantization_config` of its config.json."""
+
+    packing: Mapping[str, Any]
+    stored = True
+
+    def config(self, dtype: torch.dtype) -> Any:
+        """As it was saved, whatever the `dtype`."""
+        import transformers
+
+        quieten()
+        return transformers.BitsAndBytesConfig.from_dict(dict(self.packing))
+
+
+def quieten() -> None:
+    """Keep bitsandbytes' remarks back: at every product that it casts, and once that kernels of the hub are missing."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

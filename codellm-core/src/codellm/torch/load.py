@@ -10,8 +10,9 @@ import torch
 
 from codellm.errors import InvalidValueError, ModelFileError, NotEnoughMemoryError
 from codellm.model import ModelInfo
-from codellm.sources.architecture import Config
+from codellm.sources.architecture import Architecture, Config
 from codellm.sources.architectures import read_config
+from codellm.sources.packed import packed_infos
 from codellm.tokenizer import HFTokenizer
 from codellm.torch.cache import Cache, cells
 from codellm.torch.decoder import Decoder
@@ -33,6 +34,9 @@ class Plan:
     source: ModelSource
     config: Config
     infos: dict[str, TensorInfo] = attrs.field(repr=False)
+    """The tensors to read."""
+    parameters: int
+    """Weights of the model; those that embedding and output share count once."""
     dtype: torch.dtype
     device: torch.device
     places: int
@@ -40,11 +44,6 @@ class Plan:
     chunk: int
     joins: bool
     """Whether the keys of a chunk join those before it ahead of the cache, which then needs no cells for them."""
-
-    @property
-    def parameters(self) -> int:
-        """Weights of the model; those that embedding and output share count once."""
-        return sum(count(info) for info in self.infos.values())
 
     @property
     def weight_bytes(self) -> int:
@@ -119,11 +118,13 @@ def plan(
     *,
     chunk: int | None = None,
     joins: bool = False,
+    packed: bool = False,
 ) -> Plan:
     """Read everything of `source` but its weights, and see that `free` bytes of memory hold what `spec` asks for.
 
     `bits` is what a weight of a layer's projections takes where they are quantized, `chunk` how many tokens of a prompt
-    are computed at once; see `Plan` for `joins`.
+    are computed at once; see `Plan` for `joins`. A checkpoint that is quantized already is refused unless it may be
+    `packed`.
 
     Raises:
         ModelFileError: the configuration, tokenizer or a tensor is missing or not supported.
@@ -134,10 +135,15 @@ def plan(
     if source.tensors is None or source.tokenizer is None:
         missing = "weights" if source.tensors is None else "tokenizer.json"
         raise ModelFileError(f"{source.path or source.name}: no {missing} to load")
+    if source.scheme is not None and not packed:
+        raise ModelFileError(f"{source.path or source.name}: quantized already ({source.scheme}); load the original")
     made = Plan(
         source=source,
         config=config,
-        infos=architecture.infos(source.tensors, config, source.path or source.name),
+        infos=(packed_infos if packed else Architecture.infos)(
+            architecture, source.tensors, config, source.path or source.name
+        ),
+        parameters=sum(map(math.prod, architecture.shapes(config).values())),
         dtype=DTYPES[dtype_of(spec, source, device)],
         device=device,
         places=spec.batch_size,
@@ -167,11 +173,7 @@ def fitted(made: Plan, free: int, bits: float | None, *, asked: bool) -> Plan:
     Raises:
         NotEnoughMemoryError: it does not fit; says what is needed.
     """
-    width = 8 * made.dtype.itemsize
-    weights = sum(
-        int(count(info) * (bits if bits and ".layers." in name and len(info.shape) > 1 else width)) // 8
-        for name, info in made.infos.items()
-    )
+    weights = sum(int(count(info) * held(info, made.dtype, bits)) for info in made.infos.values()) // 8
     config, rows = made.config, 2 * SCORED[made.device.type]
     rest = 4 * config.vocabulary * (made.places + rows) + 4 * made.chunk * (config.inner + 8 * config.hidden)
     room = free - weights - rest
@@ -186,6 +188,16 @@ def fitted(made: Plan, free: int, bits: float | None, *, asked: bool) -> Plan:
             f"{free / 1e9:.1f} are free; take a smaller context_length, batch_size or dtype, or a quantized model"
         )
     return attrs.evolve(made, context=room // (made.places * made.cell_bytes) // 256 * 256)
+
+
+def held(info: TensorInfo, dtype: torch.dtype, bits: float | None) -> float:
+    """Bits that a value of a tensor takes in memory: those of packed weights lie there as they are stored."""
+    if info.dtype not in DTYPES:
+        stored: torch.dtype = getattr(torch, info.dtype)
+        return 8 * stored.itemsize
+    if bits is not None and ".layers." in info.name and info.name.endswith(".weight") and len(info.shape) > 1:
+        return bits
+    return 8 * dtype.itemsize
 
 
 def count(info: TensorInfo) -> int:

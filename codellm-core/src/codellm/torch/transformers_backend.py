@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from codellm.backend import Availability, Backend
 from codellm.options import Option, count, read
-from codellm.torch import bitsandbytes
+from codellm.torch import bitsandbytes, gptq
 
 if TYPE_CHECKING:
-    import torch
-
     from codellm.model import Model
     from codellm.scheme import Scheme
     from codellm.sources import ModelSource
     from codellm.spec import LoadSpec
+    from codellm.torch.quantization import Quantization
     from codellm.torch.transformers_engine import TransformersEngine
-
-
-class Quantization(Protocol):
-    """A scheme that transformers applies as it reads a weight."""
-
-    @property
-    def scheme(self) -> Scheme:
-        """Its name and bits."""
-
-    def config(self, dtype: torch.dtype) -> Any:
-        """The `quantization_config` of transformers, for a model in `dtype`."""
 
 
 class TransformersBackend(Backend):
@@ -46,22 +34,33 @@ class TransformersBackend(Backend):
         return installed(("torch", "transformers"), self.remedy)
 
     def schemes(self) -> tuple[Scheme, ...]:
-        return bitsandbytes.SCHEMES
+        return bitsandbytes.SCHEMES + gptq.SCHEMES
 
-    def options(self, scheme: str | None) -> Mapping[str, Option[Any]]:
-        """The `-o` options, with those of `scheme`. `chunk`: tokens of a prompt that are computed at once."""
-        return {"chunk": count(None, "tokens", 1, 1 << 16), **bitsandbytes.options(scheme)}
+    def options(self, scheme: str | None, stored: str | None = None) -> Mapping[str, Option[Any]]:
+        """The `-o` options, with those of `scheme`, or of the one that a checkpoint is `stored` in.
 
-    def quantization(self, spec: LoadSpec, options: Mapping[str, Any]) -> Quantization | None:
-        """The scheme of `spec` with its options; None without one.
+        `chunk`: tokens of a prompt that are computed at once.
+        """
+        own = gptq.options(stored) if stored else bitsandbytes.options(scheme)
+        return {"chunk": count(None, "tokens", 1, 1 << 16), **own}
+
+    def quantization(self, spec: LoadSpec, source: ModelSource, options: Mapping[str, Any]) -> Quantization | None:
+        """The scheme that `source` is stored in, or that of `spec`, with its options; None without one.
 
         Raises:
             BackendUnavailableError: it needs what is not installed.
         """
-        scheme = next((scheme for scheme in bitsandbytes.SCHEMES if scheme.name == spec.scheme), None)
+        name = source.scheme or spec.scheme
+        scheme = next((scheme for scheme in self.schemes() if scheme.name == name), None)
         if scheme is None:
             return None
-        found = bitsandbytes.BitsAndBytes(scheme, options)
+        found: Quantization
+        if scheme in gptq.SCHEMES:
+            found = gptq.Gptq(scheme, options, source)
+        elif source.scheme is not None:
+            found = bitsandbytes.StoredBitsAndBytes(scheme, options, source.config["quantization_config"])
+        else:
+            found = bitsandbytes.BitsAndBytes(scheme, options)
         found.require(self.remedy)
         return found
 
@@ -76,8 +75,8 @@ class TransformersBackend(Backend):
         return TransformersEngine
 
     def load(self, spec: LoadSpec, source: ModelSource) -> Model:
-        options = read(spec.options, self.options(spec.scheme))
-        quantization = self.quantization(spec, options)
+        options = read(spec.options, self.options(spec.scheme, source.scheme))
+        quantization = self.quantization(spec, source, options)
         from codellm.torch.transformers_load import load_transformers
 
         return load_transformers(self, spec, source, options, quantization)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import transformers
 
 from codellm.errors import InvalidValueError
+from codellm.sources.safetensors import TYPES
 from codellm.torch.device import clear, device_of, enough_memory, free_memory
 from codellm.torch.load import plan
 from codellm.torch.model import TorchModel
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
     from codellm.sources import ModelSource, TensorInfo, Tensors
     from codellm.spec import LoadSpec
     from codellm.torch.load import Plan
-    from codellm.torch.transformers_backend import Quantization, TransformersBackend
+    from codellm.torch.quantization import Quantization
+    from codellm.torch.transformers_backend import TransformersBackend
 
 
 def load_transformers(
@@ -44,6 +48,8 @@ def load_transformers(
     device = device_of(backend.name, spec, backend.devices)
     limit = backend.limit(options)
     clear(device, limit)
+    if quantization is not None:
+        spec = attrs.evolve(spec, dtype=quantization.dtype(spec.dtype, device))
     with enough_memory(device):
         free = free_memory(device, limit)
         return _loaded(backend, spec, source, device, free, options["chunk"], attention, quantization)
@@ -61,7 +67,8 @@ def _loaded(
 ) -> TorchModel:
     engine, scheme = backend.engine(attention), None if quantization is None else quantization.scheme
     bits = None if scheme is None else scheme.bits
-    made = plan(spec, source, device, free, bits, chunk=chunk, joins=engine.joins)
+    packed = quantization is not None and quantization.stored
+    made = plan(spec, source, device, free, bits, chunk=chunk, joins=engine.joins, packed=packed)
     tokenizer = made.tokenizer()
     model = open_model(made, quantization, engine.implementation(attention, device, made.dtype))
     return TorchModel(
@@ -84,27 +91,37 @@ def open_model(made: Plan, quantization: Quantization | None, attention: str) ->
         ModelFileError: a tensor cannot be read.
     """
     assert made.source.tensors is not None
-    config = transformers.AutoConfig.for_model(**made.source.config)
+    config = transformers.AutoConfig.for_model(
+        **{key: value for key, value in made.source.config.items() if key != "quantization_config"}
+    )
     kind = transformers.AutoModelForCausalLM._model_mapping[type(config)]
     lock = threading.Lock()
     weights = {name: Stored(made.source.tensors, info, made.device, lock) for name, info in made.infos.items()}
-    where = {} if quantization is None and made.device.type == "cpu" else {"device_map": {"": str(made.device)}}
-    bars = transformers.utils.logging.is_progress_bar_enabled()
+    told: dict[str, Any] = {}
+    if quantization is not None or made.device.type != "cpu":
+        told["device_map"] = {"": str(made.device)}
+    with quantization.loading() if quantization is not None else contextlib.nullcontext(), no_bars():
+        if quantization is not None and quantization.stored:
+            config.quantization_config = quantization.config(made.dtype).to_dict()
+        elif quantization is not None:
+            told["quantization_config"] = quantization.config(made.dtype)
+        model = kind.from_pretrained(
+            None, config=config, state_dict=weights, dtype=made.dtype, attn_implementation=attention, **told
+        )
+        model = model if quantization is None else quantization.finished(model)
+    return model.eval().requires_grad_(False)
+
+
+@contextlib.contextmanager
+def no_bars() -> Iterator[None]:
+    """For the time of the block, transformers shows no progress of its own."""
+    shown = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:
-        model = kind.from_pretrained(
-            None,
-            config=config,
-            state_dict=weights,
-            dtype=made.dtype,
-            attn_implementation=attention,
-            quantization_config=None if quantization is None else quantization.config(made.dtype),
-            **where,
-        )
+        yield
     finally:
-        if bars:
+        if shown:
             transformers.utils.logging.enable_progress_bar()
-    return model.eval().requires_grad_(False)
 
 
 class Stored:
@@ -121,6 +138,10 @@ class Stored:
         """Extents."""
         return list(self._info.shape)
 
+    def get_dtype(self) -> str:
+        """The type by safetensors' name."""
+        return next(name for name, (ours, _) in TYPES.items() if ours == self._info.dtype)
+
 
 def weight_bytes(model: Any) -> int:
     """Bytes of weights that one decoded token reads, with the scales of quantized ones.
@@ -130,6 +151,9 @@ def weight_bytes(model: Any) -> int:
     total = 0
     for weight in model.parameters():
         total += weight.nbytes + sum(part.nbytes for part in scales(weight))
+    for module in model.modules():
+        if hasattr(module, "list_buffers"):  # of gptqmodel's kernels, which have no parameters
+            total += sum(part.nbytes for part in module.list_buffers())
     embedding, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     return total - (0 if embedding is output else embedding.nbytes)
 

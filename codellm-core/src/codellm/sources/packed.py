@@ -1,0 +1,144 @@
+"""Checkpoints whose weights are quantized already, by GPTQ or bitsandbytes: their scheme, and the tensors they hold.
+
+A projection's `weight` [out, in] stands there in parts. GPTQ (AutoGPTQ's qlinear modules): `qweight` [in · bits / 32,
+out] and `qzeros` [groups, out · bits / 32] of int32, `scales` [groups, out], `g_idx` [in], the group of each column.
+bitsandbytes (its functional.py and nn/modules.py): 4 bits as bytes of two weights each, beside `weight.absmax` and
+`weight.quant_map`; 8 bits as int8, beside `SCB`, a row's scale.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from codellm.errors import ModelFileError
+from codellm.sources.architecture import STORED, Architecture, Config, listed
+from codellm.sources.source import TensorInfo, Tensors
+
+GPTQ_BITS = (3, 4, 8)
+GPTQ_FORMATS = ("gptq", "gptq_v2")
+"""How zero points are stored: minus one, as AutoGPTQ did, or as they are."""
+
+
+def packed_scheme(config: Mapping[str, Any], where: object) -> str | None:
+    """The scheme that the `quantization_config` of a config.json means; None where there is none.
+
+    Raises:
+        ModelFileError: a method, or a form of it, that nothing here reads.
+    """
+    raw = config.get("quantization_config")
+    if raw is None:
+        return None
+    if not isinstance(raw, dict):
+        raise ModelFileError(f"{where}: quantization_config is {reprlib.repr(raw)}, not an object")
+    method = raw.get("quant_method")
+    if method == "gptq":
+        return _gptq(raw, where)
+    if method == "bitsandbytes":
+        return _bitsandbytes(raw, where)
+    raise ModelFileError(
+        f"{where}: weights quantized by {reprlib.repr(method)} cannot be read; supported: gptq, bitsandbytes"
+    )
+
+
+def _gptq(raw: Mapping[str, Any], where: object) -> str:
+    bits = raw.get("bits")
+    if bits not in GPTQ_BITS:
+        known = ", ".join(map(str, GPTQ_BITS))
+        raise ModelFileError(f"{where}: gptq of {reprlib.repr(bits)} bits is not supported; supported: {known}")
+    format = "marlin" if raw.get("is_marlin_format") else raw.get("checkpoint_format") or raw.get("format") or "gptq"
+    if format not in GPTQ_FORMATS:
+        raise ModelFileError(
+            f"{where}: gptq in the format {reprlib.repr(format)} is not supported; supported: {', '.join(GPTQ_FORMATS)}"
+        )
+    size = raw.get("group_size")
+    if type(size) is not int or not (size == -1 or 0 < size < 1 << 20):
+        raise ModelFileError(f"{where}: gptq's group_size is {reprlib.repr(size)}, not -1 or a positive whole number")
+    for field, plain in {"lm_head": False, "dynamic": None, "pack_dtype": "int32"}.items():
+        if raw.get(field) not in (None, plain, {}):
+            raise ModelFileError(f"{where}: gptq with {field} {reprlib.repr(raw[field])} is not supported")
+    return f"gptq-int{bits}"
+
+
+def _bitsandbytes(raw: Mapping[str, Any], where: object) -> str:
+    if raw.get("load_in_8bit"):
+        return "bnb-int8"
+    kind = raw.get("bnb_4bit_quant_type", "fp4")  # transformers' own default
+    if not raw.get("load_in_4bit") or kind not in {"nf4", "fp4"}:
+        raise ModelFileError(f"{where}: bitsandbytes in neither 8 bits nor nf4 nor fp4 is not supported")
+    return f"bnb-{kind}"
+
+
+def packed_infos(architecture: Architecture, tensors: Tensors, config: Config, where: object) -> dict[str, TensorInfo]:
+    """The tensors that the computation needs, as `Architecture.infos` names them, or in parts.
+
+    Raises:
+        ModelFileError: tensors are missing, unknown, or of another shape or type than the configuration says.
+    """
+    found = {info.name: info for info in tensors}
+    raw: Mapping[str, Any] = config.raw["quantization_config"]
+    kept: dict[str, TensorInfo] = {}
+    for name, shape in architecture.shapes(config).items():
+        info = found.get(name)
+        if info is not None and info.shape == shape and info.dtype in STORED:
+            kept[name] = info
+        else:
+            parts = _gptq_parts if raw["quant_method"] == "gptq" else _bitsandbytes_parts
+            kept |= {part.name: part for part in parts(name, shape, found, raw, where)}
+    extra = [name for name in found if name not in kept and not architecture.ignorable(name, config)]
+    unknown = [name for name in extra if not _nothing(name, tensors)]
+    if unknown:
+        raise ModelFileError(f"{where}: {listed(unknown)} not known in {architecture.name}")
+    return kept
+
+
+def _gptq_parts(
+    name: str, shape: tuple[int, ...], found: Mapping[str, TensorInfo], raw: Mapping[str, Any], where: object
+) -> Iterator[TensorInfo]:
+    stem, _, last = name.rpartition(".")
+    if last != "weight" or len(shape) != 2:
+        raise _fault(name, shape, found, where)
+    (rows, columns), bits = shape, raw["bits"]
+    groups = 1 if raw["group_size"] == -1 else math.ceil(columns / raw["group_size"])
+    wanted = {
+        "qweight": (columns * bits // 32, rows),
+        "qzeros": (groups, rows * bits // 32),
+        "scales": (groups, rows),
+        "g_idx": (columns,),
+    }
+    for part, extents in wanted.items():
+        info = found.get(f"{stem}.{part}")
+        if info is None or info.shape != extents or info.dtype not in (STORED if part == "scales" else ("int32",)):
+            raise _fault(f"{stem}.{part}", extents, found, where)
+        yield info
+
+
+def _bitsandbytes_parts(
+    name: str, shape: tuple[int, ...], found: Mapping[str, TensorInfo], raw: Mapping[str, Any], where: object
+) -> Iterator[TensorInfo]:
+    info = found.get(name)
+    eight = bool(raw.get("load_in_8bit"))
+    stored = ("int8", shape) if eight else ("uint8", (math.ceil(math.prod(shape) / 2), 1))
+    scales = f"{name.removesuffix('weight')}SCB" if eight else f"{name}.absmax"
+    if info is None or (info.dtype, info.shape) != stored or len(getattr(found.get(scales), "shape", ())) != 1:
+        raise _fault(name, shape, found, where)
+    yield info
+    beside = (scales, f"{name}_format") if eight else [other for other in found if other.startswith(f"{name}.")]
+    yield from (found[other] for other in beside if other in found)
+
+
+def _nothing(name: str, tensors: Tensors) -> bool:
+    """Whether a tensor adds nothing: AutoGPTQ once wrote a bias of zeros to projections that have none."""
+    return name.endswith(".bias") and not tensors.read(name).any()
+
+
+def _fault(name: str, shape: tuple[int, ...], found: Mapping[str, TensorInfo], where: object) -> ModelFileError:
+    info = found.get(name)
+    if info is None:
+        return ModelFileError(f"{where}: {listed([name])} missing; fetch the checkpoint again")
+    return ModelFileError(
+        f"{where}: tensor {name!r} is {info.dtype} {list(info.shape)}, which the configuration does not make of "
+        f"{list(shape)}"
+    )

@@ -1,0 +1,164 @@
+"""The schemes of GPTQ, whose checkpoints gptqmodel's kernels compute with, through transformers and optimum.
+
+GPTQ is of Frantar et al. 2022. A group of columns shares a scale and a zero point for each row. torch and all of them
+are imported when a model is loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import logging
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from codellm.errors import BackendUnavailableError, InvalidValueError, ModelFileError
+from codellm.options import Option, choice
+from codellm.scheme import Scheme
+from codellm.torch.quantization import Quantization
+
+if TYPE_CHECKING:
+    import torch
+
+    from codellm.sources import ModelSource
+
+GROUP = 128
+"""Columns of a group, as most published checkpoints have it."""
+
+
+def _scheme(bits: int, bound: float) -> Scheme:
+    return Scheme(
+        name=f"gptq-int{bits}",
+        bits=bits + (16 + bits) / GROUP,  # a scale of 16 bits and a zero point for each group
+        applies="file",
+        format="safetensors",
+        takes=frozenset({"safetensors"}),
+        bound=bound,
+        calibration="needs",
+        description=f"GPTQ's {bits} bits, groups of {GROUP}, for GPUs",
+    )
+
+
+SCHEMES = (_scheme(8, 0.01), _scheme(4, 0.09), _scheme(3, 0.35))
+"""The bounds are derived in docs/quantization.md."""
+
+OPTIONS: dict[str, Option[Any]] = {"kernel": choice("auto", "torch", "triton", "exllama_v2", "marlin")}
+"""What computes the products: gptqmodel's choice for the device, or the one that is named."""
+
+EXTRA = 'pip install "codellm-gpu[gptq]" --no-build-isolation'
+PACKAGES = ("gptqmodel", "optimum", "accelerate")
+
+
+def options(scheme: str | None) -> dict[str, Option[Any]]:
+    """The `-o` options that `scheme` has."""
+    return OPTIONS if scheme in {each.name for each in SCHEMES} else {}
+
+
+@attrs.frozen
+class Gptq(Quantization):
+    """What the checkpoint `source` is in, with the options to load it."""
+
+    scheme: Scheme
+    options: Mapping[str, Any]
+    source: ModelSource
+    stored = True
+
+    @property
+    def packing(self) -> Mapping[str, Any]:
+        """The `quantization_config` of its config.json."""
+        packing: Mapping[str, Any] = self.source.config["quantization_config"]
+        return packing
+
+    def require(self, remedy: str) -> None:
+        require(self.scheme.name)
+
+    def dtype(self, asked: str, device: torch.device) -> str:
+        """Where nothing is asked, what the scales are stored in; CPUs multiply such matrices a hundred times slower."""
+        if asked == "float32":
+            raise InvalidValueError(
+                f"{self.source.name}: {self.scheme.name} computes in float16 or bfloat16, not float32"
+            )
+        return ("float16" if device.type == "cuda" else "bfloat16") if asked == "auto" else asked
+
+    def config(self, dtype: torch.dtype) -> Any:
+        import transformers
+
+        check_zeros(self.source, self.packing)
+        return transformers.GPTQConfig(
+            bits=self.packing["bits"],
+            group_size=self.packing["group_size"],
+            desc_act=bool(self.packing.get("desc_act")),
+            sym=self.packing.get("sym", True),
+            format=form(self.packing),
+            backend=self.options["kernel"],
+        )
+
+    @contextlib.contextmanager
+    def loading(self) -> Iterator[None]:
+        """What gptqmodel prints is not shown, and what it cannot do is told in one line.
+
+        Raises:
+            InvalidValueError: the kernel cannot compute it here.
+        """
+        logging.getLogger("optimum").setLevel(logging.ERROR)
+        with contextlib.redirect_stdout(io.StringIO()):
+            from logbar import LogBar
+
+            LogBar.shared().setLevel(logging.CRITICAL)
+            try:
+                yield
+            except (ValueError, NotImplementedError, ImportError) as error:
+                raise InvalidValueError(
+                    f"{self.source.name}: no {self.scheme.name} here with kernel={self.options['kernel']}: {error}"
+                ) from error
+
+    def finished(self, model: Any) -> Any:
+        """Without what gptqmodel compiles to unpack weights, which delays the first tokens by a minute."""
+        for module in model.modules():
+            vars(module).pop("dequantize_weight", None)
+        return model
+
+
+def require(what: str) -> None:
+    """See that the extra is installed.
+
+    Raises:
+        BackendUnavailableError: it is not.
+    """
+    lacks = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
+    if lacks:
+        raise BackendUnavailableError(f"{what} needs {' and '.join(lacks)}; {EXTRA}")
+
+
+def form(packing: Mapping[str, Any]) -> str:
+    """How zero points are stored: `gptq`, minus one, or `gptq_v2`, as they are."""
+    return str(packing.get("checkpoint_format") or packing.get("format") or "gptq")
+
+
+def check_zeros(source: ModelSource, raw: Mapping[str, Any]) -> None:
+    """Refuse zero points that could be two things.
+
+    AutoGPTQ stored them minus one: a zero point of 0 became -1, which spilled into its neighbours when it was packed
+    (its qlinear modules' `pack`). gptqmodel wraps around, and reads what it wrote. Symmetric ones never are 0.
+
+    Raises:
+        ModelFileError: a zero point is all ones, in a file that gptqmodel did not write.
+    """
+    import numpy as np
+
+    writers = str((raw.get("meta") or {}).get("quantizer"))
+    if raw.get("sym", True) or form(raw) != "gptq" or "gptqmodel" in writers or source.tensors is None:
+        return
+    for info in source.tensors:
+        if info.name.endswith(".qzeros"):
+            packed = source.tensors.read(info.name).view(np.uint8)
+            bits = np.unpackbits(packed, axis=-1, bitorder="little")
+            fields = bits.reshape(*bits.shape[:-1], -1, raw["bits"])
+            if fields.all(axis=-1).any():
+                raise ModelFileError(
+                    f"{source.path}: tensor {info.name!r} holds zero points that AutoGPTQ could not store; "
+                    "quantize the original weights anew"
+                )

@@ -1,0 +1,189 @@
+"""Checkpoints that are quantized already: what their configuration says, and who takes them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import codellm
+from codellm import artifacts, store
+from codellm.errors import InvalidValueError, ModelFileError, UnknownNameError
+from codellm.registry import registry
+from codellm.sources import TensorInfo, find
+from codellm.sources.architectures import read_config
+from codellm.sources.packed import packed_infos, packed_scheme
+from support.checkpoints import Arrays, config_of, random_weights
+
+DEMO = Path(codellm.__file__).parent / "data" / "codellm-demo"
+GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True}
+NF4 = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+
+
+@pytest.mark.parametrize(
+    ("packing", "scheme"),
+    [
+        (GPTQ, "gptq-int4"),
+        (GPTQ | {"bits": 3, "checkpoint_format": "gptq"}, "gptq-int3"),
+        (GPTQ | {"bits": 8, "checkpoint_format": "gptq_v2", "pack_dtype": "int32", "lm_head": False}, "gptq-int8"),
+        (NF4, "bnb-nf4"),
+        (NF4 | {"bnb_4bit_quant_type": "fp4"}, "bnb-fp4"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True, "load_in_4bit": False}, "bnb-int8"),
+    ],
+)
+def test_the_scheme_of_a_checkpoint(packing, scheme):
+    assert packed_scheme({"quantization_config": packing}, "here") == scheme
+
+
+def test_plain_weights_have_none():
+    assert packed_scheme({"quantization_config": None}, "here") is None
+
+
+@pytest.mark.parametrize(
+    ("packing", "message"),
+    [
+        (GPTQ | {"bits": 2}, "gptq of 2 bits is not supported; supported: 3, 4, 8"),
+        (GPTQ | {"bits": "4"}, "gptq of '4' bits"),
+        (GPTQ | {"checkpoint_format": "marlin"}, "in the format 'marlin'"),
+        (GPTQ | {"is_marlin_format": True}, "in the format 'marlin'"),
+        (GPTQ | {"group_size": 0}, "group_size is 0"),
+        (GPTQ | {"lm_head": True}, "lm_head True is not supported"),
+        (GPTQ | {"dynamic": {"-:.*": {}}}, "dynamic"),
+        ({"quant_method": "awq", "bits": 4}, "'awq' cannot be read; supported: gptq, bitsandbytes"),
+        ({"quant_method": "bitsandbytes"}, "neither 8 bits nor nf4 nor fp4"),
+        ([1], "not an object"),
+    ],
+)
+def test_what_cannot_be_read_is_told(packing, message):
+    with pytest.raises(ModelFileError, match=f"here: .*{message}"):
+        packed_scheme({"quantization_config": packing}, "here")
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """The demo, as AutoGPTQ would have named it; its weights are the plain ones, which nobody here looks at."""
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(DEMO / name, tmp_path)
+    shutil.copy(DEMO / "model.safetensors", tmp_path / "gptq_model-4bit-128g.safetensors")
+    (tmp_path / "quantize_config.json").write_text(json.dumps({"bits": 4, "group_size": 128, "sym": True}))
+    return tmp_path
+
+
+def test_an_old_checkpoint_says_so_in_a_file_of_its_own(checkpoint):
+    reference = find(str(checkpoint))
+    source = reference.fetch()
+    assert (reference.scheme, source.scheme) == ("gptq-int4", "gptq-int4")
+    assert source.config["quantization_config"]["quant_method"] == "gptq"
+    before = source.digest
+    (checkpoint / "quantize_config.json").write_text(json.dumps({"bits": 4, "group_size": 64}))
+    assert find(str(checkpoint)).fetch().digest != before
+
+
+def test_a_backend_that_cannot_read_it_says_who_can(checkpoint):
+    with pytest.raises(UnknownNameError, match=r"scheme of backend 'llama-cpp' 'gptq-int4'.*have it: .*transformers"):
+        codellm.load(str(checkpoint), backend="llama-cpp")
+
+
+@pytest.mark.parametrize("scheme", ["q4_0", "bf16", "bnb-nf4", "gptq-int8"])
+def test_it_is_not_quantized_again(checkpoint, scheme):
+    with pytest.raises(InvalidValueError, match=r"already quantized \(gptq-int4\); start from its original weights"):
+        artifacts.ensure(find(str(checkpoint)).fetch(), registry().scheme(scheme))
+
+
+def packed(packing, **changes):
+    """A tiny Llama whose projections are packed as `packing` says, with its architecture and configuration."""
+    config = config_of("llama", 64, hidden_size=128, intermediate_size=256, num_attention_heads=4, **changes)
+    arrays = random_weights(config)
+    for name in [name for name in arrays if ".layers." in name and arrays[name].ndim == 2]:
+        (rows, columns), stem = arrays.pop(name).shape, name.removesuffix("weight")
+        arrays[f"{stem}qweight"] = np.zeros((columns * packing["bits"] // 32, rows), np.int32)
+        arrays[f"{stem}qzeros"] = np.zeros((columns // 128, rows * packing["bits"] // 32), np.int32)
+        arrays[f"{stem}scales"] = np.ones((columns // 128, rows), np.float32)
+        arrays[f"{stem}g_idx"] = np.zeros(columns, np.int32)
+    source = codellm.ModelSource(name="tiny", format="safetensors", config=config | {"quantization_config": packing})
+    return arrays, *read_config(source)
+
+
+class Typed(Arrays):
+    def infos(self):
+        return [TensorInfo(name, array.shape, str(array.dtype)) for name, array in self.arrays.items()]
+
+
+def test_the_parts_of_a_packed_weight_are_held_against_the_configuration():
+    arrays, architecture, config = packed(GPTQ)
+    assert packed_infos(architecture, Typed(arrays), config, "here").keys() == arrays.keys()
+    part = "model.layers.0.mlp.up_proj.qweight"
+    for wrong in (arrays[part][1:], arrays[part].astype(np.int64)):
+        with pytest.raises(ModelFileError, match=r"here: tensor 'model.*up_proj\.qweight' is int"):
+            packed_infos(architecture, Typed(arrays | {part: wrong}), config, "here")
+    with pytest.raises(ModelFileError, match=r"up_proj\.qweight' missing"):
+        packed_infos(architecture, Typed({name: arrays[name] for name in arrays if name != part}), config, "here")
+
+
+def test_a_bias_of_zeros_that_the_model_has_no_place_for_is_left_out():
+    arrays, architecture, config = packed(GPTQ)
+    bias = {"model.layers.0.mlp.up_proj.bias": np.zeros(256, np.float16)}
+    assert packed_infos(architecture, Typed(arrays | bias), config, "here").keys() == arrays.keys()
+    bias["model.layers.0.mlp.up_proj.bias"][7] = 1
+    with pytest.raises(ModelFileError, match=r"up_proj\.bias' not known in llama"):
+        packed_infos(architecture, Typed(arrays | bias), config, "here")
+
+
+def test_scales_in_a_cpu_s_own_order_are_refused():
+    """Which is what transformers writes once a model of 4 bits was used on a CPU with AVX512."""
+    config = config_of("llama", 64, hidden_size=128, intermediate_size=256, num_attention_heads=4)
+    arrays = random_weights(config)
+    part = "model.layers.0.mlp.up_proj.weight"
+    arrays[part] = np.zeros((arrays[part].size // 2, 1), np.uint8)
+    scales = {f"{part}.absmax": np.ones(512, np.float32), f"{part}.quant_map": np.ones(16, np.float32)}
+    source = codellm.ModelSource(name="tiny", format="safetensors", config=config | {"quantization_config": NF4})
+    read = read_config(source)
+    assert packed_infos(read[0], Typed(arrays | scales), read[1], "here").keys() == {*arrays, *scales}
+    scales[f"{part}.absmax"] = np.ones((2, 256), np.float32)
+    with pytest.raises(ModelFileError, match=r"up_proj\.weight' is uint8"):
+        packed_infos(read[0], Typed(arrays | scales), read[1], "here")
+
+
+PLUGIN = """
+import shutil
+from codellm import Artifact, Scheme, hookimpl
+
+@hookimpl
+def codellm_schemes():
+    return [Scheme(name="whole", bits=16, applies="file", format="safetensors", takes=frozenset({"safetensors"}))]
+
+@hookimpl
+def codellm_quantize(request):
+    if request.scheme.name == "whole":
+        shutil.copytree(request.source.path, request.destination)
+        return Artifact(path=request.destination, scheme="whole", format="safetensors")
+"""
+
+
+def test_an_artifact_may_be_a_directory(tmp_path, monkeypatch):
+    """Kept, counted and removed as a file is; the gate is not asked here, since no backend of this scheme is there."""
+    import pluggy
+
+    from codellm import plugins, quality
+
+    monkeypatch.setenv("CODELLM_CACHE", str(tmp_path))
+    scope: dict = {}
+    exec(PLUGIN, scope)
+    plugin = type("Plugin", (), {name: staticmethod(scope[name]) for name in ("codellm_schemes", "codellm_quantize")})
+    manager = plugins.manager()
+    assert isinstance(manager, pluggy.PluginManager)
+    manager.register(plugin, "whole")
+    monkeypatch.setattr(quality, "measure", lambda source: 1.0)
+    try:
+        source, [scheme] = find("codellm-demo").fetch(), scope["codellm_schemes"]()
+        made = artifacts.ensure(source, scheme)
+        assert (made.scheme, made.name, made.digest) == ("whole", "codellm-demo", source.digest)
+        assert (made.path.name, made.tensors is not None) == ("codellm-demo-whole", True)
+        assert artifacts.ensure(source, scheme).path == made.path
+        [kept] = store.kept_artifacts()
+        assert kept.size == kept.manifest["bytes"] == sum(file.stat().st_size for file in DEMO.iterdir())
+        store.remove(kept)
+        assert store.kept_artifacts() == []
+    finally:
+        manager.unregister(plugin)

@@ -1,0 +1,62 @@
+"""Checkpoints that bitsandbytes wrote: loaded again, by us and by transformers alone, they compute the same."""
+
+import numpy as np
+import pytest
+
+import codellm
+from codellm import artifacts
+from codellm.errors import ModelFileError, UnknownNameError
+from codellm.registry import registry
+from codellm.sources import find
+
+SCHEMES = ("bnb-int8", "bnb-nf4", "bnb-fp4")
+TEXT = "def add(a, b):\n    return"
+PLACE = {"backend": "transformers-cpu", "context_length": 64, "dtype": "bfloat16"}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A checkpoint of the demo in each scheme, that passed the gate."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CODELLM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        source = find("codellm-demo").fetch()
+        return {scheme: artifacts.ensure(source, registry().scheme(scheme)) for scheme in SCHEMES}
+
+
+def logits(model):
+    return model.logits(model.tokenizer.encode(TEXT))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_it_loads_to_the_logits_that_it_was_saved_from(saved, scheme):
+    with codellm.load("codellm-demo", scheme=scheme, **PLACE) as model:
+        expected, info = logits(model), model.info
+    with codellm.load(str(saved[scheme].path), **PLACE) as model:
+        assert (model.info.scheme, model.info.parameters) == (scheme, info.parameters)
+        assert model.info.weight_bytes == info.weight_bytes
+        assert np.array_equal(logits(model), expected)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_transformers_loads_it(saved, scheme):
+    import torch
+    import transformers
+
+    with codellm.load(str(saved[scheme].path), **PLACE) as model:
+        ids, expected = model.tokenizer.encode(TEXT), logits(model)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        saved[scheme].path, dtype=torch.bfloat16, device_map={"": "cpu"}
+    )
+    with torch.inference_mode():
+        found = theirs(input_ids=torch.tensor([ids])).logits[0, -1].float().numpy()
+    assert np.abs(found[: len(expected)] - expected).mean() < 0.15  # bfloat16 of logits that are 3 apart
+
+
+def test_what_it_is_in_decides_who_loads_it(saved):
+    path = str(saved["bnb-nf4"].path)
+    chosen = registry().choose(codellm.LoadSpec(model=path, scheme=find(path).scheme), "safetensors")
+    assert chosen.name == "transformers-cpu"
+    with pytest.raises(UnknownNameError, match=r"backend 'torch-cpu' 'bnb-nf4'\. Backends that have it"):
+        codellm.load(path, backend="torch-cpu")
+    with pytest.raises(ModelFileError, match=r"quantized already \(bnb-nf4\); load the original"):
+        registry().backend("torch-cpu").load(codellm.LoadSpec(model=path), find(path).fetch())
