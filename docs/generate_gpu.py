@@ -1,6 +1,7 @@
 """Write the section of docs/performance.md that is made from the records in docs/results/gpu.
 
-After the grids that it shows the commands of: `python docs/generate_gpu.py`. Without a record of each it is empty.
+After the grids and the benchmark that it shows the commands of: `python docs/generate_gpu.py`. Without a record of each
+grid it is empty; quality is told once there is one of it.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from codellm_eval.bench.figures import significant
+from codellm_eval.bench.figures import for_people, significant
+from codellm_eval.bench.folder import Folder
+from codellm_eval.bench.record import Record
 from codellm_eval.bench.row import Row
 from codellm_eval.grid.cell import Cell
 from codellm_eval.grid.figures import DECODE, PEAK, PREFILL, TOKEN, Figure, SpeedUp
@@ -19,6 +22,7 @@ DOCS = Path(__file__).parent
 PAGE = DOCS / "performance.md"
 BEGIN, END = "<!-- from docs/results/gpu, by docs/generate_gpu.py -->\n", "<!-- end of the GPU -->\n"
 GRIDS = ("attention", "precision", "seed")
+QUALITY = "quality"
 
 STUDY: dict[str, dict[tuple[int, int], float | None]] = {
     "bf16": {
@@ -39,6 +43,17 @@ STUDY: dict[str, dict[tuple[int, int], float | None]] = {
 """Seconds of a minibatch; None where the memory did not suffice. github.com/0-5-blood-prince/code-llm,
 gpu-inference/README.md at 14647d2b1859da52859310fa98787c53333212f6."""
 
+STUDY_QUALITY = {
+    "none": (1.107, 0.359),
+    "bnb-int8": (1.704, 0.335),
+    "bnb-nf4:float16": (1.714, 0.329),
+}
+"""Perplexity and pass@1 that it told of bf16, "fp8" and nf4, by scheme and compute type."""
+
+QUALITY_INTRODUCTION = """\
+What the schemes cost in quality, of the bundled model ([record](results/gpu/quality/rows.jsonl)), each beside {}:
+[what the columns are](evaluation.md#quality-against-a-reference-row), ≈ what is not told apart from it. The study's
+perplexity and pass@1 are of StarCoder2-7B, and no figure of ours."""
 ATTENTION = {
     "eager": "transformers-cuda::attn_implementation=eager",
     "sdpa": "transformers-cuda::attn_implementation=sdpa",
@@ -71,7 +86,10 @@ def page(records: Path = DOCS / "results" / "gpu") -> str:
     """The part of the page between the marks, from the grids in `records`; empty where one of them is not there."""
     if not all((records / name / CELLS).exists() for name in GRIDS):
         return ""
-    return "\n\n".join(_parts(*(Grid.read(records / name) for name in GRIDS))) + "\n"
+    parts = list(_parts(*(Grid.read(records / name) for name in GRIDS)))
+    if (records / QUALITY / "rows.jsonl").exists():
+        parts += _quality_parts(Folder.read(records / QUALITY))
+    return "\n\n".join(parts) + "\n"
 
 
 def _parts(attention: Grid, precision: Grid, seed: Grid) -> Iterator[str]:
@@ -79,8 +97,10 @@ def _parts(attention: Grid, precision: Grid, seed: Grid) -> Iterator[str]:
     yield "```console\n" + "\n".join(str(grid.manifest["command"]) for grid in (attention, precision, seed)) + "\n```"
     yield "Attention: the study's seconds, and milliseconds of prefill here."
     yield _attention(attention)
+    yield "![Prefill by context and batch size](results/gpu/attention/plots/prefill.svg)"
     yield "Milliseconds of a decoded token of each sequence, and the peak of the GPU's memory in GiB."
     yield _decode_and_peak(attention)
+    yield "![Peak memory by context and batch size](results/gpu/attention/plots/peak.svg)"
     yield "Precision, prompts of 4096 tokens, by batch size: the study's seconds, and milliseconds here."
     yield _precision(precision)
     yield (
@@ -88,6 +108,38 @@ def _parts(attention: Grid, precision: Grid, seed: Grid) -> Iterator[str]:
         f"here,\nmedian of {seed.plan.repeats} runs of {seed.plan.new_tokens} tokens."
     )
     yield _seed(seed)
+
+
+def _quality_parts(folder: Folder) -> Iterator[str]:
+    reference = folder.records[0].row
+    yield QUALITY_INTRODUCTION.format(f"`{reference}`")
+    yield f"```console\n{folder.manifest['command']}\n```"
+    head = [
+        "",
+        "bits/byte",
+        "difference",
+        "perplexity",
+        "ln p",
+        "difference, bits/byte",
+        "pass@1",
+        "",
+        "study's",
+        "pass@1",
+    ]
+    yield _table(head, [_quality_line(record) for record in folder.records])
+
+
+def _quality_line(record: Record) -> list[str]:
+    """A row's quality as the benchmark prints it, and the study's perplexity and pass@1."""
+    cells = for_people(record)
+    bits, canonical, solved = (cells[key] for key in ("document", "canonical", "solved"))
+    compute = record.row.options.get("compute_dtype")
+    scheme = record.row.scheme or "none"
+    theirs = STUDY_QUALITY.get(f"{scheme}:{compute}" if compute else scheme)
+    return [
+        f"`{record.row}`", *bits, cells["perplexity"][0], cells["log_probability"][0], canonical[1], *solved,
+        *([f"{value:.3f}" for value in theirs] if theirs else ["", ""]),
+    ]  # fmt: skip
 
 
 def _attention(grid: Grid) -> str:

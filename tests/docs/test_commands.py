@@ -41,8 +41,9 @@ NOT_RUN = {
     "cmake ": "compiles llama-bench, which only the benchmark of decoding needs",
 }
 """Beginnings of commands that no test runs, and why."""
-if generator("generate_gpu").page():
-    NOT_RUN["codellm bench grid -m dummy:starcoder2-7b"] = "needs a GPU; its record is in docs/results/gpu"
+for _start in ("codellm bench grid -m dummy:starcoder2-7b", "codellm bench --row transformers-cuda"):
+    if _start in generator("generate_gpu").page():
+        NOT_RUN[_start] = "needs a GPU; its record is in docs/results/gpu"
 
 
 def blocks(language: str) -> list[tuple[str, str]]:

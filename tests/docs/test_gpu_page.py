@@ -1,10 +1,17 @@
 """The section that sets one GPU beside the study says what its records and the study say, and nothing else."""
 
 import itertools
+import json
 
+import attrs
 import pytest
 
+from codellm_eval.bench.plan import Plan
+from codellm_eval.bench.record import make_converter
+from codellm_eval.bench.row import Row
 from codellm_eval.bench.stats import Repeats
+from codellm_eval.scored import Scored
+from support.bench_records import record
 from support.documentation import generator
 from support.grids import cell, grid, leave, out_of_memory
 
@@ -45,6 +52,16 @@ def section(tmp_path_factory):
     grids = grid(attention), grid(precision), grid(passes, protocol="seed", new_tokens=4)
     for name, made in zip(gpu.GRIDS, grids, strict=True):
         leave(folder / name, made)
+    (folder / "quality").mkdir()
+    known, scores = make_converter(), [Scored(name=str(n), bytes=100, tokens=30, nll=70.0 + n) for n in range(12)]
+    reference = record("transformers-cuda::dtype=bfloat16", documents=scores, canonical=scores, verdicts={"0": True})
+    schemes = ("bnb-int8", "bnb-nf4:compute_dtype=float16", "bnb-nf4:compute_dtype=float32")
+    others = [attrs.evolve(reference, row=Row.parse(f"transformers-cuda:{scheme}")) for scheme in schemes]
+    rows = [reference, *(each.compared_with(reference) for each in others)]
+    text = "".join(json.dumps(known.unstructure(each)) + "\n" for each in rows)
+    (folder / "quality" / "rows.jsonl").write_text(text)
+    made = {"command": "codellm bench --row …", "bench": {"plan": known.unstructure(Plan()), "quality": None}}
+    (folder / "quality" / "manifest.json").write_text(json.dumps(made))
     return gpu.page(folder)
 
 
@@ -83,6 +100,22 @@ def test_the_study_s_protocol_stands_apart(section):
     known = {line[0]: line[1:] for line in lines}
     assert known["bf16"] == ["11.05", "22.75", "300", "300"]
     assert known["bf16, eager"] == ["", "", "300", "300"]
+
+
+def test_quality_is_beside_the_reference_row_s_and_the_study_s(section):
+    _, _, *lines = rows(section, "codellm bench --row …\n```")
+    known = {line[0].strip("`").removeprefix("transformers-cuda:"): line[1:] for line in lines}
+    assert list(known) == [
+        ":dtype=bfloat16",
+        "bnb-int8",
+        "bnb-nf4:compute_dtype=float16",
+        "bnb-nf4:compute_dtype=float32",
+    ]
+    assert known[":dtype=bfloat16"][-2:] == ["1.107", "0.359"]
+    assert known["bnb-nf4:compute_dtype=float16"][-2:] == ["1.714", "0.329"]
+    assert known["bnb-nf4:compute_dtype=float32"][-2:] == ["", ""]
+    assert known["bnb-int8"][:3] == ["≈1.234", "+.0000…+.0000", "≈12.387"]
+    assert known["bnb-int8"][5:7] == ["≈21/164", "+0 -0"]
 
 
 def test_the_section_names_the_gpu_its_commands_and_its_records(section):
