@@ -6,6 +6,7 @@ grid it is empty; quality is told once there is one of it.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -51,8 +52,8 @@ STUDY_QUALITY = {
 """Perplexity and pass@1 that it told of bf16, "fp8" and nf4, by scheme and compute type."""
 
 QUALITY_INTRODUCTION = """\
-What the schemes cost in quality, of the bundled model ([record](results/gpu/quality/rows.jsonl)), each beside {}:
-[what the columns are](evaluation.md#quality-against-a-reference-row), ≈ what is not told apart from it. The study's
+What the schemes cost in quality, of the bundled model ([record](results/gpu/quality/rows.jsonl)), each beside {}: [what
+the columns are](evaluation.md#quality-against-a-reference-row), ≈ what is not told apart from it. The study's
 perplexity and pass@1 are of StarCoder2-7B, and no figure of ours."""
 ATTENTION = {
     "eager": "transformers-cuda::attn_implementation=eager",
@@ -72,14 +73,13 @@ PRECISION = {
 BATCHES, SEED_CONTEXTS = (2, 4, 8), (4096, 8192)
 
 INTRODUCTION = """\
-## The study's tables on a GPU
-
 The study before this project ([code-llm](https://github.com/0-5-blood-prince/code-llm), gpu-inference) told seconds of
 StarCoder2-7B on one A100 of 40 GB, for a minibatch of random ids and a number of new tokens that it does not name, each
-token by a pass over everything before it. Its seconds stand beside no figure of ours; its ratios do. Ours are of
-{}, random weights of the same shape, in bf16 where nothing else is said, each process within 40 GiB of memory, medians
-of {} ([by attention](results/gpu/attention/cells.jsonl), [by precision](results/gpu/precision/cells.jsonl),
-[by the study's protocol](results/gpu/seed/cells.jsonl)). [What is measured](evaluation.md#batch-by-context)."""
+token by a pass over everything before it. Its seconds stand beside no figure of ours; ratios do. They are taken of its
+seconds, since its own table of them says otherwise in three places. Ours are of {}, random weights of the same shape,
+in bf16 where nothing else is said{}, medians of {} ([by attention](results/gpu/attention/cells.jsonl), [by
+precision](results/gpu/precision/cells.jsonl), [by the study's protocol](results/gpu/seed/cells.jsonl)). [What is
+measured](evaluation.md#batch-by-context)."""
 
 
 def page(records: Path = DOCS / "results" / "gpu") -> str:
@@ -93,7 +93,9 @@ def page(records: Path = DOCS / "results" / "gpu") -> str:
 
 
 def _parts(attention: Grid, precision: Grid, seed: Grid) -> Iterator[str]:
-    yield INTRODUCTION.format(", ".join(attention.manifest["gpus"]), attention.plan.repeats)
+    gpus, limit = ", ".join(attention.manifest["gpus"]), _limit(attention)
+    yield "## The study's tables on a GPU"
+    yield _wrapped(INTRODUCTION.format(gpus, limit, attention.plan.repeats))
     yield "```console\n" + "\n".join(str(grid.manifest["command"]) for grid in (attention, precision, seed)) + "\n```"
     yield "Attention: the study's seconds, and milliseconds of prefill here."
     yield _attention(attention)
@@ -112,20 +114,12 @@ def _parts(attention: Grid, precision: Grid, seed: Grid) -> Iterator[str]:
 
 def _quality_parts(folder: Folder) -> Iterator[str]:
     reference = folder.records[0].row
-    yield QUALITY_INTRODUCTION.format(f"`{reference}`")
+    yield _wrapped(QUALITY_INTRODUCTION.format(f"`{reference}`"))
     yield f"```console\n{folder.manifest['command']}\n```"
     head = [
-        "",
-        "bits/byte",
-        "difference",
-        "perplexity",
-        "ln p",
-        "difference, bits/byte",
-        "pass@1",
-        "",
-        "study's",
-        "pass@1",
-    ]
+        "", "bits/byte", "difference", "perplexity", "ln p of the solutions", "difference, bits/byte", "pass@1", "tasks",
+        "study: perplexity", "study: pass@1",
+    ]  # fmt: skip
     yield _table(head, [_quality_line(record) for record in folder.records])
 
 
@@ -215,6 +209,16 @@ def _seconds(value: float | None) -> str:
 
 def _ratio(slow: float | None, fast: float | None) -> str:
     return f"{slow / fast:.2f}" if slow and fast else ""
+
+
+def _limit(grid: Grid) -> str:
+    """What of the memory the cells were held to."""
+    gib = grid.manifest["settings"].get("load", {}).get("-o memory_gib")
+    return f", each process within {gib} GiB of memory" if gib else ""
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

@@ -119,7 +119,9 @@ def test_quality_is_beside_the_reference_row_s_and_the_study_s(section):
 
 
 def test_the_section_names_the_gpu_its_commands_and_its_records(section):
-    assert "NVIDIA H200 (140 GiB), random weights" in section
+    told = " ".join(section.split())
+    assert "NVIDIA H200 (140 GiB), random weights" in told
+    assert "nothing else is said, each process within 40 GiB of memory, medians of 3" in told
     assert section.count("codellm bench grid") == 3
     for name in gpu.GRIDS:
         assert f"(results/gpu/{name}/cells.jsonl)" in section

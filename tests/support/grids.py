@@ -51,5 +51,5 @@ def leave(path, made):
     known = converter()
     lines = [json.dumps(known.unstructure(each)) + "\n" for each in made.cells.values()]
     (path / "cells.jsonl").write_text("".join(lines))
-    settings = {"model": made.model, "plan": known.unstructure(made.plan)}
+    settings = {"model": made.model, "plan": known.unstructure(made.plan), "load": {"-o memory_gib": "40"}}
     (path / "manifest.json").write_text(json.dumps({**made.manifest, "settings": settings}))
