@@ -117,8 +117,8 @@ def _quality_parts(folder: Folder) -> Iterator[str]:
     yield _wrapped(QUALITY_INTRODUCTION.format(f"`{reference}`"))
     yield f"```console\n{folder.manifest['command']}\n```"
     head = [
-        "", "bits/byte", "difference", "perplexity", "ln p of the solutions", "difference, bits/byte", "pass@1", "tasks",
-        "study: perplexity", "study: pass@1",
+        "", "bits/byte", "difference", "perplexity", "ln p of the solutions", "difference, bits/byte", "pass@1",
+        "tasks", "study: perplexity", "study: pass@1",
     ]  # fmt: skip
     yield _table(head, [_quality_line(record) for record in folder.records])
 
