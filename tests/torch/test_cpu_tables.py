@@ -7,7 +7,7 @@ from support.documentation import generator
 
 ROWS = {
     "3b": ["torch-cpu::dtype=float32", "torch-cpu::dtype=bfloat16,mode=jit", "llama-cpp:q4_0"],
-    "7b": ["torch-cpu::dtype=float32,context_length=1000000", "torch-cpu::dtype=bfloat16"],
+    "7b": ["torch-cpu::dtype=float32,batch_size=1000000", "torch-cpu::dtype=bfloat16"],
     "batch": ["llama-cpp:q4_0"],
     "context": ["llama-cpp:q4_0", "torch-cpu::dtype=bfloat16"],
     "threads": [],
