@@ -66,7 +66,7 @@ def test_those_that_have_their_first_token_early_have_room_for_more(clocked):
     plan = GridPlan(new_tokens=8)
     figures(model, 4, new_tokens=8)
     assert model.most <= 3 + 1 + 8 <= plan.room(Size(4, 100))
-    assert plan.room(Size(4, 5120)) == 8 + 2 + 3 * 10
+    assert plan.room(Size(4, 5120)) == 8 + 2 + 3 * 40
     assert plan.room(Size(1, 5120)) == 8 + 2
 
 

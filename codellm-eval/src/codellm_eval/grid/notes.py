@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from codellm_eval.grid.figures import PEAK, Figure
 from codellm_eval.grid.folder import Grid
-from codellm_eval.grid.plan import LEAST_CHUNK
 
 CACHED = (
     "cached: with the cache of keys and values. Prefill: from the start until each of the batch's prompts, all "
     "different and random, has its first token, nothing generated beside it. Decode: of other prompts, from when all "
     "have their first token; each step gives every sequence a token. Sequences that have theirs early generate "
-    f"meanwhile, a token for each {LEAST_CHUNK} of the others' prompts, and are longer by as many. One warm-up."
+    "meanwhile, a token for each piece in which the others' prompts are computed, and are longer by as many. One "
+    "warm-up."
 )
 SEED = (
     "seed: without a cache between tokens: each new token by a pass over the prompt and all tokens before it, as the "

@@ -12,7 +12,7 @@ from codellm.errors import InvalidValueError
 from codellm_eval.bench.workload import at_least
 
 Protocol = Literal["cached", "seed"]
-LEAST_CHUNK = 512
+LEAST_CHUNK = 128
 """Tokens of a prompt that every backend here computes in one step, at least."""
 
 
