@@ -92,6 +92,25 @@ def tests_torch(session: nox.Session) -> None:
 
 
 @nox.session
+def gptq(session: nox.Session) -> None:
+    """By hand: GPTQ's checkpoints written, loaded again and measured, and the record of that (codellm-gpu/README.md).
+
+    gptqmodel wants numpy 2.2.6, and builds its CUDA kernels unless it is told not to: here it runs on the CPU.
+    """
+    env = {"BUILD_CUDA_EXT": "0"}
+    index = ("--extra-index-url", "https://download.pytorch.org/whl/cpu")
+    session.install(
+        "torch==2.13.0", "transformers>=5.17,<5.24", "numpy==2.2.6", "setuptools>=78", "wheel", "ninja", *index
+    )
+    packages = wheels(session, "codellm-core", "codellm-cpu", "codellm-eval", "codellm-gpu")
+    needs = [f"{wheel}[gptq]" if "codellm_gpu" in wheel else wheel for wheel in packages]
+    session.install(*LLAMA_CPP)
+    session.install("--no-build-isolation", *needs, *TOOLS, "hatchling", *index, env=env)
+    session.run("pytest", *(session.posargs or ["tests/gpu/test_gptq.py"]))
+    session.run("python", "tests/benchmarks/gptq.py", "--output", "docs/results/gptq-demo.json")
+
+
+@nox.session
 def example(session: nox.Session) -> None:
     """The tutorial's backend as its users get it: a wheel in a clean environment, the conformance kit, the bench."""
     session.install(*wheels(session, "codellm-core", "codellm-eval", EXAMPLE), "pytest>=8.3")

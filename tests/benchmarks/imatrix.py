@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import math
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import common
 import gguf
+import heldout
 
 import codellm
 from codellm import artifacts, calibration, quality
@@ -30,37 +30,13 @@ from codellm_cpu.llama.header import read_header
 from codellm_cpu.quantize import weights
 from codellm_cpu.quantizer import run_quantizer
 from codellm_cpu.schemes import FILE_TYPES
-from codellm_eval import perplexity
-from codellm_eval.documents import Document, heldout_documents
 
 MODEL = "codellm-demo"
-TEXT = 64 << 10
-"""Bytes of held-out documents, as `codellm bench` reads."""
-
-
-def documents() -> list[Document]:
-    chosen, size = [], 0
-    for document in heldout_documents():
-        if size < TEXT:
-            chosen.append(document)
-            size += document.size
-    return chosen
 
 
 def losses(path: Path) -> tuple[float, list[float]]:
-    """Bits per byte of the gate's text, and the bits of each held-out document."""
     with codellm.load(str(path), threads=1) as model:
-        gate = quality.bits_per_byte(model, quality.gate_text())
-        return gate, [perplexity.measure(model, [each]).nll / math.log(2) for each in documents()]
-
-
-def difference(ours: list[float], theirs: list[float]) -> tuple[float, float]:
-    """Bits per byte of `ours` minus `theirs`, and its standard error."""
-    sizes = [document.size for document in documents()]
-    count, total = len(sizes), sum(sizes)
-    mean = (sum(ours) - sum(theirs)) / total
-    rest = sum((mine - its - mean * size) ** 2 for mine, its, size in zip(ours, theirs, sizes, strict=True))
-    return mean, math.sqrt(count / (count - 1) * rest) / total
+        return heldout.losses(model)
 
 
 def make(job: tuple[Path, str, Path | None, Path]) -> dict[str, Any]:
@@ -69,7 +45,7 @@ def make(job: tuple[Path, str, Path | None, Path]) -> dict[str, Any]:
     path = folder / f"{scheme}-{weighed is not None}.gguf"
     kind = FILE_TYPES[scheme]
     run_quantizer(base, read_header(base), kind, path, matrix=weighed, threads=1, progress=lambda done, total: None)
-    gate, heldout = losses(path)
+    gate, bits = losses(path)
     held = weights(read_header(path))
     path.unlink()
     return {
@@ -77,7 +53,7 @@ def make(job: tuple[Path, str, Path | None, Path]) -> dict[str, Any]:
         "matrix": weighed is not None,
         "bits_per_weight": held["weight_bytes"] * 8 / held["parameters"],
         "gate": gate,
-        "heldout": heldout,
+        "heldout": bits,
     }
 
 
@@ -117,7 +93,7 @@ def main() -> None:
         for name in read_header(whole.path).tensors
         if name.startswith("blk.") and name.endswith(("ffn_down.weight", "ffn_up.weight", "attn_v.weight"))
     ]
-    gate, heldout = losses(base.path)
+    gate, whole_bits = losses(base.path)
     with (
         tempfile.TemporaryDirectory() as name,
         concurrent.futures.ProcessPoolExecutor(given.processes) as pool,
@@ -126,14 +102,14 @@ def main() -> None:
         rows = list(pool.map(make, [(base.path, scheme, each, folder) for scheme, each in pairs]))
         damaged = list(pool.map(broken, [(whole.path, tensor, folder) for tensor in layers]))
     plain = {row["scheme"]: row["heldout"] for row in rows if not row["matrix"]}
-    size = sum(document.size for document in documents())
+    size = sum(document.size for document in heldout.documents())
     for row in rows:
         bits = row.pop("heldout")
         row["gate_rise"] = row["gate"] - gate
         row["heldout"] = sum(bits) / size
-        row["heldout_rise"], row["heldout_rise_error"] = difference(bits, heldout)
+        row["heldout_rise"], row["heldout_rise_error"] = heldout.difference(bits, whole_bits)
         if row["matrix"] and row["scheme"] in plain:
-            row["of_the_matrix"], row["of_the_matrix_error"] = difference(bits, plain[row["scheme"]])
+            row["of_the_matrix"], row["of_the_matrix_error"] = heldout.difference(bits, plain[row["scheme"]])
         print({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}, flush=True)
     for row in damaged:
         row["gate_rise"] = row["gate"] - gate
@@ -143,9 +119,9 @@ def main() -> None:
         model=MODEL,
         gate_tokens=quality.GATE_TOKENS,
         heldout_bytes=size,
-        heldout_documents=len(documents()),
+        heldout_documents=len(heldout.documents()),
         protocol="document",
-        base={"gate": gate, "heldout": sum(heldout) / size},
+        base={"gate": gate, "heldout": sum(whole_bits) / size},
         rows=rows,
         broken=damaged,
     )

@@ -11,7 +11,7 @@ import codellm
 from codellm import artifacts, store
 from codellm.errors import InvalidValueError, ModelFileError, UnknownNameError
 from codellm.registry import registry
-from codellm.sources import TensorInfo, find
+from codellm.sources import find
 from codellm.sources.architectures import read_config
 from codellm.sources.packed import packed_infos, packed_scheme
 from support.checkpoints import Arrays, config_of, random_weights
@@ -105,29 +105,24 @@ def packed(packing, **changes):
     return arrays, *read_config(source)
 
 
-class Typed(Arrays):
-    def infos(self):
-        return [TensorInfo(name, array.shape, str(array.dtype)) for name, array in self.arrays.items()]
-
-
 def test_the_parts_of_a_packed_weight_are_held_against_the_configuration():
     arrays, architecture, config = packed(GPTQ)
-    assert packed_infos(architecture, Typed(arrays), config, "here").keys() == arrays.keys()
+    assert packed_infos(architecture, Arrays(arrays), config, "here").keys() == arrays.keys()
     part = "model.layers.0.mlp.up_proj.qweight"
     for wrong in (arrays[part][1:], arrays[part].astype(np.int64)):
         with pytest.raises(ModelFileError, match=r"here: tensor 'model.*up_proj\.qweight' is int"):
-            packed_infos(architecture, Typed(arrays | {part: wrong}), config, "here")
+            packed_infos(architecture, Arrays(arrays | {part: wrong}), config, "here")
     with pytest.raises(ModelFileError, match=r"up_proj\.qweight' missing"):
-        packed_infos(architecture, Typed({name: arrays[name] for name in arrays if name != part}), config, "here")
+        packed_infos(architecture, Arrays({name: arrays[name] for name in arrays if name != part}), config, "here")
 
 
 def test_a_bias_of_zeros_that_the_model_has_no_place_for_is_left_out():
     arrays, architecture, config = packed(GPTQ)
     bias = {"model.layers.0.mlp.up_proj.bias": np.zeros(256, np.float16)}
-    assert packed_infos(architecture, Typed(arrays | bias), config, "here").keys() == arrays.keys()
+    assert packed_infos(architecture, Arrays(arrays | bias), config, "here").keys() == arrays.keys()
     bias["model.layers.0.mlp.up_proj.bias"][7] = 1
     with pytest.raises(ModelFileError, match=r"up_proj\.bias' not known in llama"):
-        packed_infos(architecture, Typed(arrays | bias), config, "here")
+        packed_infos(architecture, Arrays(arrays | bias), config, "here")
 
 
 def test_scales_in_a_cpu_s_own_order_are_refused():
@@ -139,10 +134,10 @@ def test_scales_in_a_cpu_s_own_order_are_refused():
     scales = {f"{part}.absmax": np.ones(512, np.float32), f"{part}.quant_map": np.ones(16, np.float32)}
     source = codellm.ModelSource(name="tiny", format="safetensors", config=config | {"quantization_config": NF4})
     read = read_config(source)
-    assert packed_infos(read[0], Typed(arrays | scales), read[1], "here").keys() == {*arrays, *scales}
+    assert packed_infos(read[0], Arrays(arrays | scales), read[1], "here").keys() == {*arrays, *scales}
     scales[f"{part}.absmax"] = np.ones((2, 256), np.float32)
     with pytest.raises(ModelFileError, match=r"up_proj\.weight' is uint8"):
-        packed_infos(read[0], Typed(arrays | scales), read[1], "here")
+        packed_infos(read[0], Arrays(arrays | scales), read[1], "here")
 
 
 PLUGIN = """

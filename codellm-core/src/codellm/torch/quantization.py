@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import torch
 
     from codellm.scheme import Scheme
+    from codellm.sources import Tensors
 
 
 class Quantization(abc.ABC):
@@ -37,6 +38,10 @@ class Quantization(abc.ABC):
     @abc.abstractmethod
     def config(self, dtype: torch.dtype) -> Any:
         """The `quantization_config` of transformers, for a model in `dtype`."""
+
+    def tensors(self, tensors: Tensors) -> Tensors:
+        """What is read of a source's `tensors`."""
+        return tensors
 
     def loading(self) -> contextlib.AbstractContextManager[object]:
         """In which transformers makes the model."""

@@ -91,12 +91,13 @@ def open_model(made: Plan, quantization: Quantization | None, attention: str) ->
         ModelFileError: a tensor cannot be read.
     """
     assert made.source.tensors is not None
+    tensors = made.source.tensors if quantization is None else quantization.tensors(made.source.tensors)
     config = transformers.AutoConfig.for_model(
         **{key: value for key, value in made.source.config.items() if key != "quantization_config"}
     )
     kind = transformers.AutoModelForCausalLM._model_mapping[type(config)]
     lock = threading.Lock()
-    weights = {name: Stored(made.source.tensors, info, made.device, lock) for name, info in made.infos.items()}
+    weights = {name: Stored(tensors, info, made.device, lock) for name, info in made.infos.items()}
     told: dict[str, Any] = {}
     if quantization is not None or made.device.type != "cpu":
         told["device_map"] = {"": str(made.device)}
