@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import math
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -13,7 +15,7 @@ from codellm.calibration import Calibration
 from codellm.errors import ArtifactError, BackendUnavailableError, InvalidValueError, ModelFileError
 from codellm.registry import registry
 from codellm.sources import find
-from codellm.torch import gptq
+from codellm.torch import bitsandbytes, gptq
 from codellm_gpu import save_gptq
 from support.checkpoints import Arrays, config_of, random_weights, save_safetensors, train_tokenizer
 
@@ -160,3 +162,12 @@ def test_what_gptqmodel_says_against_a_model_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("CODELLM_CACHE", str(tmp_path))
     with pytest.raises(ArtifactError, match="codellm-demo: gptqmodel cannot quantize it: "):
         artifacts.ensure(find("codellm-demo").fetch(), registry().scheme("gptq-int4"))
+
+
+def test_the_bounds_follow_the_rule_of_the_documentation():
+    """Twice the rise measured on the bundled model, rounded up to hundredths; from 0.01 to 1."""
+    record = json.loads((Path(__file__).parents[2] / "docs/results/gptq-demo.json").read_text())
+    assert {row["scheme"] for row in record["rows"]} == {each.name for each in (*gptq.SCHEMES, *bitsandbytes.SCHEMES)}
+    for row in record["rows"]:
+        rule = min(1.0, max(0.01, math.ceil(200 * row["gate_rise"]) / 100))
+        assert registry().scheme(row["scheme"]).bound == row["bound"] == rule, row["scheme"]
