@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 THREE, SEVEN = "dummy:starcoder2-3b", "dummy:starcoder2-7b"
-REQUEST = ["--task", "HumanEval/0", "--new-tokens", "200", "--repeats", "2"]
+REQUEST = ["--task", "HumanEval/0", "--new-tokens", "200", "--repeats", "1"]
 """The first task: the study says that it gave one prompt of HumanEval, and not which."""
-GROWTH = ["--prompt-tokens", "128", "--new-tokens", "32", "--repeats", "2"]
+GROWTH = ["--prompt-tokens", "128", "--new-tokens", "32", "--repeats", "1"]
 GGUF = ["llama-cpp:f16", "llama-cpp:bf16", "llama-cpp:q8_0", "llama-cpp:q4_0", "llama-cpp:q4_k_m", "llama-cpp:q4_k_s"]
 TORCH = "torch-cpu::dtype=bfloat16"
 GROWING = ["llama-cpp:q4_k_m", "llama-cpp:q8_0", TORCH]
@@ -31,7 +31,8 @@ PARTS: dict[str, tuple[str, list[str], list[str]]] = {
         *GGUF,
     ]),
     "7b": (SEVEN, REQUEST, [
-        "torch-cpu::dtype=float32", "torch-cpu::dtype=bfloat16", "torch-cpu::dtype=bfloat16,mode=compile", *GGUF,
+        "torch-cpu::dtype=float32", "torch-cpu::dtype=bfloat16", "torch-cpu::dtype=bfloat16,mode=compile",
+        "llama-cpp:bf16", "llama-cpp:q8_0", "llama-cpp:q4_0", "llama-cpp:q4_k_m",
     ]),
     "batch": (THREE, [*GROWTH, "--batch-size", "1,2,4,8,16,32"], GROWING),
     "context": (THREE, [*GROWTH, "--context", "128,1024,4032,8192"], [*GROWING[:2], f"{TORCH},context_length=8448"]),
