@@ -79,7 +79,7 @@ token by a pass over everything before it. Its seconds stand beside no figure of
 seconds, since its own table of them says otherwise in three places. Ours are of {}, random weights of the same shape,
 in bf16 where nothing else is said{}, medians of {} ([by attention](results/gpu/attention/cells.jsonl), [by
 precision](results/gpu/precision/cells.jsonl), [by the study's protocol](results/gpu/seed/cells.jsonl)). [What is
-measured](evaluation.md#batch-by-context)."""
+measured](evaluation.md#batch-by-context). What is empty was not measured."""
 
 
 def page(records: Path = DOCS / "results" / "gpu") -> str:
@@ -100,7 +100,11 @@ def _parts(attention: Grid, precision: Grid, seed: Grid) -> Iterator[str]:
     yield "Attention: the study's seconds, and milliseconds of prefill here."
     yield _attention(attention)
     yield "![Prefill by context and batch size](results/gpu/attention/plots/prefill.svg)"
-    yield "Milliseconds of a decoded token of each sequence, and the peak of the GPU's memory in GiB."
+    yield (
+        "Milliseconds of a decoded token of each sequence, and the peak of the GPU's memory in GiB. That of\n"
+        "FlashAttention-2 hardly grows with batch and context: it is the host's time in transformers' forward pass,\n"
+        "several times what reading the weights takes the GPU."
+    )
     yield _decode_and_peak(attention)
     yield "![Peak memory by context and batch size](results/gpu/attention/plots/peak.svg)"
     yield "Precision, prompts of 4096 tokens, by batch size: the study's seconds, and milliseconds here."

@@ -60,13 +60,13 @@ def page(records: Path = DOCS / "results" / "cpu") -> str:
 def _three(folder: Folder) -> Iterator[str]:
     yield INTRODUCTION.format(bandwidth=_bandwidth(folder) / 1e9)
     torch = next(record for record in folder.records if str(record.row) == next(iter(STUDY)))
-    yield f"StarCoder2-3B ([record](results/cpu/3b/rows.jsonl)), median of {folder.plan.repeats}:\n"
+    yield f"StarCoder2-3B ([record](results/cpu/3b/rows.jsonl)), {_repeats(folder)}:\n"
     yield _requests(folder, torch, "torch fp32", study=True)
 
 
 def _seven(folder: Folder) -> Iterator[str]:
     worked = [record for record in folder.records if record.request is not None]
-    yield f"StarCoder2-7B ([record](results/cpu/7b/rows.jsonl)), median of {folder.plan.repeats}:\n"
+    yield f"StarCoder2-7B ([record](results/cpu/7b/rows.jsonl)), {_repeats(folder)}:\n"
     yield _requests(folder, worked[0], _name(worked[0]), study=False)
     for record in folder.records:
         if record.error is not None:
@@ -103,7 +103,7 @@ def _context(folder: Folder) -> Iterator[str]:
     yield _wrapped(
         "Milliseconds per token of StarCoder2-3B, by the tokens of context before it "
         "([record](results/cpu/context/rows.jsonl)). llama.cpp ends where StarCoder2's sliding window of 4096 does, "
-        "since it would attend past it; torch-cpu keeps to the window."
+        "since it would attend past it."
     )
     yield _growth(folder, lambda each: each.context, lambda rate: 1000 / rate)
     yield _picture("context", "Milliseconds per token of each row, by the tokens of context")
@@ -146,6 +146,10 @@ def _growth(folder: Folder, size: Callable[[Workload], int], value: Callable[[fl
         ]
         rows.append([_name(record), *cells])
     return _table(["", *map(str, sizes)], rows)
+
+
+def _repeats(folder: Folder) -> str:
+    return "measured once" if folder.plan.repeats == 1 else f"median of {folder.plan.repeats}"
 
 
 def _picture(part: str, says: str, name: str | None = None) -> str:

@@ -36,6 +36,8 @@ NOT_RUN = {
     "codellm generate -b transformers-cpu": "needs torch; tests/torch/test_backends.py runs them",
     "codellm quantize codellm-demo -q bnb-nf4": "needs torch; tests/gpu/test_save_bitsandbytes.py writes them",
     "codellm generate -m nf4": "needs torch; tests/gpu/test_save_bitsandbytes.py loads them",
+    "codellm bench -m bigcode/": "downloads published weights; docs/reproduce.md says so",
+    "codellm bench grid -m bigcode/": "downloads published weights; docs/reproduce.md says so",
     "codellm generate -m bigcode/": "downloads published weights; test_sources.py loads a hub model from a cache",
     "python tests/benchmarks/": "takes minutes; its record is in docs/results",
     "codellm quantize codellm-demo --all": "takes minutes; tests/core/test_ladder.py makes a ladder of several schemes",

@@ -82,7 +82,7 @@ def test_attention_beside_the_study_s(section):
 
 
 def test_decode_and_peak_are_those_of_the_cells(section):
-    _, _, *lines = rows(section, "the GPU's memory in GiB.\n")
+    _, _, *lines = rows(section, "takes the GPU.\n")
     assert lines[0] == ["2 x 4096", "25.1", "25.1", "25.1", "15.5", "15.5", "15.5"]
     assert lines[-1][1] == "out of memory"
 
