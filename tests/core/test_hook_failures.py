@@ -114,7 +114,7 @@ def codellm_quantize(request):
     [
         ("raise ValueError('boom')", "codellm-demo: writing it in new4 failed: ValueError: boom (raised in {})"),
         ("open('/no/such/file')", "FileNotFoundError: [Errno 2] No such file or directory: '/no/such/file' (raised"),
-        ("return None", "unknown scheme 'new4' No installed plugin writes it."),
+        ("return None", "unknown scheme 'new4'. No installed plugin writes it."),
         ("return request.destination", "writing it in new4 gave PosixPath, not an Artifact"),
         ("return Artifact(path=request.destination, scheme='new4', format='gguf')", "left no file where it was asked"),
         ("return Artifact(path=request.source.path, scheme='new4', format='gguf')", "left no file where it was asked"),
