@@ -45,7 +45,7 @@ NOT_RUN = {
     "cmake ": "compiles llama-bench, which only the benchmark of decoding needs",
 }
 """Beginnings of commands that no test runs, and why."""
-for _start in ("codellm bench grid -m dummy:starcoder2-7b", "codellm bench --row transformers-cuda"):
+for _start in ("codellm bench grid -m dummy:starcoder2-7b", "codellm bench --repeats 1 --row transformers-cuda"):
     if _start in generator("generate_gpu").page():
         NOT_RUN[_start] = "needs a GPU; its record is in docs/results/gpu"
 

@@ -15,7 +15,7 @@ ROWS = {
 
 
 def test_from_the_command_to_the_page(monkeypatch, tmp_path, capfd):
-    sizes = {"32": "4", "200": "12", "1,2,4,8,16,32": "1,2", "128,1024,4032,8192": "64,128"}
+    sizes = {"32": "4", "200": "12", "1,2,4,8,16,32": "1,2", "128,1024,4032": "64,128"}
     parts = {
         name: ("dummy:tiny", [sizes.get(word, word) for word in how], ROWS[name])
         for name, (_, how, _) in cpu.PARTS.items()

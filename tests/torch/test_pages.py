@@ -1,3 +1,4 @@
+import mmap
 import re
 import sys
 from pathlib import Path
@@ -32,7 +33,9 @@ def test_a_large_tensor_lies_in_large_pages_whole():
 
 
 def test_a_small_tensor_is_left_alone():
-    tensor = torch.empty(LEAST // 2, dtype=torch.uint8)
+    # memory of its own: what the allocator reuses may have the advice of a large one that lay there before
+    place = mmap.mmap(-1, LEAST // 2, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    tensor = torch.frombuffer(place, dtype=torch.uint8)
     use_large_pages(tensor)
     assert "hg" not in flags(tensor.data_ptr() + 4096)
 
