@@ -16,6 +16,7 @@ from codellm_eval.judge import CONTROL, Program, judge_all
 from codellm_eval.limits import Limits
 from codellm_eval.problems import load_problems
 from support.judging import LIMITS, add, judged, sandbox_of
+from support.processes import running
 
 HOSTILE = Path(__file__).parent / "hostile"
 EXPECTED = dict(line.split("\t") for line in (HOSTILE / "expected.tsv").read_text().splitlines())
@@ -46,7 +47,7 @@ def sandbox():
 
 
 def processes():
-    return [process for process in psutil.Process().children(recursive=True) if process.status() != "zombie"]
+    return [process for process in psutil.Process().children(recursive=True) if running(process)]
 
 
 def programs(level):
