@@ -104,6 +104,7 @@ def test_weights_are_repacked_where_their_own_layout_is_not_faster(
     monkeypatch.setattr(module, "open_native", watched)
     monkeypatch.setattr(module, "_file_type", lambda header: scheme)
     monkeypatch.setattr(machine, "cpu_features", lambda: features)
+    monkeypatch.setattr(module.tiles, "usable", lambda lib: True)  # one token alone makes no use of them
     load(tiny_gguf, batch_size=batch_size, options=options).close()
     assert asked == [repacked]
 

@@ -10,12 +10,17 @@ from importlib import metadata
 
 from codellm import machine
 from codellm.finding import Finding
+from codellm_cpu.llama import tiles
+from codellm_cpu.llama.library import library
 
 RECOMPILE = (
     "pip install --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python "
     "--config-settings=cmake.define.LLAVA_BUILD=OFF llama-cpp-python"
 )
 """Compiles it again, for the processor at hand."""
+
+KEEP_TILES = f'CXXFLAGS="{tiles.FLAGS}" {RECOMPILE}'
+"""The same, with its matrix tiles in working order: see tiles.py."""
 
 _TOLD = {
     "AVX512": "avx512f",
@@ -51,6 +56,8 @@ def examine() -> Finding:
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         return _finding(f"{version} cannot be loaded ({said[-1]})", RECOMPILE)
+    if not tiles.usable(library()):
+        return _finding(f"{version} dies of the matrix tiles it was compiled for, and goes without them", KEEP_TILES)
     return compare(version, parse_features(done.stdout), machine.cpu_features())
 
 

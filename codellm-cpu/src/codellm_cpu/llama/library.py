@@ -20,6 +20,7 @@ import attrs
 import numpy as np
 
 from codellm.errors import BackendError, ModelClosedError, ModelFileError
+from codellm_cpu.llama import tiles
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -103,7 +104,7 @@ class NativeModel:
         self.path = path
         params = lib.llama_model_default_params()
         params.n_gpu_layers = 0
-        params.use_extra_bufts = repack
+        params.use_extra_bufts = repack and tiles.usable(lib)
         params.vocab_only = vocab_only
         params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if mmap else lib.LLAMA_LOAD_MODE_NONE
         LOG.clear()

@@ -6,9 +6,11 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from codellm import machine
-from codellm.errors import InvalidValueError, ModelFileError
+from codellm.errors import BackendError, InvalidValueError, ModelFileError
 from codellm.model import ModelInfo
-from codellm_cpu.llama.library import ContextShape, open_context, open_native
+from codellm_cpu.llama import tiles
+from codellm_cpu.llama.build import KEEP_TILES
+from codellm_cpu.llama.library import ContextShape, library, open_context, open_native
 from codellm_cpu.llama.memory import fitting_context
 from codellm_cpu.llama.model import LlamaCppModel
 from codellm_cpu.llama.probe import checked, require_probed
@@ -37,7 +39,7 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
         ModelFileError: the file is broken, or llama.cpp refuses it or does not survive it.
         InvalidValueError: a field of `spec` that this backend cannot honour.
         NotEnoughMemoryError: it does not fit in memory; says what is needed.
-        BackendError: llama.cpp cannot make the context.
+        BackendError: llama.cpp cannot make the context, or cannot repack weights and is asked to.
     """
     _check_spec(spec)
     if source.path is None:
@@ -49,7 +51,7 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
     require_probed(source.path)
     threads = spec.threads or machine.default_threads()
     with contextlib.ExitStack() as stack:
-        repack = _repacked(spec, header) if options.repack is None else options.repack
+        repack = _repacked(spec, header) if options.repack is None else _repackable(options.repack)
         native = open_native(stack, source.path, repack=repack, mmap=options.mmap)
         shape = ContextShape(
             context_length=_context_length(spec, native, header, fits),
@@ -102,6 +104,15 @@ def _repacked(spec: LoadSpec, header: Header) -> bool:
     """
     tiled = "_k" in _file_type(header) and "avx512_vnni" in machine.cpu_features()
     return not (tiled and spec.batch_size >= _TILED_ROWS)
+
+
+def _repackable(asked: bool) -> bool:
+    if asked and not tiles.usable(library()):
+        raise BackendError(
+            "llama-cpp cannot repack weights: this build of llama.cpp dies of the processor's matrix tiles; "
+            f"leave out -o repack=on, or compile it again: {KEEP_TILES}"
+        )
+    return asked
 
 
 def _context_length(spec: LoadSpec, native: NativeModel, header: Header, fits: int) -> int:

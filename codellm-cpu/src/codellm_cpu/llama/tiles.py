@@ -1,0 +1,61 @@
+"""Whether the installed llama.cpp computes with the matrix tiles (AMX) of this processor, or dies of them.
+
+Compiled by gcc 12 or older, it loads an empty configuration of the tiles and ends the process at the first use of
+them: that compiler's `_tile_loadconfig` reads 8 of the 64 bytes, and the stores to the rest are dropped as dead
+(ggml-org/llama.cpp#26954). So a build that uses AMX multiplies two matrices in a process of its own first
+(tiles_child.py). The verdict is kept in codellm's cache.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from codellm import machine
+from codellm.cache import Memo
+
+FLAGS = "-fno-dse -fno-tree-dse"
+"""With them gcc 12 stores the whole configuration, and llama.cpp is as fast."""
+
+_CHILD = "codellm_cpu.llama.tiles_child"
+_TIMEOUT = 60.0
+"""Seconds; it takes a third of one."""
+
+
+@functools.cache
+def usable(lib: Any) -> bool:
+    """Whether weights may be laid out for the tiles by `lib`, the module of llama.cpp; True where it uses no tiles."""
+    if b"AMX_INT8 = 1" not in lib.llama_print_system_info():
+        return True
+    verdicts, key = Memo("tiles.json", most=100), _key(Path(lib.__file__).parent)
+    verdict = verdicts.read().get(key)
+    if verdict is None:
+        verdict = "sound" if _multiplies() else "broken"
+        verdicts.keep({key: verdict})
+    return verdict == "sound"
+
+
+def _key(folder: Path) -> str:
+    """The build, by what is compiled of it, and the processor."""
+    built = max((file.stat().st_mtime_ns for file in folder.glob("lib/*")), default=0)
+    return f"{folder} | {built} | {machine.cpu_name()} | {' '.join(machine.cpu_features())}"
+
+
+def _multiplies() -> bool:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", _CHILD],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_TIMEOUT,
+            env=os.environ | {"GGML_NO_BACKTRACE": "1"},
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
