@@ -19,6 +19,8 @@ SOURCES = [f"{package}/src" for package in (*PACKAGES, EXAMPLE)]
 # llama.cpp compiles for the processor it is built on. Its multimodal parts are left out: nothing here uses them, and
 # they double the time. CMAKE_ARGS would do the same, but pip's settings are what pip hands to the build.
 LLAMA_CPP = ("llama-cpp-python>=0.3.36,<0.4", "--config-settings=cmake.define.LLAVA_BUILD=OFF")
+# gcc 12 compiles its AMX kernels into a crash without these (codellm_cpu/llama/tiles.py).
+LLAMA_CPP_FLAGS = {"CXXFLAGS": "-fno-dse -fno-tree-dse"}
 
 TOOLS = ("pytest>=8.3", "hypothesis>=6.115", "gguf>=0.17")
 TORCH = ("torch==2.13.0", "transformers>=5.0,<6", "accelerate>=1.10", "bitsandbytes>=0.50")
@@ -36,7 +38,7 @@ def wheels(session: nox.Session, *packages: str) -> list[str]:
 
 def install(session: nox.Session, *others: str, packages: tuple[str, ...] = LAPTOP) -> None:
     """Install the packages as a user would: from built wheels. codellm-gpu brings torch, the others do not."""
-    session.install(*LLAMA_CPP)
+    session.install(*LLAMA_CPP, env=LLAMA_CPP_FLAGS)
     session.install(*wheels(session, *packages), *others)
 
 
@@ -104,7 +106,7 @@ def gptq(session: nox.Session) -> None:
     )
     packages = wheels(session, "codellm-core", "codellm-cpu", "codellm-eval", "codellm-gpu")
     needs = [f"{wheel}[gptq]" if "codellm_gpu" in wheel else wheel for wheel in packages]
-    session.install(*LLAMA_CPP)
+    session.install(*LLAMA_CPP, env=LLAMA_CPP_FLAGS)
     session.install("--no-build-isolation", *needs, *TOOLS, "hatchling", *index, env=env)
     session.run("pytest", *(session.posargs or ["tests/gpu/test_gptq.py"]))
     session.run("python", "tests/benchmarks/gptq.py", "--output", "docs/results/gptq-demo.json")

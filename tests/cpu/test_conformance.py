@@ -10,7 +10,9 @@ pytest.importorskip("llama_cpp")
 
 @pytest.mark.parametrize(
     ("scheme", "tolerance"),
-    [("q8_0", 0), ("f16", 0.05), ("q4_k_m", 0.2)],  # q8_0's kernels compute a row alike however many there are
+    # q8_0's kernels compute a row alike however many there are. Those of k-quants round inputs otherwise from 8 rows
+    # on, which moves unlikely tokens by tenths of a nat: 0.25 here on a processor of Intel's, 0.2 on one of AMD's.
+    [("q8_0", 0), ("f16", 0.05), ("q4_k_m", 0.4)],
 )
 def test_llama_cpp_passes_the_conformance_kit(scheme, tolerance, tmp_path):
     command = ["--codellm-backend=llama-cpp", f"--codellm-spec=scheme={scheme}", "--codellm-spec=threads=1"]

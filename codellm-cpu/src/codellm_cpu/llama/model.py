@@ -27,9 +27,9 @@ class LlamaCppModel(Model):
 
     With one thread, a batch computes bit for bit what singles compute where the matrix kernels treat each row alike
     whatever the number of rows. Measured on x86 with AVX-512: so for q8_0 at any batch size and for k-quants with
-    `-o repack=off` below 8 rows. From 8 rows on ggml multiplies k-quants in tiles (logits of spread 1.5 move by up to
-    0.08), and f32, f16, bf16 and q4_0 differ in the last bits. A prefix that two different prompts share is cut where
-    they part, which moves rounding too.
+    `-o repack=off` below 8 rows. From 8 rows on ggml multiplies k-quants in tiles, which moves log-probabilities (of
+    the bundled model in q4_k_m by 0.24 rms, while its divergence from bf16 stays 0.20), and f32, f16, bf16 and q4_0
+    differ in the last bits. A prefix that two different prompts share is cut where they part, which moves rounding too.
 
     `stack` owns the native handles and is closed with the model.
     """
