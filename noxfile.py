@@ -19,8 +19,9 @@ SOURCES = [f"{package}/src" for package in (*PACKAGES, EXAMPLE)]
 # llama.cpp compiles for the processor it is built on. Its multimodal parts are left out: nothing here uses them, and
 # they double the time. CMAKE_ARGS would do the same, but pip's settings are what pip hands to the build.
 LLAMA_CPP = ("llama-cpp-python>=0.3.36,<0.4", "--config-settings=cmake.define.LLAVA_BUILD=OFF")
-# gcc 12 compiles its AMX kernels into a crash without these (codellm_cpu/llama/tiles.py).
-LLAMA_CPP_FLAGS = {"CXXFLAGS": "-fno-dse -fno-tree-dse"}
+# Without these gcc 12 compiles its AMX kernels into a crash, and attention over heads of 64 is half as fast on a
+# processor with AVX512-FP16 (docs/performance.md, Compiling).
+LLAMA_CPP_FLAGS = {"CXXFLAGS": "-fno-dse -fno-tree-dse -U__AVX512FP16__"}
 
 TOOLS = ("pytest>=8.3", "hypothesis>=6.115", "gguf>=0.17")
 TORCH = ("torch==2.13.0", "transformers>=5.0,<6", "accelerate>=1.10", "bitsandbytes>=0.50")
@@ -40,6 +41,11 @@ def install(session: nox.Session, *others: str, packages: tuple[str, ...] = LAPT
     """Install the packages as a user would: from built wheels. codellm-gpu brings torch, the others do not."""
     session.install(*LLAMA_CPP, env=LLAMA_CPP_FLAGS)
     session.install(*wheels(session, *packages), *others)
+    examine = "from codellm_cpu.llama.build import examine; print(examine())"
+    if "ok=True" not in str(session.run("python", "-c", examine, silent=True)):
+        # pip keeps what it compiled, for whatever processor and with whatever flags that was
+        session.run("python", "-m", "pip", "cache", "remove", "llama_cpp_python", success_codes=[0, 1])
+        session.install("--force-reinstall", "--no-deps", *LLAMA_CPP, env=LLAMA_CPP_FLAGS)
 
 
 @nox.session

@@ -24,6 +24,13 @@ def test_a_build_that_leaves_instructions_unused_is_told_with_the_command_of_the
     assert found.remedy in (Path(__file__).parents[2] / "README.md").read_text()
 
 
+def test_a_build_for_another_processor_is_told():
+    found = build.compare("0.3.36", {"sse3", "avx2", "amx_int8"}, ("sse3", "avx2"))
+    assert not found.ok
+    assert "compiled for amx_int8, which this processor lacks" in found.value
+    assert build.compare("0.3.36", {"sse3", "avx2"}, ()).ok  # a system that does not tell what its processor has
+
+
 def test_a_build_for_this_processor_is_fine():
     found = build.compare("0.3.36", {"sse3", "avx2"}, ("sse3", "avx2", "avx512bw"))
     assert (found.ok, found.value) == (True, "0.3.36 uses sse3 avx2")

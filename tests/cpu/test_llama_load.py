@@ -85,6 +85,7 @@ def test_options_change_how_and_not_what(tiny_gguf, load_tiny, options):
         ("q4_k_m", ("avx2", "avx512_vnni"), 8, {}, False),
         ("q4_k_m", ("avx2", "avx512_vnni"), 7, {}, True),
         ("q4_k_m", ("avx2",), 8, {}, True),
+        ("q4_k_m", ("avx2", "avx512_vnni", "amx_int8"), 8, {}, True),
         ("q4_0", ("avx2", "avx512_vnni"), 8, {}, True),
         ("q4_k_m", ("avx2", "avx512_vnni"), 8, {"repack": "on"}, True),
         ("q4_k_m", ("avx2", "avx512_vnni"), 1, {"repack": "off"}, False),

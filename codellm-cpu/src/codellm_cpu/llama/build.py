@@ -68,6 +68,9 @@ def parse_features(info: str) -> frozenset[str]:
 
 def compare(version: str, built: Collection[str], present: Collection[str]) -> Finding:
     """The finding on a build that uses the instruction sets `built`, on a processor that has those `present`."""
+    beyond = sorted(name for name in built if name not in present) if present else []
+    if beyond:
+        return _finding(f"{version} was compiled for {' '.join(beyond)}, which this processor lacks", RECOMPILE)
     missing = [name for name in present if name in _TOLD.values() and name not in built]
     if missing:
         return _finding(f"{version} was compiled without {' '.join(missing)}, which this processor has", RECOMPILE)

@@ -100,9 +100,11 @@ def _repacked(spec: LoadSpec, header: Header) -> bool:
 
     From 8 rows on, ggml multiplies k-quants in tiles on its own (ggml-cpu/tiled), unless they are repacked. With
     AVX-512 VNNI the tiles are faster: StarCoder2-3B in q4_k_m computes a prompt 1.5 times as fast, and 32 sequences
-    1.3 times, while a token alone takes 1.3 times as long. Other quantizations have no tiles.
+    1.3 times, while a token alone takes 1.3 times as long. Repacked for AMX it is 1.6 times as fast with 32 sequences
+    as in the tiles. Other quantizations have no tiles.
     """
-    tiled = "_k" in _file_type(header) and "avx512_vnni" in machine.cpu_features()
+    features = machine.cpu_features()
+    tiled = "_k" in _file_type(header) and "avx512_vnni" in features and "amx_int8" not in features
     return not (tiled and spec.batch_size >= _TILED_ROWS)
 
 
