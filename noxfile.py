@@ -19,8 +19,8 @@ SOURCES = [f"{package}/src" for package in (*PACKAGES, EXAMPLE)]
 # llama.cpp compiles for the processor it is built on. Its multimodal parts are left out: nothing here uses them, and
 # they double the time. CMAKE_ARGS would do the same, but pip's settings are what pip hands to the build.
 LLAMA_CPP = ("llama-cpp-python>=0.3.36,<0.4", "--config-settings=cmake.define.LLAVA_BUILD=OFF")
-# Without these gcc 12 compiles its AMX kernels into a crash, and attention over heads of 64 is half as fast on a
-# processor with AVX512-FP16 (docs/performance.md, Compiling).
+# Without these gcc 12 compiles its AMX kernels into a crash, and a processor with AVX512-FP16 computes attention over
+# heads of 64 one number at a time (codellm_cpu/llama/tiles.py).
 LLAMA_CPP_FLAGS = {"CXXFLAGS": "-fno-dse -fno-tree-dse -U__AVX512FP16__"}
 
 TOOLS = ("pytest>=8.3", "hypothesis>=6.115", "gguf>=0.17")
