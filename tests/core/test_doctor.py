@@ -185,9 +185,8 @@ def test_caches_are_counted_without_what_links_lead_to(tmp_path):
     found = report(HF_HOME=str(tmp_path), HF_HUB_CACHE=str(tmp_path / "hub"), CODELLM_CACHE=str(tmp_path / "none"))
     ours, hub = found["caches"]
     assert (hub["bytes"], hub["files"]) == (7, 1)
-    # the examination of llama.cpp keeps its verdict there, on a processor with AMX
-    assert {file.name for file in (tmp_path / "none").glob("*")} <= {"tiles.json"}
-    assert ours["files"] <= 1
+    assert (ours["bytes"], ours["files"]) == (0, 0)
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_cache_that_cannot_be_written_is_a_problem(tmp_path):

@@ -3,12 +3,13 @@
 import contextlib
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, dequantize
 
-from codellm import LoadSpec
+from codellm import LoadSpec, machine
 from codellm.errors import BackendError
 from codellm.sources import ModelSource
 from codellm_cpu.llama import build, tiles, tiles_child
@@ -115,9 +116,19 @@ def test_asking_for_them_all_the_same_is_refused_with_the_command_that_mends_the
         load(LoadSpec(model=str(tiny_gguf)), source, Options.parse({"repack": "on"}))
 
 
-def test_the_doctor_tells_the_command(monkeypatch):
-    monkeypatch.setattr(tiles, "usable", lambda lib: False)
+def test_the_doctor_tries_anew_and_tells_the_command(monkeypatch):
+    monkeypatch.setattr(build, "_ASK", "print('CPU : AMX_INT8 = 1 | ')")
+    monkeypatch.setattr(machine, "cpu_features", lambda: ("amx_int8",))
+    monkeypatch.setattr(tiles, "multiply", lambda: False)
     found = build.examine()
     assert not found.ok
     assert "goes without them" in found.value
     assert found.remedy == build.KEEP_TILES
+    monkeypatch.setattr(tiles, "multiply", lambda: True)
+    assert build.examine().ok
+
+
+def test_the_flags_are_those_of_the_readme_and_of_the_project_s_own_builds():
+    root = Path(__file__).parents[2]
+    assert f'CXXFLAGS="{tiles.FLAGS}"' in (root / "README.md").read_text()
+    assert f'"CXXFLAGS": "{tiles.FLAGS}"' in (root / "noxfile.py").read_text()

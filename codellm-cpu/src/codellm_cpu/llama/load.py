@@ -42,6 +42,8 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
         BackendError: llama.cpp cannot make the context, or cannot repack weights and is asked to.
     """
     _check_spec(spec)
+    if options.repack:
+        _require_tiles()
     if source.path is None:
         raise ModelFileError(f"{source.name}: there is no GGUF file to load")
     header = checked(source.path)
@@ -51,7 +53,7 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
     require_probed(source.path)
     threads = spec.threads or machine.default_threads()
     with contextlib.ExitStack() as stack:
-        repack = _repacked(spec, header) if options.repack is None else _repackable(options.repack)
+        repack = _repacked(spec, header) if options.repack is None else options.repack
         native = open_native(stack, source.path, repack=repack, mmap=options.mmap)
         shape = ContextShape(
             context_length=_context_length(spec, native, header, fits),
@@ -108,13 +110,12 @@ def _repacked(spec: LoadSpec, header: Header) -> bool:
     return not (tiled and spec.batch_size >= _TILED_ROWS)
 
 
-def _repackable(asked: bool) -> bool:
-    if asked and not tiles.usable(library()):
+def _require_tiles() -> None:
+    if not tiles.usable(library()):
         raise BackendError(
             "llama-cpp cannot repack weights: this build of llama.cpp dies of the processor's matrix tiles; "
             f"leave out -o repack=on, or compile it again: {KEEP_TILES}"
         )
-    return asked
 
 
 def _context_length(spec: LoadSpec, native: NativeModel, header: Header, fits: int) -> int:

@@ -36,7 +36,7 @@ def usable(lib: Any) -> bool:
     verdicts, key = Memo("tiles.json", most=100), _key(Path(lib.__file__).parent)
     verdict = verdicts.read().get(key)
     if verdict is None:
-        verdict = "sound" if _multiplies() else "broken"
+        verdict = "sound" if multiply() else "broken"
         verdicts.keep({key: verdict})
     return verdict == "sound"
 
@@ -47,7 +47,8 @@ def _key(folder: Path) -> str:
     return f"{folder} | {built} | {machine.cpu_name()} | {' '.join(machine.cpu_features())}"
 
 
-def _multiplies() -> bool:
+def multiply() -> bool:
+    """Whether a product in tiles comes out right, tried now."""
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", _CHILD],
