@@ -1,5 +1,7 @@
 """Processes of the system, which may end while they are looked at."""
 
+import math
+
 import psutil
 
 
@@ -9,6 +11,17 @@ def name(process: psutil.Process) -> str:
         return process.name()
     except psutil.NoSuchProcess:
         return ""
+
+
+def started(process: psutil.Process) -> float:
+    """When it started, in seconds since the epoch; infinity where it has ended since it was listed.
+
+    The order of pids is not that of starts: they begin anew when the last is reached.
+    """
+    try:
+        return process.create_time()
+    except psutil.NoSuchProcess:
+        return math.inf
 
 
 def running(process: psutil.Process) -> bool:
