@@ -161,6 +161,15 @@ def test_further_workloads_stand_in_tables_of_their_own_within_80_columns():
     assert "840 ±5% 105 each" in render([grown()], Plan(growth=True), [], "md")
 
 
+def test_a_single_measurement_tells_no_spread():
+    plan, value = Plan(repeats=1), Repeats((88.8,))
+    once = record(plan=plan, prefill=value, decode=value, ttft=value, tpot=value)
+    text = render([once], plan, notes([once], plan, QualityPlan()), "md")
+    assert "88.8 once" in text
+    assert "measured once" in text
+    assert "±" not in text.partition("bits/byte (")[0]
+
+
 def test_a_workload_that_one_row_lacks_is_a_column_for_programs_of_all():
     lacking = attrs.evolve(grown("a:b"), points=()).with_gap("points", Gap("failed", "no memory for 8"))
     for first, second in ((lacking, grown()), (grown(), lacking)):

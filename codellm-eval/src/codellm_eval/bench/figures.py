@@ -26,7 +26,9 @@ def significant(value: float) -> str:
 
 
 def plus_minus(repeats: Repeats) -> str:
-    """The spread: ± a share of the median in percent."""
+    """The spread: ± a share of the median in percent; a single measurement tells none."""
+    if len(repeats.values) == 1:
+        return "once"
     share = 100 * repeats.spread
     return f"±{share:.0f}%" if share >= 1 else f"±{share:.1f}%"
 
