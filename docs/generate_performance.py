@@ -106,7 +106,7 @@ def _context(folder: Folder) -> Iterator[str]:
     yield _wrapped(
         "Milliseconds per token of StarCoder2-3B, by the tokens of context before it "
         "([record](results/cpu/context/rows.jsonl)). llama.cpp ends where StarCoder2's sliding window of 4096 does, "
-        "since it would attend past it; torch-cpu attends within it, and keeps no more than it."
+        "since it would attend past it."
     )
     yield _growth(folder, lambda each: each.context, lambda rate: 1000 / rate)
     yield _picture("context", "Milliseconds per token of each row, by the tokens of context")

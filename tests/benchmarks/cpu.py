@@ -20,7 +20,7 @@ REQUEST = ["--task", "HumanEval/0", "--new-tokens", "200", "--repeats", "1"]
 """The first task: the study says that it gave one prompt of HumanEval, and not which."""
 GROWTH = ["--prompt-tokens", "128", "--new-tokens", "32", "--repeats", "1"]
 GGUF = ["llama-cpp:f16", "llama-cpp:bf16", "llama-cpp:q8_0", "llama-cpp:q4_0", "llama-cpp:q4_k_m", "llama-cpp:q4_k_s"]
-GROWING = ["llama-cpp:q4_k_m", "torch-cpu::dtype=bfloat16,mode=compile"]
+GROWING = ["llama-cpp:q4_k_m"]
 
 PARTS: dict[str, tuple[str, list[str], list[str]]] = {
     "3b": (THREE, REQUEST, [
@@ -34,7 +34,7 @@ PARTS: dict[str, tuple[str, list[str], list[str]]] = {
         *GGUF,
     ]),
     "batch": (THREE, [*GROWTH, "--batch-size", "1,2,4,8,16,32"], GROWING),
-    "context": (THREE, [*GROWTH, "--context", "128,1024,4032,8192"], GROWING),
+    "context": (THREE, [*GROWTH, "--context", "128,1024,4032,8192"], [*GROWING, "torch-cpu::dtype=bfloat16,mode=compile"]),
     "threads": (THREE, GROWTH, []),
 }  # fmt: skip
 """Of each part the model, how it is measured, and the rows; those of `threads` are told by the machine."""
