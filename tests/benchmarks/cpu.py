@@ -34,7 +34,9 @@ PARTS: dict[str, tuple[str, list[str], list[str]]] = {
         *GGUF,
     ]),
     "batch": (THREE, [*GROWTH, "--batch-size", "1,2,4,8,16,32"], GROWING),
-    "context": (THREE, [*GROWTH, "--context", "128,1024,4032,8192"], [*GROWING, "torch-cpu::dtype=bfloat16,mode=compile"]),
+    "context": (THREE, [*GROWTH, "--context", "128,1024,4032,8192"], [
+        *GROWING, "torch-cpu::dtype=bfloat16,mode=compile",
+    ]),
     "threads": (THREE, GROWTH, []),
 }  # fmt: skip
 """Of each part the model, how it is measured, and the rows; those of `threads` are told by the machine."""
