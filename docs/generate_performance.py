@@ -59,13 +59,13 @@ def page(records: Path = DOCS / "results" / "cpu") -> str:
 
 def _three(folder: Folder) -> Iterator[str]:
     yield INTRODUCTION.format(bandwidth=_bandwidth(folder) / 1e9)
-    yield f"StarCoder2-3B ([record](results/cpu/3b/rows.jsonl)), {_repeats(folder)}:\n"
+    yield f"StarCoder2-3B ([record](results/cpu/3b/rows.jsonl)), {folder.plan.repeated()}:\n"
     yield _requests(folder, "torch-cpu::dtype=float32")
 
 
 def _seven(folder: Folder) -> Iterator[str]:
     yield _wrapped(
-        f"StarCoder2-7B ([record](results/cpu/7b/rows.jsonl)), {_repeats(folder)}, the share of the limit by "
+        f"StarCoder2-7B ([record](results/cpu/7b/rows.jsonl)), {folder.plan.repeated()}, the share of the limit by "
         f"{_bandwidth(folder) / 1e9:.1f} GB/s; one above 100 says that neighbours took memory while the plain read was "
         "timed. fp32 does not fit this machine, so the ratios, the study's too, are to llama.cpp f16:"
     )
@@ -149,10 +149,6 @@ def _growth(folder: Folder, size: Callable[[Workload], int], value: Callable[[fl
         ]
         rows.append([_name(record), *cells])
     return _table(["", *map(str, sizes)], rows)
-
-
-def _repeats(folder: Folder) -> str:
-    return "measured once" if folder.plan.repeats == 1 else f"median of {folder.plan.repeats}"
 
 
 def _picture(part: str, says: str, name: str | None = None) -> str:

@@ -18,6 +18,8 @@ DOUBT = "!"
 """Before a figure that the row's own measurements speak against."""
 NOISE = "≈"
 """Before a figure that is not told apart from the reference row's."""
+MEASURED_ONCE = "once"
+"""Where a spread would stand."""
 
 
 def significant(value: float) -> str:
@@ -28,7 +30,7 @@ def significant(value: float) -> str:
 def plus_minus(repeats: Repeats) -> str:
     """The spread: ± a share of the median in percent; a single measurement tells none."""
     if len(repeats.values) == 1:
-        return "once"
+        return MEASURED_ONCE
     share = 100 * repeats.spread
     return f"±{share:.0f}%" if share >= 1 else f"±{share:.1f}%"
 

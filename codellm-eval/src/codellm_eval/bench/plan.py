@@ -157,7 +157,7 @@ class Plan:
     def protocol(self) -> str:
         """The protocol in a few words: two figures are comparable only where it is the same."""
         sizes = "" if self.task else f"{' '.join(self.titles)} "
-        return f"{sizes}{self.named_request}, one sequence, greedy, {self._repeated()}"
+        return f"{sizes}{self.named_request}, one sequence, greedy, {self.repeated()}"
 
     def describe(self) -> str:
         """The protocol in one sentence, for the notes under a table."""
@@ -165,15 +165,16 @@ class Plan:
             return (
                 f"one request, the prompt of {self.task} and {self.new_tokens} new tokens: request, its seconds from "
                 "start to end; prompt, prompt tokens / TTFT; decode, 1 / TPOT; one sequence, greedy, end-of-text "
-                f"ignored, a short warm-up left out; {self._repeated(', ± the greatest distance from it')}"
+                f"ignored, a short warm-up left out; {self.repeated(', ± the greatest distance from it')}"
             )
         return (
             f"pp{self.prompt_tokens}: prompt tokens / TTFT of a prompt of {self.prompt_tokens} random tokens; "
             f"tg{self.new_tokens}: 1 / TPOT of {self.new_tokens} tokens after a prompt of one; "
             f"TTFT, TPOT, ITL: a request of {self.request_tokens} prompt tokens and {self.new_tokens} new ones; "
             f"one sequence, greedy, end-of-text ignored, no prompt given twice, one warm-up of each left out; "
-            f"{self._repeated(', ± the greatest distance of a repeat from it')}"
+            f"{self.repeated(', ± the greatest distance of a repeat from it')}"
         )
 
-    def _repeated(self, spread: str = "") -> str:
+    def repeated(self, spread: str = "") -> str:
+        """How the repeats are told, with what `spread` says of them where there are several."""
         return "measured once" if self.repeats == 1 else f"median of {self.repeats}{spread}"

@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from codellm_eval.bench.comparison import Pair
-from codellm_eval.bench.figures import NOISE
+from codellm_eval.bench.figures import MEASURED_ONCE, NOISE
 from codellm_eval.bench.quantity import Quantity, quantities
 from codellm_eval.bench.record import Record
-
-MEASURED_ONCE = "once"
 
 
 @attrs.frozen(kw_only=True)
