@@ -20,7 +20,8 @@ REQUEST = ["--task", "HumanEval/0", "--new-tokens", "200", "--repeats", "1"]
 """The first task: the study says that it gave one prompt of HumanEval, and not which."""
 GROWTH = ["--prompt-tokens", "128", "--new-tokens", "32", "--repeats", "1"]
 GGUF = ["llama-cpp:f16", "llama-cpp:bf16", "llama-cpp:q8_0", "llama-cpp:q4_0", "llama-cpp:q4_k_m", "llama-cpp:q4_k_s"]
-GROWING = ["llama-cpp:q4_k_m"]
+LLAMA, TORCH = "llama-cpp:q4_k_m", "torch-cpu::dtype=bfloat16,mode=compile"
+"""The rows that grow."""
 
 PARTS: dict[str, tuple[str, list[str], list[str]]] = {
     "3b": (THREE, REQUEST, [
@@ -33,10 +34,8 @@ PARTS: dict[str, tuple[str, list[str], list[str]]] = {
         "torch-cpu::dtype=float32", "torch-cpu::dtype=bfloat16", "torch-cpu::dtype=bfloat16,mode=compile",
         *GGUF,
     ]),
-    "batch": (THREE, [*GROWTH, "--batch-size", "1,2,4,8,16,32"], GROWING),
-    "context": (THREE, [*GROWTH, "--context", "128,1024,4032,8192"], [
-        *GROWING, "torch-cpu::dtype=bfloat16,mode=compile",
-    ]),
+    "batch": (THREE, [*GROWTH, "--batch-size", "1,2,4,8,16,32"], [LLAMA, TORCH]),
+    "context": (THREE, [*GROWTH, "--context", "128,1024,4032,8192"], [LLAMA, f"{TORCH},context_length=8448"]),
     "threads": (THREE, GROWTH, []),
 }  # fmt: skip
 """Of each part the model, how it is measured, and the rows; those of `threads` are told by the machine."""
@@ -45,14 +44,12 @@ PICTURES = {"context": "context", "batch": "batch", "threads": "speed"}
 
 
 def thread_rows() -> list[str]:
-    """The growing rows but for q8_0, with 1, 2, 4 … threads, and with all physical cores."""
+    """Those rows with 1, 2, 4 … threads, and with all physical cores."""
     from codellm.machine import default_threads
 
     most = default_threads()
     counts = sorted({most, *(1 << power for power in range(most.bit_length()) if 1 << power < most)})
-    return [f"llama-cpp:q4_k_m:threads={count}" for count in counts] + [
-        f"torch-cpu::dtype=bfloat16,threads={count}" for count in counts
-    ]
+    return [f"{LLAMA}:threads={count}" for count in counts] + [f"{TORCH},threads={count}" for count in counts]
 
 
 def command(part: str, output: Path, model: str | None, repeats: int | None) -> list[str]:

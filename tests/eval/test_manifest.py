@@ -2,6 +2,7 @@ import datetime as dt
 import hashlib
 import json
 
+from codellm import machine
 from codellm.model import ModelInfo
 from codellm_eval.manifest import collect, digest, record
 
@@ -27,6 +28,7 @@ def test_names_what_another_needs_to_repeat_the_run(tmp_path):
     assert written["threads"] >= 1
     assert written["memory_bytes"] > 1 << 28
     assert written["cpu"]
+    assert written["cpu_features"] == list(machine.cpu_features())
     assert dt.datetime.fromisoformat(written["date"]).utcoffset() == dt.timedelta(0)
 
 

@@ -7,7 +7,7 @@ from support.documentation import generator
 
 ROWS = {
     "3b": ["torch-cpu::dtype=float32", "torch-cpu::dtype=bfloat16,mode=jit", "llama-cpp:q4_0"],
-    "7b": ["torch-cpu::dtype=float32,batch_size=1000000", "torch-cpu::dtype=bfloat16"],
+    "7b": ["torch-cpu::dtype=float32,batch_size=1000000", "llama-cpp:f16"],
     "batch": ["llama-cpp:q4_0"],
     "context": ["llama-cpp:q4_0", "torch-cpu::dtype=bfloat16"],
     "threads": [],
@@ -15,7 +15,7 @@ ROWS = {
 
 
 def test_from_the_command_to_the_page(monkeypatch, tmp_path, capfd):
-    sizes = {"32": "4", "200": "12", "1,2,4,8,16,32": "1,2", "128,1024,4032": "64,128"}
+    sizes = {"32": "4", "200": "12", "1,2,4,8,16,32": "1,2", "128,1024,4032,8192": "64,128"}
     parts = {
         name: ("dummy:tiny", [sizes.get(word, word) for word in how], ROWS[name])
         for name, (_, how, _) in cpu.PARTS.items()
@@ -35,7 +35,7 @@ def test_from_the_command_to_the_page(monkeypatch, tmp_path, capfd):
     assert first.count("|") == 8
     assert any(line.startswith("| torch bf16 jit |") for line in lines)
     assert any(line.startswith("| torch fp32 eager | does not fit |") for line in lines)
-    assert any(line.startswith("torch fp32 eager: ") for line in lines)
+    assert any(line.startswith("What is told of torch fp32 eager: ") for line in lines)
     assert "|  | 64 | 128 |" in lines
     assert max(map(len, lines)) <= 120
     assert "|  | 1 | 2 |" in lines

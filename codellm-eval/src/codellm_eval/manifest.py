@@ -61,6 +61,8 @@ class Manifest:
     models: tuple[ModelRecord, ...] = ()
     gpus: tuple[str, ...] = ()
     """Of each its name, its memory and its driver."""
+    cpu_features: tuple[str, ...] = ()
+    """The processor's instruction sets for inference: its name alone may be that of several generations."""
 
     def to_json(self) -> str:
         """The manifest as indented JSON that ends in a newline."""
@@ -92,6 +94,7 @@ def collect(
         seeds=tuple(seeds),
         models=tuple(models),
         gpus=gpu_names(),
+        cpu_features=machine.cpu_features(),
     )
 
 

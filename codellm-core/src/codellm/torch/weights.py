@@ -10,6 +10,7 @@ from torch import nn
 
 from codellm.errors import ModelFileError
 from codellm.sources.dummy import DummyTensors
+from codellm.torch.linear import Linear
 from codellm.torch.pages import use_large_pages
 
 if TYPE_CHECKING:
@@ -90,35 +91,6 @@ class Weights:
                 f"tensor {name!r} holds NaN or infinity, or more than {str(target.dtype).removeprefix('torch.')} can; "
                 "fetch the checkpoint again or choose another dtype"
             )
-
-
-class Linear(nn.Linear):
-    """A projection; compiled for one row and half-precision weights, it is spelled out: see `stream`."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`x` [..., in] → [..., out]."""
-        one_row = x.numel() == self.in_features
-        if torch.compiler.is_dynamo_compiling() and one_row and x.device.type == "cpu" and self.weight.itemsize == 2:
-            return stream(x, self.weight, self.bias)
-        return super().forward(x)
-
-
-LANE = 4096
-"""Terms that Inductor adds up plainly: a longer sum is cascaded for precision, at half the speed."""
-
-
-def stream(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """`x` [..., in] times `weight` [out, in] as a product and a sum, in float32 → [..., out].
-
-    Inductor makes a loop of it that reads the weights at most of the memory's bandwidth, where the library's product of
-    matrices reaches half of it for one row. `x` is written out before: else the loop would compute it for each row.
-    """
-    x = torch._inductor.inductor_prims.force_stride_order(x, x.stride())
-    size = x.shape[-1]
-    lanes = next(count for count in range(-(-size // LANE), size + 1) if size % count == 0)
-    row = x.float().view(*x.shape[:-1], 1, lanes, size // lanes)
-    product = (row * weight.float().view(len(weight), lanes, size // lanes)).sum(dim=-1).sum(dim=-1)
-    return (product if bias is None else product + bias).to(x.dtype)
 
 
 class RMSNorm(nn.Module):

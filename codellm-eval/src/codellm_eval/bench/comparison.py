@@ -98,7 +98,9 @@ def _made(a: Folder, b: Folder) -> Iterator[str]:
 def _machine(folder: Folder) -> dict[str, object]:
     memory = f"{folder.manifest.get('memory_bytes', 0) / 2**30:.1f} GiB"
     known = {key: folder.manifest.get(key) for key in ("cpu", "cores", "threads", "platform")}
-    return {**known, "memory": memory, "gpus": ", ".join(folder.manifest.get("gpus", ())) or "none"}
+    features = " ".join(folder.manifest.get("cpu_features", ())) or "not told"
+    gpus = ", ".join(folder.manifest.get("gpus", ())) or "none"
+    return {**known, "cpu features": features, "memory": memory, "gpus": gpus}
 
 
 def _software(folder: Folder) -> dict[str, object]:

@@ -13,21 +13,22 @@ from typing import Any
 
 from codellm.errors import InvalidValueError
 from codellm.model import ModelInfo
-from codellm.packages import installed_versions
 from codellm_eval import manifest
 from codellm_eval.bench.folder import read_manifest, read_records
 from codellm_eval.bench.record import Record, make_converter
 from codellm_eval.bench.row import Row
 from codellm_eval.journal import Journal
-from codellm_eval.manifest import PACKAGES
+
+_MADE_WITH = ("packages", "cpu", "cpu_features", "cores", "gpus")
+"""Of a manifest what must not change between the rows of one folder."""
 
 
 class Results:
     """`rows.jsonl` (every repeat of every row, as it finishes), `samples-ROW.jsonl`, `table.md`, `manifest.json`.
 
     `settings` are what the figures depend on besides the rows. A folder of a benchmark with the same ones, on the same
-    versions, is gone on with: `records` are the rows that it has. One that tells quality is not, since what the others
-    are compared with is not kept.
+    versions and machine, is gone on with: `records` are the rows that it has. One that tells quality is not, since what
+    the others are compared with is not kept.
 
     Raises:
         InvalidValueError: the folder cannot be made, or holds the results of another benchmark.
@@ -56,12 +57,13 @@ class Results:
     def _begun(self) -> list[Record]:
         """The rows of this benchmark that are there."""
         found = read_manifest(self.path / "manifest.json")
+        now = json.loads(manifest.collect().to_json())
         same = _without(found.get("bench"), "finished") == json.loads(json.dumps(self._settings))
-        if not same or self._settings["quality"] is not None or found.get("packages") != installed_versions(PACKAGES):
+        if not same or self._settings["quality"] is not None or any(found.get(key) != now[key] for key in _MADE_WITH):
             self._journal.close()
             raise InvalidValueError(
                 f"{self.path}: holds the results of another benchmark, or of one that does not go on, since it tells "
-                "quality or was made with other versions; name another folder with --output"
+                "quality or was made with other versions or on another machine; name another folder with --output"
             )
         return read_records(self.path / "rows.jsonl")
 

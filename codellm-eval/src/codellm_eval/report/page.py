@@ -96,6 +96,8 @@ def _facts(folder: Folder) -> Iterator[tuple[str, str]]:
     memory = made.get("memory_bytes")
     size = f", {memory / 2**30:.1f} GiB" if isinstance(memory, int) else ""
     yield "machine", f"{made.get('cpu')}, {made.get('cores')} cores{size}; {made.get('platform')}"
+    if made.get("cpu_features"):
+        yield "instruction sets", ", ".join(map(str, made["cpu_features"]))
     if made.get("gpus"):
         yield "GPUs", ", ".join(map(str, made["gpus"]))
     yield "date", str(made.get("date", "")).replace("T", " ").replace("+00:00", " UTC")
