@@ -46,6 +46,28 @@ def test_many_rows_are_widened_where_the_processor_has_no_product_of_their_type(
     assert torch.allclose(found.double(), exact(module, x), rtol=0.02, atol=0.02)
 
 
+@pytest.mark.parametrize(
+    ("processor", "native"),
+    [
+        ({"avx512_bw": True, "avx512_bf16": True}, True),  # Zen 4
+        ({"avx512_bw": True, "amx_bf16": True}, True),
+        ({"avx512_bw": True}, False),  # Cascade Lake: oneDNN emulates
+        ({"avx2": True, "avx_ne_convert": True}, True),
+        ({"bf16": True}, True),  # Arm
+    ],
+)
+def test_a_product_that_onednn_emulates_is_none(monkeypatch, processor, native):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor)
+    assert linear.multiplies.__wrapped__(torch.bfloat16) == native
+
+
+def test_without_onednn_torch_is_left_to_itself(monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert linear.multiplies.__wrapped__(torch.bfloat16)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("way", ["compile", "trace"])
 def test_it_stays_one_operation_in_a_compiled_or_traced_step(monkeypatch, way):
