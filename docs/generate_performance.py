@@ -75,6 +75,12 @@ def _seven(folder: Folder) -> Iterator[str]:
             yield _wrapped(f"What is told of {_name(record)}: {record.error}.")
 
 
+def _measured(folder: Folder) -> str:
+    """`measured once on 2 cores, Intel(R) Xeon(R) Processor @ 2.50GHz up to avx512_vnni`."""
+    made = folder.manifest
+    return f"{folder.plan.repeated()} on {made['cores']} cores, {made['cpu']} up to `{made['cpu_features'][-1]}`"
+
+
 def _requests(folder: Folder, row: str) -> str:
     """The table of the rows' requests, with their ratios to that of `row`, beside the study's where it has them."""
     base = next(record for record in folder.records if str(record.row) == row)
@@ -105,8 +111,8 @@ def _context(folder: Folder) -> Iterator[str]:
     yield "## Growth with the context\n"
     yield _wrapped(
         "Milliseconds per token of StarCoder2-3B, by the tokens of context before it "
-        "([record](results/cpu/context/rows.jsonl)). llama.cpp ends where StarCoder2's sliding window of 4096 does, "
-        "since it would attend past it."
+        f"([record](results/cpu/context/rows.jsonl)), {_measured(folder)}. StarCoder2's sliding window has 4096 "
+        "tokens: llama.cpp ends there, since it would attend past it, and torch keeps to the last 4096."
     )
     yield _growth(folder, lambda each: each.context, lambda rate: 1000 / rate)
     yield _picture("context", "Milliseconds per token of each row, by the tokens of context")
@@ -116,7 +122,7 @@ def _batch(folder: Folder) -> Iterator[str]:
     yield "## Growth with the batch\n"
     yield _wrapped(
         "Tokens per second of all sequences together, StarCoder2-3B, by how many there are "
-        "([record](results/cpu/batch/rows.jsonl))."
+        f"([record](results/cpu/batch/rows.jsonl)), {_measured(folder)}."
     )
     yield _growth(folder, lambda each: each.batch_size, lambda rate: rate)
     yield _picture("batch", "Tokens per second of each row, by the sequences together")
@@ -126,7 +132,7 @@ def _threads(folder: Folder) -> Iterator[str]:
     yield "## Growth with the threads\n"
     yield _wrapped(
         f"Tokens per second of StarCoder2-3B, one sequence: prefill of {folder.plan.prompt_tokens} tokens, then decode "
-        "([record](results/cpu/threads/rows.jsonl))."
+        f"([record](results/cpu/threads/rows.jsonl)), {_measured(folder)}."
     )
     rows = [
         [_name(record), significant(record.prefill.median), significant(record.decode.median)]

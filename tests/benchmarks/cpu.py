@@ -16,9 +16,11 @@ import time
 from pathlib import Path
 
 THREE, SEVEN = "dummy:starcoder2-3b", "dummy:starcoder2-7b"
-REQUEST = ["--task", "HumanEval/0", "--new-tokens", "200", "--repeats", "1"]
+ONCE = ["--repeats", "1"]
+"""A row in float32, or at a context of thousands of tokens, takes minutes to half an hour each time."""
+REQUEST = ["--task", "HumanEval/0", "--new-tokens", "200", *ONCE]
 """The first task: the study says that it gave one prompt of HumanEval, and not which."""
-GROWTH = ["--prompt-tokens", "128", "--new-tokens", "32", "--repeats", "1"]
+GROWTH = ["--prompt-tokens", "128", "--new-tokens", "32"]
 GGUF = ["llama-cpp:f16", "llama-cpp:bf16", "llama-cpp:q8_0", "llama-cpp:q4_0", "llama-cpp:q4_k_m", "llama-cpp:q4_k_s"]
 LLAMA, TORCH = "llama-cpp:q4_k_m", "torch-cpu::dtype=bfloat16,mode=compile"
 """The rows that grow."""
@@ -34,9 +36,9 @@ PARTS: dict[str, tuple[str, list[str], list[str]]] = {
         "torch-cpu::dtype=float32", "torch-cpu::dtype=bfloat16", "torch-cpu::dtype=bfloat16,mode=compile",
         *GGUF,
     ]),
-    "batch": (THREE, [*GROWTH, "--batch-size", "1,2,4,8,16,32"], [LLAMA, TORCH]),
-    "context": (THREE, [*GROWTH, "--context", "128,1024,4032,8192"], [LLAMA, f"{TORCH},context_length=8448"]),
-    "threads": (THREE, GROWTH, []),
+    "batch": (THREE, [*GROWTH, *ONCE, "--batch-size", "1,2,4,8,16,32"], [LLAMA, TORCH]),
+    "context": (THREE, [*GROWTH, *ONCE, "--context", "128,1024,4032,8192"], [LLAMA, f"{TORCH},context_length=8448"]),
+    "threads": (THREE, [*GROWTH, "--repeats", "3"], []),
 }  # fmt: skip
 """Of each part the model, how it is measured, and the rows; those of `threads` are told by the machine."""
 PICTURES = {"context": "context", "batch": "batch", "threads": "speed"}
