@@ -6,7 +6,7 @@ import torch
 from codellm.torch import linear
 from codellm.torch.linear import WIDE_ROWS, Linear, widened
 
-HALVES = [torch.bfloat16, torch.float16]
+HALVES = (torch.bfloat16, torch.float16)
 
 
 def projection(dtype, out=70, size=33, bias=True):
@@ -38,7 +38,7 @@ def test_widened_is_the_product_rounded_once(monkeypatch, dtype, bias, block):
 @pytest.mark.parametrize("can", [True, False])
 def test_many_rows_are_widened_where_the_processor_has_no_product_of_their_type(monkeypatch, dtype, rows, can):
     seen = []
-    monkeypatch.setattr(linear, "multiplies", lambda _: can)
+    monkeypatch.setattr(linear, "WIDENED", () if can else HALVES)
     monkeypatch.setattr(linear, "widened", lambda x, weight, bias: seen.append(1) or widened(x, weight, bias))
     module, x = projection(dtype), torch.randn(1, rows, 33).to(dtype)
     found = module(x)
@@ -60,18 +60,27 @@ def test_a_product_that_onednn_emulates_is_none(monkeypatch, processor, native):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor)
-    assert linear.multiplies.__wrapped__(torch.bfloat16) == native
+    assert linear.multiplies(torch.bfloat16) == native
 
 
 def test_without_onednn_torch_is_left_to_itself(monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert linear.multiplies.__wrapped__(torch.bfloat16)
+    assert linear.multiplies(torch.bfloat16)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("rows", [2, WIDE_ROWS])
+def test_a_batch_compiles_whatever_the_processor(dtype, rows):
+    module, x = projection(dtype).eval(), torch.randn(rows, 1, 33).to(dtype)
+    with torch.inference_mode():
+        assert torch.allclose(torch.compile(module, fullgraph=True)(x), module(x), rtol=0.02, atol=0.02)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("way", ["compile", "trace"])
 def test_it_stays_one_operation_in_a_compiled_or_traced_step(monkeypatch, way):
-    monkeypatch.setattr(linear, "multiplies", lambda _: False)
+    monkeypatch.setattr(linear, "WIDENED", HALVES)
     module, x = projection(torch.bfloat16).eval(), torch.randn(WIDE_ROWS, 1, 33).bfloat16()
     with torch.inference_mode(way == "compile"), torch.no_grad():
         step = torch.compile(module, fullgraph=True) if way == "compile" else torch.jit.trace(module, x)

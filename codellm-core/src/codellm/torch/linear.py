@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 
 import torch
@@ -16,26 +15,6 @@ LANE = 4096
 """Terms that Inductor adds up plainly: a longer sum is cascaded for precision, at half the speed."""
 
 
-class Linear(nn.Linear):
-    """x times the weights, plus the bias.
-
-    Half-precision weights on a CPU have ways of their own: one row, compiled, is spelled out (`stream`), and many rows
-    are multiplied in float32 (`widened`) where the processor has no product of matrices in that type.
-    """
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`x` [..., in] → [..., out]."""
-        if x.device.type == "cpu" and self.weight.itemsize == 2:
-            rows = x.numel() // self.in_features
-            if rows == 1 and torch.compiler.is_dynamo_compiling():
-                return stream(x, self.weight, self.bias)
-            if rows >= WIDE_ROWS and not multiplies(self.weight.dtype):
-                wide: torch.Tensor = widened(x, self.weight, self.bias)
-                return wide
-        return super().forward(x)
-
-
-@functools.cache
 def multiplies(dtype: torch.dtype) -> bool:
     """Whether torch has a product of matrices in `dtype`, of 2 bytes, for this processor: what oneDNN tells of it.
 
@@ -54,6 +33,29 @@ def multiplies(dtype: torch.dtype) -> bool:
 def _emulates(processor: Mapping[str, object]) -> bool:
     """Whether oneDNN's bfloat16 is made of float32's instructions on `processor`, by torch's names of what it has."""
     return bool(processor.get("avx512_bw")) and not any(map(processor.get, ("avx512_bf16", "amx_bf16")))
+
+
+WIDENED = tuple(dtype for dtype in (torch.bfloat16, torch.float16) if not multiplies(dtype))
+"""The types without a product of their own here: asked once, since a compiled step cannot ask."""
+
+
+class Linear(nn.Linear):
+    """x times the weights, plus the bias.
+
+    Half-precision weights on a CPU have ways of their own: one row, compiled, is spelled out (`stream`), and many rows
+    are multiplied in float32 (`widened`) where the processor has no product of matrices in that type.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` [..., in] → [..., out]."""
+        if x.device.type == "cpu" and self.weight.itemsize == 2:
+            rows = x.numel() // self.in_features
+            if rows == 1 and torch.compiler.is_dynamo_compiling():
+                return stream(x, self.weight, self.bias)
+            if rows >= WIDE_ROWS and self.weight.dtype in WIDENED:
+                wide: torch.Tensor = widened(x, self.weight, self.bias)
+                return wide
+        return super().forward(x)
 
 
 @torch.library.custom_op("codellm::widened", mutates_args=())
