@@ -110,7 +110,7 @@ def _bandwidth(folder: Folder) -> float:
 def _context(folder: Folder) -> Iterator[str]:
     yield "## Growth with the context\n"
     yield _wrapped(
-        "Milliseconds per token of StarCoder2-3B, by the tokens of context before it "
+        "Milliseconds per token of StarCoder2-3B in decoding, by the tokens of context before it "
         f"([record](results/cpu/context/rows.jsonl)), {_measured(folder)}. StarCoder2's sliding window has 4096 "
         "tokens: llama.cpp ends there, since it would attend past it, and torch keeps to the last 4096."
     )
@@ -121,7 +121,7 @@ def _context(folder: Folder) -> Iterator[str]:
 def _batch(folder: Folder) -> Iterator[str]:
     yield "## Growth with the batch\n"
     yield _wrapped(
-        "Tokens per second of all sequences together, StarCoder2-3B, by how many there are "
+        "Tokens per second of all sequences together in decoding, StarCoder2-3B, by how many there are "
         f"([record](results/cpu/batch/rows.jsonl)), {_measured(folder)}."
     )
     yield _growth(folder, lambda each: each.batch_size, lambda rate: rate)
@@ -144,8 +144,11 @@ def _threads(folder: Folder) -> Iterator[str]:
 
 
 def _growth(folder: Folder, size: Callable[[Workload], int], value: Callable[[float], float]) -> str:
-    """The points of every row by their size."""
-    points = {record.row: {size(point.workload): point.rate for point in record.points} for record in folder.records}
+    """The decode rates of every row by their size."""
+    points = {
+        record.row: {size(point.workload): point.rate for point in record.points if point.workload.kind == "tg"}
+        for record in folder.records
+    }
     sizes = sorted({size for each in points.values() for size in each})
     rows = []
     for record in folder.records:
