@@ -1,4 +1,4 @@
-"""Fronts, short names and places of names, without drawing."""
+"""Fronts, short names, and places of names and sizes."""
 
 import itertools
 
@@ -10,10 +10,11 @@ from codellm_eval import paired
 from codellm_eval.bench.against import Against
 from codellm_eval.bench.row import Row
 from codellm_eval.differences import Difference
+from codellm_eval.report import canvas, curves
 from codellm_eval.report.curves import spread
 from codellm_eval.report.front import Cost, pareto_front
 from codellm_eval.report.labels import Label, place
-from codellm_eval.report.measure import quality
+from codellm_eval.report.measure import Interval, quality
 from codellm_eval.report.names import LONGEST, short_names
 from support import results
 
@@ -110,3 +111,12 @@ def test_names_with_room_stand_where_they_want():
     assert spread([100, 200], 10, 0, 300) == [100, 200]
     assert spread([100, 104], 10, 0, 300) == [97, 107]
     assert spread([0, 0], 200, 0, 300) == [75, 225]
+
+
+def test_neighbouring_sizes_do_not_touch():
+    points = [(size, Interval(1.0, 1.0, 1.0)) for size in (128, 1024, 4032, 8192)]
+    both = rows("llama-cpp:q4_k_m", "torch-cpu::dtype=bfloat16,mode=compile,context_length=8448")
+    with canvas.style():
+        figure = curves.draw([curves.Curve(row, points) for row in both], "tokens", "ms", "Time", "of nothing")
+        boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert all(before.x1 + curves.GAP / 2 <= after.x0 for before, after in itertools.pairwise(boxes))
