@@ -15,12 +15,10 @@ import attrs
 
 from codellm.errors import ModelFileError
 from codellm.sources.rope import Rope, read_rope
+from codellm.sources.source import STORED
 
 if TYPE_CHECKING:
     from codellm.sources.source import TensorInfo, Tensors
-
-STORED = ("float32", "float16", "bfloat16")
-"""Types that weights are stored in; another one means that the checkpoint is quantized already."""
 
 DERIVED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 """A buffer that old checkpoints store though it follows from the configuration."""

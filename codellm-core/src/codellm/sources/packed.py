@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from codellm.errors import ModelFileError
-from codellm.sources.architecture import STORED, Architecture, Config, listed
-from codellm.sources.source import TensorInfo, Tensors
+from codellm.sources.architecture import Architecture, Config, listed
+from codellm.sources.source import STORED, TensorInfo, Tensors
 
 GPTQ_BITS = (3, 4, 8)
 GPTQ_FORMATS = ("gptq", "gptq_v2")

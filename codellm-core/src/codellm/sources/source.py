@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+STORED = ("float32", "float16", "bfloat16")
+"""Types that weights are stored in; another one means that the checkpoint is quantized already."""
+
 
 @attrs.frozen
 class TensorInfo:
@@ -78,5 +81,14 @@ class ModelSource:
 
     @property
     def dtype(self) -> str:
-        """The type most weights are stored in, from config.json ("dtype", once "torch_dtype")."""
+        """The narrowest type that holds every matrix as it is stored; the tensors decide, whatever config.json says.
+
+        Vectors do not count (nobody computes with them in bulk), nor do matrices of one row, which are heads that no
+        language model computes with. Where the weights are quantized or not known, it is what config.json says
+        ("dtype", once "torch_dtype").
+        """
+        infos = () if self.tensors is None or self.scheme is not None else self.tensors.infos()
+        stored = {info.dtype for info in infos if len(info.shape) == 2 and min(info.shape) > 1}.intersection(STORED)
+        if stored:
+            return stored.pop() if len(stored) == 1 else "float32"  # neither half type holds the other
         return str(self.config.get("dtype") or self.config.get("torch_dtype") or "float32")
