@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from codellm.errors import ModelFileError, ModelNotFoundError
-from codellm.sources import local, safetensors
+from codellm.sources import local, regular, safetensors
 from codellm.sources.local import file, read_json, read_licence
-from codellm.sources.regular import open_regular, quoted, read_regular, shown
+from codellm.sources.regular import open_regular, quoted, read_regular, read_text, shown
 from codellm.sources.safetensors import SafetensorsFiles
 
 
@@ -57,6 +57,48 @@ def test_an_error_while_reading_names_the_file(tmp_path):
         raise OSError(5, "Input/output error")
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 11983680\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        POINTER,
+        POINTER.replace(b"\n", b"\r\n"),
+        POINTER.replace(b"git-lfs", b"hawser"),
+        POINTER.replace(b"oid", b"ext-0-foo sha256:" + b"b" * 64 + b"\noid"),
+        POINTER + b" " * 200,
+    ],
+)
+def test_a_pointer_of_git_lfs_is_named_as_that_by_every_reader(tmp_path, content):
+    from codellm.tokenizer import HFTokenizer
+    from codellm_cpu.llama.header import read_header
+
+    for name, read in {
+        "model.safetensors": lambda path: SafetensorsFiles([path]),
+        "model.gguf": file,
+        "other.gguf": read_header,
+        "config.json": read_json,
+        "tokenizer.json": lambda path: HFTokenizer(path, {}),
+    }.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(ModelFileError) as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: is git-lfs's pointer to the file, not the file itself; ")
+        assert "run `git lfs pull`" in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(b'\xef\xbb\xbf{"a": "\xef\xbb\xbf"}')
+    assert read_text(path) == '{"a": "\ufeff"}'
+    assert read_json(path) == {"a": "\ufeff"}
+    path.write_bytes(b"{\xff}")
+    with pytest.raises(ModelFileError, match=r"config\.json: byte 1 is not UTF-8"):
+        read_json(path)
+
+
 def test_names_are_shown_in_one_line():
     assert shown(Path("a\nb\x1b[0m\u202e")) == "a\\nb\\x1b[0m\\u202e"
     assert shown(Path(os.fsdecode(b"\xff"))) == "\\udcff"
@@ -67,7 +109,7 @@ def test_names_are_shown_in_one_line():
 
 def test_json_and_headers_have_limits(tmp_path, monkeypatch):
     path = tmp_path / "config.json"
-    monkeypatch.setattr(local, "_MAX_JSON", 100)
+    monkeypatch.setattr(regular, "MAX_JSON", 100)
     path.write_text(json.dumps({"a": "x" * 200}))
     with pytest.raises(ModelFileError, match=r"config\.json: longer than 100 bytes"):
         read_json(path)

@@ -27,6 +27,13 @@ def test_a_whole_folder(folder):
     assert found.manifest["cpu"] == "AMD EPYC"
 
 
+def test_a_byte_order_mark_changes_nothing(folder):
+    plain = Folder.read(folder)
+    for name in ("manifest.json", "rows.jsonl"):
+        (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())
+    assert Folder.read(folder) == plain
+
+
 def test_a_folder_of_a_killed_benchmark(folder):
     (folder / "manifest.json").unlink()
     rows = (folder / "rows.jsonl").read_text()

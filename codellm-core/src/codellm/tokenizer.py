@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from codellm.errors import ModelFileError, NoFimError
 from codellm.fim import TEMPLATES, FimIds, find_fim
+from codellm.sources.regular import read_text
 
 if TYPE_CHECKING:
     import tokenizers
@@ -95,8 +96,9 @@ class HFTokenizer(Tokenizer):
     def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
         import tokenizers
 
+        text = read_text(path)
         try:
-            text = with_controls(path.read_text("utf-8"))
+            text = with_controls(text)
             self._tokenizer: tokenizers.Tokenizer = tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # the library raises bare Exception for every fault
             raise ModelFileError(f"{path}: not a readable tokenizer.json ({error})") from error

@@ -36,7 +36,7 @@ def heldout_documents() -> tuple[Document, ...]:
     source = files("codellm_eval").joinpath("data", "heldout.jsonl")
     remedy = "reinstall codellm-eval, or give a text file"
     try:
-        lines = [json.loads(line) for line in source.read_text("utf-8").splitlines() if line.strip()]
+        lines = [json.loads(line) for line in source.read_text("utf-8").split("\n") if line.strip()]
         documents = tuple(Document(f"{line['package']}/{line['path']}", line["text"]) for line in lines)
     except FileNotFoundError as error:
         raise InputError(f"{source}: the held-out corpus is missing from this installation; {remedy}") from error

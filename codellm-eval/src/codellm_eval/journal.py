@@ -97,7 +97,7 @@ class Journal:
             end = data.rfind(b"\n") + 1
             if end < len(data):
                 os.truncate(self._file, end)
-            return data[:end].decode("utf-8")
+            return data[:end].decode("utf-8-sig")
         except OSError as error:
             raise _unwritable(self.path, error) from error
         except UnicodeDecodeError as error:

@@ -19,7 +19,7 @@ its size."""
 
 
 def read_text(path: Path) -> str:
-    """The whole text of a UTF-8 file, unpacked where its name ends in `.gz`.
+    """The whole text of a UTF-8 file, unpacked where its name ends in `.gz`; a byte order mark is no part of it.
 
     Raises:
         InputError: it is no regular file, cannot be read or unpacked, is no UTF-8, or unpacks to more than MOST_BYTES.
@@ -35,7 +35,7 @@ def read_text(path: Path) -> str:
     if len(data) > MOST_BYTES:
         raise InputError(f"{path}: holds more than {MOST_BYTES >> 20} MiB; split it")
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8 ({error.reason})") from error
 
@@ -43,14 +43,18 @@ def read_text(path: Path) -> str:
 def parse_lines(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of `text` with the numbers of their lines, counted from 1; empty lines are skipped.
 
+    A line ends at a line feed alone, since a string of JSON may hold any other end of a line. Files that were joined
+    may have a byte order mark at the beginning of each.
+
     Raises:
         InputError: a line is no JSON object; the message names `path` and the line.
     """
     for number, line in enumerate(io.StringIO(text, newline="\n"), 1):
-        if not line.strip():
+        unmarked = line.removeprefix("\ufeff")
+        if not unmarked.strip():
             continue
         try:
-            value = json.loads(line)
+            value = json.loads(unmarked)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}: line {number} is not JSON ({error})") from error
         if not isinstance(value, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,17 @@ from codellm.cli.options import load_options, load_spec, sampling_options, sampl
 from codellm.cli.output import progress
 from codellm.errors import InputError, InvalidValueError, NoFimError
 
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+"""A line with its end.
+
+Lines end where the Language Server Protocol has them end, and so VS Code (its specification 3.17, `EOL`): at "\\n",
+"\\r\\n" and "\\r". A form feed, U+2028 and what else `str.splitlines` takes for an end stand inside a line.
+"""
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--lines", metavar="A:B", help="Replace lines A to B, counted from 1, both included.")
+@click.option("--lines", metavar="A:B", help="Replace lines A to B as editors count them, from 1, both included.")
 @click.option("--offset", type=int, metavar="N", help="Fill in at the cursor after N characters.")
 @load_options
 @sampling_options
@@ -47,13 +55,13 @@ def infill(file: Path, lines: str | None, offset: int | None, format_: str, **ar
 
 
 def read_text(file: Path) -> str:
-    """A file's text, line ends as they are.
+    """A file's text, line ends as they are; a byte order mark before it is no part of it, as in editors.
 
     Raises:
         InputError: it cannot be read, or is not UTF-8.
     """
     try:
-        return file.read_bytes().decode("utf-8")
+        return file.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -61,16 +69,17 @@ def read_text(file: Path) -> str:
 
 
 def split_lines(text: str, lines: str) -> tuple[str, str]:
-    """What stands before line A and after line B.
+    """What stands before line A and after line B, of lines as `_LINE` has them.
 
     Raises:
         InvalidValueError: the range is not A:B within the text.
     """
-    rows = text.splitlines(keepends=True)
-    first, colon, last = lines.partition(":")
-    if not (colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= len(rows)):
+    rows = _LINE.findall(text)
+    asked = re.fullmatch(r"(\d{1,9}):(\d{1,9})", lines)
+    first, last = (int(asked[1]), int(asked[2])) if asked else (0, 0)
+    if not 1 <= first <= last <= len(rows):
         raise InvalidValueError(f"--lines {lines!r}: give A:B with 1 <= A <= B <= {len(rows)}")
-    return "".join(rows[: int(first) - 1]), "".join(rows[int(last) :])
+    return "".join(rows[: first - 1]), "".join(rows[last:])
 
 
 def split_offset(text: str, offset: int) -> tuple[str, str]:

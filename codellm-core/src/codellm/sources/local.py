@@ -12,7 +12,7 @@ from typing import Any
 from codellm.errors import ModelFileError, ModelNotFoundError
 from codellm.sources.packed import packed_scheme
 from codellm.sources.reference import Reference
-from codellm.sources.regular import quoted, read_regular, shown
+from codellm.sources.regular import quoted, read_regular, read_text, shown
 from codellm.sources.safetensors import SafetensorsFiles
 from codellm.sources.source import ModelSource
 
@@ -20,9 +20,6 @@ _GGUF_MAGIC = b"GGUF"
 
 PACKING = "quantize_config.json"
 """How AutoGPTQ quantized, before transformers had config.json say so."""
-
-_MAX_JSON = 64_000_000
-"""Bytes of a config.json or an index: the index of a model of 100 000 tensors has 10 MB."""
 
 _CARD = 1 << 16
 """Bytes of a model card that may hold its front matter."""
@@ -107,9 +104,7 @@ def read_json(path: Path) -> Mapping[str, Any]:
     Raises:
         ModelFileError: it cannot be read, or is no JSON object.
     """
-    text = read_regular(path, _MAX_JSON + 1)
-    if len(text) > _MAX_JSON:
-        raise ModelFileError(f"{shown(path)}: longer than {_MAX_JSON} bytes, so it is no file of a model")
+    text = read_text(path)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,12 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 
+MAX_JSON = 64_000_000
+"""Bytes of a JSON file of a model: the index of a model of 100 000 tensors has 10 MB, a tokenizer.json 33."""
+
+_POINTER = re.compile(rb"version https?://(git-lfs|hawser)\.github\.com/spec/")
+"""How what stands in place of a file in LFS begins (git-lfs/git-lfs, docs/spec.md; hawser was its first name)."""
+
 
 @contextlib.contextmanager
 def open_regular(path: Path) -> Iterator[BinaryIO]:
@@ -26,7 +33,7 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
 
     Raises:
         ModelNotFoundError: there is nothing at `path`.
-        ModelFileError: it is no regular file, or cannot be read.
+        ModelFileError: it is no regular file, cannot be read, or is git-lfs's pointer to a file.
     """
     try:
         kind = stat.S_IFMT(path.stat().st_mode)
@@ -34,6 +41,11 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
             raise ModelFileError(f"{shown(path)}: cannot be read, it is {_KINDS.get(kind, 'no file')}, not a file")
         # without blocking: what was a file a moment ago may be a pipe by now
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+            if _POINTER.match(stream.peek(64)):
+                raise ModelFileError(
+                    f"{shown(path)}: is git-lfs's pointer to the file, not the file itself; "
+                    "run `git lfs pull` in its repository, or download it again"
+                )
             yield stream
     except FileNotFoundError as error:
         raise ModelNotFoundError(f"{shown(path)}: no such file") from error
@@ -46,10 +58,26 @@ def read_regular(path: Path, most: int) -> bytes:
 
     Raises:
         ModelNotFoundError: there is nothing at `path`.
-        ModelFileError: it is no regular file, or cannot be read.
+        ModelFileError: see `open_regular`.
     """
     with open_regular(path) as stream:
         return stream.read(most)
+
+
+def read_text(path: Path) -> str:
+    """The text of a JSON file, UTF-8 of at most `MAX_JSON` bytes; a byte order mark before it is no part of it.
+
+    Raises:
+        ModelNotFoundError: there is nothing at `path`.
+        ModelFileError: see `open_regular`; or it is longer, or not UTF-8.
+    """
+    data = read_regular(path, MAX_JSON + 1)
+    if len(data) > MAX_JSON:
+        raise ModelFileError(f"{shown(path)}: longer than {MAX_JSON} bytes, so it is no file of a model")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ModelFileError(f"{shown(path)}: byte {error.start} is not UTF-8 ({error.reason})") from error
 
 
 def shown(text: Path | str) -> str:

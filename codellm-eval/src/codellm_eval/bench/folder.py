@@ -69,7 +69,7 @@ def read_manifest(file: Path) -> Mapping[str, Any]:
         ResultsError: it is no JSON object.
     """
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_bytes())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
@@ -87,7 +87,7 @@ def read_records(file: Path) -> list[Record]:
     """
     converter = make_converter()
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise _unreadable(file, error) from error
     records = []
