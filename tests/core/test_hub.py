@@ -110,6 +110,23 @@ def test_of_shards_those_that_the_index_names(hub):
         find("ours/demo").fetch()
 
 
+def test_weights_in_one_file_go_before_an_index_that_stayed(hub):
+    stale = {name: content for name, content in sharded(DEMO["model.safetensors"]).items() if name.endswith(".json")}
+    hub.repos["ours/demo"].files = DEMO | stale
+    assert find("ours/demo").fetch().digest == find("codellm-demo").fetch().digest
+    assert "model.safetensors.index.json" not in hub.served
+
+
+def test_an_index_may_name_its_files_with_a_dot_in_front(hub):
+    files = {name: content for name, content in DEMO.items() if name != "model.safetensors"}
+    files |= sharded(DEMO["model.safetensors"])
+    index = files["model.safetensors.index.json"]
+    files["model.safetensors.index.json"] = b"\xef\xbb\xbf" + index.replace(b'"model-0', b'"./model-0')
+    hub.repos["ours/demo"].files = files
+    names = [info.name for info in find("ours/demo").fetch().tensors]
+    assert sorted(names) == sorted(info.name for info in find("codellm-demo").fetch().tensors)
+
+
 @pytest.mark.parametrize(("revision", "commit"), [(None, "a"), ("main", "a"), ("v1", "b"), ("b" * 40, "b")])
 def test_a_revision_is_a_branch_a_tag_or_a_commit(hub, revision, commit, monkeypatch):
     older = {**DEMO, "README.md": b"---\nlicense: mit\n---\n"}

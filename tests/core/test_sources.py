@@ -53,11 +53,17 @@ def test_a_directory_is_the_same_model_with_the_same_digest(copy):
         ("model.safetensors", b"\xff" * 8, "model.safetensors"),
         ("model.safetensors.index.json", b'{"weight_map": {"a": "gone.safetensors"}}', "gone.safetensors: missing"),
         ("model.safetensors.index.json", b'{"weight_map": {"a": "../x.safetensors"}}', "outside the directory"),
+        ("model.safetensors.index.json", b'{"weight_map": {"a": "s/../../x.safetensors"}}', "outside the directory"),
+        ("model.safetensors.index.json", b'{"weight_map": {"a": "/x.safetensors"}}', "outside the directory"),
+        ("model.safetensors.index.json", b'{"weight_map": {"a": "."}}', "outside the directory"),
         ("model.safetensors.index.json", b'{"weight_map": 3}', "no weight_map"),
+        ("model.safetensors.index.json", b'{"weight_map": {}}', "no weight_map"),
     ],
 )
 def test_a_broken_directory_names_the_file_and_the_fault(copy, name, content, message):
     (copy / name).unlink(missing_ok=True)
+    if name == "model.safetensors.index.json":  # of shards: weights in one file need none
+        (copy / "model.safetensors").unlink()
     if content is not None:
         (copy / name).write_bytes(content)
     with pytest.raises(ModelFileError, match=message):

@@ -7,21 +7,18 @@ computes is refused by name.
 from __future__ import annotations
 
 import abc
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
 from codellm.errors import ModelFileError
+from codellm.sources.naming import OUTPUT, needless
 from codellm.sources.rope import Rope, read_rope
 from codellm.sources.source import STORED
 
 if TYPE_CHECKING:
     from codellm.sources.source import TensorInfo, Tensors
-
-DERIVED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
-"""A buffer that old checkpoints store though it follows from the configuration."""
 
 
 @attrs.frozen(kw_only=True)
@@ -126,7 +123,7 @@ class Architecture(abc.ABC):
         missing = [name for name in expected if name not in found]
         if missing:
             raise ModelFileError(f"{where}: {listed(missing)} missing; fetch the checkpoint again")
-        extra = [name for name in found if name not in expected and not self.ignorable(name, config)]
+        extra = [name for name, info in found.items() if name not in expected and not self.ignorable(info, config)]
         if extra:
             raise ModelFileError(f"{where}: {listed(extra)} not known in {self.name}")
         for name, shape in expected.items():
@@ -142,9 +139,9 @@ class Architecture(abc.ABC):
                 )
         return {name: found[name] for name in expected}
 
-    def ignorable(self, name: str, config: Config) -> bool:
-        """Whether a tensor outside `shapes` adds nothing: transformers ignores a tied model's own output too."""
-        return DERIVED.fullmatch(name) is not None or (config.tied and name == "lm_head.weight")
+    def ignorable(self, info: TensorInfo, config: Config) -> bool:
+        """Whether a tensor outside `shapes` adds nothing, as a tied model's own output does."""
+        return needless(info.name, info.shape) or (config.tied and info.name == OUTPUT)
 
 
 def size(raw: Mapping[str, Any], field: str, where: str) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from codellm.errors import ModelFileError
 from codellm.sources.architecture import Architecture, Config
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     from codellm.sources.source import ModelSource
 
 ARCHITECTURES: dict[str, Architecture] = {each.name: each for each in (Starcoder2(), Llama(), Qwen2())}
+
+
+def is_tied(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json says that embedding and output are one; False of an architecture that is not known."""
+    architecture = ARCHITECTURES.get(str(config.get("model_type")))
+    return architecture is not None and bool(config.get("tie_word_embeddings", architecture.tied))
 
 
 def read_config(source: ModelSource) -> tuple[Architecture, Config]:

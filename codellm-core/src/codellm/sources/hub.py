@@ -9,7 +9,7 @@ from pathlib import Path
 
 from codellm.errors import CodellmError, ModelFileError, ModelNotFoundError
 from codellm.progress import Progress, quiet, tell_licence
-from codellm.sources.local import PACKING, read_config, read_directory, read_json
+from codellm.sources.local import INDEX, PACKING, WEIGHTS, read_config, read_directory, read_json, shard_names
 from codellm.sources.packed import packed_scheme
 from codellm.sources.published import Published
 from codellm.sources.reference import Reference
@@ -17,7 +17,6 @@ from codellm.sources.repository import Repository
 from codellm.sources.source import ModelSource
 
 CONFIG, TOKENIZER, CARD = "config.json", "tokenizer.json", "README.md"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SMALL = {CONFIG, TOKENIZER, "tokenizer_config.json", PACKING, INDEX, CARD}
 _AUTOGPTQ = re.compile(r"gptq_model-\d+bit-.+\.safetensors")
 _PICKLED = re.compile(r"\.(bin|pt|pth|ckpt|pkl)$")
@@ -70,7 +69,7 @@ def _gguf(repository: Repository, file: str, scheme: str | None, progress: Progr
 
 
 def _fetch_safetensors(repository: Repository, progress: Progress) -> ModelSource:
-    directory = repository.fetch(SMALL & repository.names)
+    directory = repository.fetch((SMALL & repository.names) - ({INDEX} if WEIGHTS in repository.names else set()))
     licence = _licence(directory / CARD)
     _fetch_weights(repository, _shards(repository, directory), licence, progress)
     return read_directory(directory, repository.id, revision=repository.commit, licence=licence)
@@ -99,9 +98,9 @@ def _fetch_weights(repository: Repository, names: set[str], licence: str | None,
 
 
 def _weights(repository: Repository) -> set[str]:
-    """The file of the weights, or their index: AutoGPTQ named its file by the bits and the size of a group."""
-    usual = repository.names & {WEIGHTS, INDEX}
-    return set(usual or filter(_AUTOGPTQ.fullmatch, repository.names))
+    """The file of the weights, else their index: AutoGPTQ named its file by the bits and the size of a group."""
+    usual = next((name for name in (WEIGHTS, INDEX) if name in repository.names), None)
+    return {usual} if usual else set(filter(_AUTOGPTQ.fullmatch, repository.names))
 
 
 def _packed(repository: Repository) -> str | None:
@@ -110,15 +109,15 @@ def _packed(repository: Repository) -> str | None:
 
 
 def _shards(repository: Repository, directory: Path) -> set[str]:
-    """The weights' files: those that the index names, where there is one."""
-    if INDEX not in repository.names:
-        return _weights(repository)
-    named = read_json(directory / INDEX).get("weight_map")
-    shards = {str(name) for name in named.values()} if isinstance(named, dict) else set()
+    """The weights' files: one that is whole, else those that the index names."""
+    found = _weights(repository)
+    if found != {INDEX}:
+        return found
+    shards = set(shard_names(read_json(directory / INDEX), f"{repository}: its {INDEX}"))
     absent = sorted(shards - repository.names)
-    if absent or not shards:
+    if absent:
         raise repository.refusal or ModelFileError(
-            f"{repository}: its {INDEX} names {absent[0] if absent else 'no file'}, which the repository does not hold"
+            f"{repository}: its {INDEX} names {absent[0]}, which the repository does not hold"
         )
     return shards
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from codellm.errors import ModelFileError, ModelNotFoundError
+from codellm.sources.architectures import is_tied
+from codellm.sources.naming import NamedTensors, as_stored
 from codellm.sources.packed import packed_scheme
 from codellm.sources.reference import Reference
 from codellm.sources.regular import quoted, read_regular, read_text, shown
@@ -17,6 +20,9 @@ from codellm.sources.safetensors import SafetensorsFiles
 from codellm.sources.source import ModelSource
 
 _GGUF_MAGIC = b"GGUF"
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+"""A checkpoint in one file; in several, which file each tensor is in."""
 
 PACKING = "quantize_config.json"
 """How AutoGPTQ quantized, before transformers had config.json say so."""
@@ -53,19 +59,21 @@ def read_directory(path: Path, name: str, *, revision: str | None = None, licenc
     if not tokenizer.is_file():
         raise ModelFileError(f"{tokenizer}: missing; only models with a tokenizer.json can be read")
     weights = _weights(path)
+    tied = is_tied(config)
+    tensors = NamedTensors(SafetensorsFiles(weights), path, tied=tied)
     tokenizer_config, packing = path / "tokenizer_config.json", path / PACKING
     return ModelSource(
         name=name,
         format="safetensors",
         path=path,
         files=(path / "config.json", tokenizer, *([packing] if packing.is_file() else ()), *weights),
-        config=config,
+        config=as_stored(tensors, config, tied=tied),
         tokenizer=tokenizer,
         tokenizer_config=read_json(tokenizer_config) if tokenizer_config.is_file() else {},
         revision=revision,
         licence=licence or read_licence(path / "README.md"),
         scheme=packed_scheme(config, path / "config.json"),
-        tensors=SafetensorsFiles(weights),
+        tensors=tensors,
     )
 
 
@@ -126,26 +134,40 @@ def read_licence(card: Path) -> str | None:
 
 
 def _weights(path: Path) -> tuple[Path, ...]:
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        shards = read_json(index).get("weight_map")
-        if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
-            raise ModelFileError(f"{index}: has no weight_map of file names")
-        names = sorted(set(shards.values()))
-        outside = next((name for name in names if "/" in name), None)
-        if outside is not None:
-            raise ModelFileError(f"{index}: names {quoted(outside)}, a file outside the directory")
-        missing = next((name for name in names if not (path / name).exists()), None)
-        if missing is not None:
-            raise ModelFileError(f"{shown(path / missing)}: missing, though {index.name} names it")
-        found = tuple(path / name for name in names)
-    else:
-        # alone: beside it, some repositories hold the same weights once more, as consolidated.safetensors
-        single = path / "model.safetensors"
-        found = (single,) if single.is_file() else tuple(sorted(path.glob("*.safetensors")))
-    if not found:
-        raise ModelFileError(f"{path}: holds no .safetensors file (pickled weights are never loaded)")
-    return found
+    """The files of the weights, chosen as transformers does: one that is whole, else the shards that the index names.
+
+    Beside either, some repositories hold the same weights once more (consolidated.safetensors), and where a model was
+    merged or saved anew, the index of its former shards stays.
+    """
+    single, index = path / WEIGHTS, path / INDEX
+    if single.is_file():
+        return (single,)
+    if not index.is_file():
+        found = tuple(sorted(path.glob("*.safetensors")))
+        if not found:
+            raise ModelFileError(f"{path}: holds no .safetensors file (pickled weights are never loaded)")
+        return found
+    names = shard_names(read_json(index), index)
+    missing = next((name for name in names if not (path / name).exists()), None)
+    if missing is not None:
+        raise ModelFileError(f"{shown(path / missing)}: missing, though {index.name} names it")
+    return tuple(path / name for name in names)
+
+
+def shard_names(index: Mapping[str, Any], where: object) -> list[str]:
+    """The files that an index (`model.safetensors.index.json`) names, without a `./` in front.
+
+    Raises:
+        ModelFileError: it names none, or one outside the directory.
+    """
+    shards = index.get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(shard, str) for shard in shards.values()):
+        raise ModelFileError(f"{where}: has no weight_map of file names")
+    names = sorted({posixpath.normpath(shard) for shard in shards.values()})
+    outside = next((name for name in names if name.startswith(("/", "../")) or name in {".", ".."}), None)
+    if outside is not None:
+        raise ModelFileError(f"{where}: names {quoted(outside)}, a file outside the directory")
+    return names
 
 
 def _visible(path: Path) -> tuple[Path, ...]:

@@ -87,7 +87,7 @@ def packed_infos(architecture: Architecture, tensors: Tensors, config: Config, w
         else:
             parts = _gptq_parts if raw["quant_method"] == "gptq" else _bitsandbytes_parts
             kept |= {part.name: part for part in parts(name, shape, found, raw, where)}
-    extra = [name for name in found if name not in kept and not architecture.ignorable(name, config)]
+    extra = [name for name, info in found.items() if name not in kept and not architecture.ignorable(info, config)]
     unknown = [name for name in extra if not _nothing(name, tensors)]
     if unknown:
         raise ModelFileError(f"{where}: {listed(unknown)} not known in {architecture.name}")
