@@ -20,8 +20,8 @@ def vocabulary() -> list[str]:
     return [*SPECIAL, *characters, *(merge.replace(" ", "") for merge in MERGES)]
 
 
-def write_gguf(path: Path, *, seed: int = 0, tied: bool = True, **keys: int) -> Path:
-    """A StarCoder2 with seeded random weights; `keys` are further whole numbers of the header."""
+def write_gguf(path: Path, *, seed: int = 0, tied: bool = True, nan: int | None = None, **keys: int) -> Path:
+    """A StarCoder2 with seeded random weights, of one id NaN; `keys` are further whole numbers of the header."""
     import gguf
 
     words = vocabulary()
@@ -58,9 +58,11 @@ def write_gguf(path: Path, *, seed: int = 0, tied: bool = True, **keys: int) -> 
         writer.add_tensor(f"{name}.bias", np.zeros(HIDDEN, np.float32))
 
     embedding = (rng.standard_normal((len(words), HIDDEN)) * 0.1).astype(np.float32)  # logits of spread 1.6
-    writer.add_tensor("token_embd.weight", embedding)
     if not tied:
         writer.add_tensor("output.weight", embedding[::-1].copy())
+    if nan is not None:
+        embedding[nan] = np.nan
+    writer.add_tensor("token_embd.weight", embedding)
     norm("output_norm")
     kv = HIDDEN // HEADS * KV_HEADS
     for layer in range(LAYERS):

@@ -50,6 +50,11 @@ class Cache:
         for part in (*self.keys, *self.values):
             part[target, :count] = part[source, :count]
 
+    def wipe(self, place: int) -> None:
+        """Set the cells of `place` to zero."""
+        for part in (*self.keys, *self.values):
+            part[place].zero_()
+
     def slots(self, positions: torch.Tensor) -> torch.Tensor:
         """The cells of tokens at `positions` [B, T]."""
         return positions % self.ring

@@ -45,6 +45,10 @@ class Engine(abc.ABC):
         """Give the place `target` the first `length` tokens of `source`, which has not gone past `kept` tokens."""
         self.cache.copy(source, target, length)
 
+    def wipe(self, place: int) -> None:
+        """Forget what NaN was computed at `place`: it would count even where it is masked, since 0 * NaN is NaN."""
+        self.cache.wipe(place)
+
     @property
     def kept(self) -> int:
         """Tokens up to which a place still holds its first ones: a sliding window forgets them later."""

@@ -76,16 +76,30 @@ class TorchModel(Model):
             logprobs = engine.every(0, ids[start:stop], start).log_softmax(dim=-1)  # [T, V]
             following = upload(ids[start + 1 : stop + 1], engine.device)[:, None]
             scores[start:stop] = logprobs.gather(-1, following)[:, 0].cpu().numpy()
+        if np.isnan(scores).any():
+            engine.wipe(0)
         return scores
 
     def distributions(self, ids: Seq[int], start: int = 0) -> Iterator[npt.NDArray[np.float32]]:
-        entry, step = self._ids(ids), min(SCORED[self.engine.device.type], self.engine.chunk)
+        entry = self._ids(ids)
         with self.claim():
-            for begin in range(0, len(entry), step):
-                with self._computing() as engine:
-                    logprobs = engine.every(0, entry[begin : begin + step], begin).log_softmax(dim=-1)  # [T, V]
-                if begin + len(logprobs) > start:
-                    yield logprobs[max(start - begin, 0) :].cpu().numpy()
+            spoilt = False
+            try:
+                for block in self._blocks(entry, start):
+                    spoilt |= bool(np.isnan(block[:, 0]).any())  # of one NaN the whole row becomes NaN
+                    yield block
+            finally:
+                if spoilt and self._engine is not None:
+                    with self._computing() as engine:
+                        engine.wipe(0)
+
+    def _blocks(self, ids: list[int], start: int) -> Iterator[npt.NDArray[np.float32]]:
+        step = min(SCORED[self.engine.device.type], self.engine.chunk)
+        for begin in range(0, len(ids), step):
+            with self._computing() as engine:
+                logprobs = engine.every(0, ids[begin : begin + step], begin).log_softmax(dim=-1)  # [T, V]
+            if begin + len(logprobs) > start:
+                yield logprobs[max(start - begin, 0) :].cpu().numpy()
 
     def logits(self, ids: Seq[int]) -> npt.NDArray[np.float32]:
         entry = self._ids(ids)
@@ -95,6 +109,8 @@ class TorchModel(Model):
             for start in range(0, len(entry), engine.chunk):
                 last = engine.prefill(0, entry[start : start + engine.chunk], start)
             found: npt.NDArray[np.float32] = last.cpu().numpy().copy()
+            if np.isnan(found).any():
+                engine.wipe(0)
             return found
 
     def _ids(self, ids: Seq[int]) -> list[int]:

@@ -33,6 +33,10 @@ class Place:
         self.logits: torch.Tensor | None = None
         """Logits [V] after the prompt, kept for other samples of it; None while the prompt is not done."""
 
+    def forget(self) -> None:
+        """Hold nothing any more."""
+        self.prompt, self.done, self.next, self.logits = [], 0, None, None
+
     @property
     def waits(self) -> bool:
         """Whether its prompt is not done."""
@@ -165,4 +169,6 @@ class Scheduler:
                 place.sequence.error = BackendError(
                     "the model computed NaN or infinity as a logit: its weights or its file are broken"
                 )
+                self._engine.wipe(place.id)
+                place.forget()
         return tokens

@@ -194,6 +194,8 @@ class NativeContext:
         self.shape = shape
         self.decoded_tokens = 0
         """Tokens computed since loading: what sharing a prefix saves shows here."""
+        self.spoilt = False
+        """Whether NaN was computed, which whoever looks at the logits sets: `clear` then zeroes the cells."""
         params = lib.llama_context_default_params()
         params.n_ctx = shape.context_length * shape.places
         params.n_batch = params.n_ubatch = shape.chunk
@@ -296,8 +298,10 @@ class NativeContext:
         return self._rows
 
     def clear(self) -> None:
-        """Forget every place."""
-        self._lib.llama_memory_clear(self._memory, False) if self._handle is not None else None
+        """Forget every place; where NaN was computed, zero its cells too: it would count even where it is masked."""
+        if self._handle is not None:
+            self._lib.llama_memory_clear(self._memory, self.spoilt)
+            self.spoilt = False
 
     def trim(self, place: int, length: int) -> None:
         """Keep the first `length` tokens of `place`."""

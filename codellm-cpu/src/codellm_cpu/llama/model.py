@@ -78,6 +78,7 @@ class LlamaCppModel(Model):
         for start in range(0, len(ids), context.shape.chunk):
             last = context.prefill(0, ids, start, min(start + context.shape.chunk, len(ids)))
         logits: npt.NDArray[np.float32] = last.copy()
+        context.spoilt |= bool(np.isnan(logits).any())
         context.clear()
         return logits
 

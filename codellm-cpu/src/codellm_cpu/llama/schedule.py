@@ -45,6 +45,8 @@ class Place:
         """Who is computing the prefix that this place waits for."""
         self.turn = 0
         """The number of its sequence in the order of their coming: so prompts are computed."""
+        self.spoilt = False
+        """Whether its cells may hold NaN."""
 
     @property
     def reach(self) -> int:
@@ -54,6 +56,10 @@ class Place:
     def holds(self, prompt: npt.NDArray[np.int32]) -> bool:
         """Whether exactly `prompt` was computed here, with its logits."""
         return self.logits is not None and np.array_equal(self.prompt, prompt)
+
+    def forget(self) -> None:
+        """Hold nothing any more: its cells are gone, and what was computed from them would claim that they are not."""
+        self.prompt, self.logits, self.done, self.next, self.spoilt = _NOTHING, None, 0, -1, False
 
 
 class Scheduler:
@@ -97,9 +103,23 @@ class Scheduler:
                 sequence.error = ContextLengthError(f"the context of {self._length} tokens is full")
             if sequence.finished or sequence.error is not None:
                 place.sequence = place.sampler = place.leader = None
+        self._wipe([place for place in self._places if place.spoilt])
         for place in self._places:
             if place.leader is not None and place.leader.sequence is None:
                 self._find_prefix(place)
+
+    def _wipe(self, spoilt: list[Place]) -> None:
+        """Leave no cell of those that computed NaN: without flash attention a NaN counts even where it is masked.
+
+        llama.cpp zeroes all places or none, so the cells of one that is sound are written over theirs.
+        """
+        sound = next((place for place in self._places if not place.spoilt), None)
+        if spoilt and sound is None:
+            self._context.clear()
+        for place in spoilt:
+            if sound is not None:
+                self._context.copy(sound.id, place.id, 0)
+            place.forget()
 
     def _admit(self) -> bool:
         """Seat new sequences while there is a free place; whether one was refused."""
@@ -139,7 +159,8 @@ class Scheduler:
             else:
                 self._context.trim(gap.id, 0)
             self._context.trim(last.id, 0)
-            last.id, gap.id, gap.done = gap.id, last.id, 0
+            last.id, gap.id = gap.id, last.id
+            gap.forget()
             self._places.sort(key=lambda place: place.id)
 
     def _fault(self, sequence: Sequence) -> Exception | None:
@@ -176,7 +197,7 @@ class Scheduler:
         best, shared = place, place.done
         for other in self._places:
             # never wait for one that waits itself: of those that share a prompt, the first computes it
-            if other is not place and other.leader is None:
+            if other is not place and other.leader is None and not other.spoilt:
                 whole = len(place.prompt) if other.holds(place.prompt) or other.next < 0 else len(place.prompt) - 1
                 common = min(self._shared(other, place.prompt), whole)
                 if common > shared:
@@ -186,8 +207,8 @@ class Scheduler:
         if best.holds(place.prompt):
             self._copy(best, place, len(place.prompt))
             place.logits = best.logits
-        elif best.sequence is not None and best.done < shared:
-            place.leader = best
+        elif best.sequence is not None and best.logits is None:
+            place.leader = best  # whole places are copied: wait until it is known that no cell holds NaN
         else:
             self._copy(best, place, min(shared, len(place.prompt) - 1))
 
@@ -245,7 +266,8 @@ class Scheduler:
         place.done = stop
         if stop == len(place.prompt):
             place.logits = logits.copy()
-            for follower in self._places:
+            place.spoilt = not np.isfinite(logits.max())
+            for follower in self._places if not place.spoilt else ():
                 if follower.leader is place:
                     self._find_prefix(follower)
 
@@ -256,6 +278,7 @@ class Scheduler:
             token = place.sampler(logits)
         except BackendError as error:  # logits that are not finite
             place.sequence.error = error
+            place.spoilt = self._context.spoilt = True
             return
         place.next = token.id
         tokens.append(token)

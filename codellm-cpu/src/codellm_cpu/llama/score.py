@@ -26,14 +26,17 @@ def score(context: NativeContext, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.
     scores = np.zeros(max(0, len(ids) - 1), np.float32)
     for first, logits in _chunks(context, ids[:-1], 0):
         stop = first + len(logits)
-        scores[first:stop] = _pick(logits, ids[first + 1 : stop + 1])
+        scores[first:stop] = picked = _pick(logits, ids[first + 1 : stop + 1])
+        context.spoilt |= bool(np.isnan(picked).any())
     return scores
 
 
 def distributions(context: NativeContext, ids: npt.NDArray[np.int32], start: int) -> Iterator[npt.NDArray[np.float32]]:
     """Natural-log probability of every token after each of `ids[start:]`: blocks [n, V]."""
     for _, logits in _chunks(context, ids, start):
-        yield log_softmax(logits)
+        scores = log_softmax(logits)
+        context.spoilt |= bool(np.isnan(scores[:, 0]).any())  # of one NaN the whole row becomes NaN
+        yield scores
 
 
 def _chunks(

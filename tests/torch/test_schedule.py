@@ -1,0 +1,108 @@
+"""Random schedules on the backends of torch: each sequence as alone."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+
+from codellm.registry import registry
+from codellm.spec import LoadSpec
+from codellm.torch.decoder_engine import DecoderEngine
+from codellm.torch.load import plan
+from codellm.torch.model import TorchModel
+from support.checkpoints import Arrays, config_of, random_weights, source_of, train_tokenizer
+from support.schedules import CHUNK, CONTEXT, MOVED, NAN, SCHEDULES, Alone, Fails, Schedule, hold
+
+TOLERANCE = 1e-4
+"""In float32 a product of matrices is summed otherwise for one row than for several."""
+WINDOW = 12
+"""Tokens of a sliding window: its cells are fewer than those of most prompts, or become so with the output."""
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return train_tokenizer("starcoder2", tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def load(tokenizer):
+    loaded = {}
+
+    def load(backend, window, batch_size):
+        key = backend, window, batch_size
+        if key not in loaded:
+            config = config_of("starcoder2", 590, sliding_window=window)
+            weights = random_weights(config)
+            for name, array in weights.items():
+                weights[name] = array * (3 if array.ndim > 1 else 1)  # what a token attends to must matter
+            source = source_of(config, tokenizer, Arrays(weights))
+            spec = LoadSpec(model="tiny", dtype="float32", context_length=CONTEXT, batch_size=batch_size, threads=1)
+            loaded[key] = (theirs if backend == "transformers-cpu" else ours)(spec, source)
+        return loaded[key]
+
+    yield load
+    for model in loaded.values():
+        model.close()
+
+
+def ours(spec, source):
+    """A model of torch-cpu, whose chunk is not an option."""
+    made = plan(spec, source, torch.device("cpu"), free=1 << 40, chunk=CHUNK)
+    decoder = made.decoder()
+    with torch.no_grad():
+        decoder.embedding.weight[NAN] = torch.nan
+    engine = DecoderEngine(
+        decoder, made.cache(), vocabulary=made.config.vocabulary, context=made.context, chunk=made.chunk
+    )
+    return TorchModel(made.info("torch-cpu", 0), made.tokenizer(), engine)
+
+
+def theirs(spec, source):
+    """A model of transformers-cpu."""
+    spec = attrs.evolve(spec, options={"chunk": str(CHUNK)})
+    model = registry().backend("transformers-cpu").load(spec, source)
+    with torch.no_grad():
+        model.engine.model.get_input_embeddings().weight[NAN] = torch.nan
+    return model
+
+
+@pytest.mark.parametrize(("batch_size", "window"), [(2, None), (5, WINDOW)], ids=["full", "window"])
+@pytest.mark.parametrize("backend", ["torch-cpu", "transformers-cpu"])
+def test_each_sequence_of_a_random_schedule_gets_what_it_gets_alone(load, backend, batch_size, window):
+    many, alone = load(backend, window, batch_size), Alone(load(backend, window, 1))
+
+    @settings(max_examples=15, deadline=None)
+    @given(schedule=SCHEDULES)
+    @example(schedule=MOVED)
+    def held(schedule: Schedule) -> None:
+        hold(many.run, alone, schedule, TOLERANCE)
+
+    held()
+
+
+@pytest.mark.parametrize("use", ["run", "score", "logits", "distributions"])
+@pytest.mark.parametrize("backend", ["torch-cpu", "transformers-cpu"])
+def test_nan_of_one_call_is_not_found_by_the_next(load, backend, use):
+    model = load(backend, None, 1)
+    ids = list(range(20, 60))
+    expected = model.score([ids])[0]
+    bad = [NAN, *range(30, 80)]
+    if use == "run":
+        hold(model.run, Alone(model), [Fails("long")], 0)
+    elif use == "distributions":
+        assert all(np.isnan(block).all() for block in model.distributions(bad))
+    else:
+        found = model.score([bad])[0] if use == "score" else model.logits(bad)
+        assert np.isnan(found).all()
+    np.testing.assert_array_equal(model.score([ids])[0], expected)
