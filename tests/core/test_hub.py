@@ -9,6 +9,7 @@ from codellm.errors import DownloadError, ModelFileError, ModelNotFoundError, Un
 from codellm.registry import registry
 from codellm.sources import find
 from codellm.sources.download import CHUNK
+from codellm.sources.local import NAMING
 from codellm.sources.published import Published
 from support.hub_server import COMMIT, DEMO, Fault, Repo, hubs
 
@@ -66,7 +67,7 @@ def test_only_what_is_needed_is_fetched(hub):
     unwanted = ("consolidated.safetensors", "pytorch_model.bin", "model.pt", "modeling.py", "onnx/model.onnx")
     hub.repos["ours/demo"].files |= dict.fromkeys((*unwanted, "original/model.safetensors"), b"unwanted")
     find("ours/demo").fetch()
-    wanted = {"config.json", "tokenizer.json", "tokenizer_config.json", "README.md", "model.safetensors"}
+    wanted = {"config.json", "tokenizer.json", "README.md", "model.safetensors", *NAMING}
     assert hub.served == {name: len(DEMO[name]) for name in wanted}
 
 

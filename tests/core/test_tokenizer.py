@@ -118,3 +118,48 @@ def test_each_family_is_found_by_its_strings(template):
     assert (fim.prefix, fim.suffix, fim.middle) == (0, 1, 2)
     del vocabulary[template.middle]
     assert find_fim(vocabulary.get) is None
+
+
+SAVED = {
+    "truncation": {"truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}},
+    "truncation on the left": {
+        "truncation": {"direction": "Left", "max_length": 1, "strategy": "OnlyFirst", "stride": 0}
+    },
+    "padding to a length": {"padding": {"strategy": {"Fixed": 16}, "pad_to_multiple_of": None}},
+    "padding to a multiple": {"padding": {"strategy": "BatchLongest", "pad_to_multiple_of": 64}},
+    "padding on the left": {"padding": {"strategy": {"Fixed": 16}, "direction": "Left", "pad_to_multiple_of": None}},
+    "padding without end": {"padding": {"strategy": {"Fixed": 2_000_000_000}, "pad_to_multiple_of": None}},
+    "both": {
+        "truncation": {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 2},
+        "padding": {"strategy": {"Fixed": 8}, "pad_to_multiple_of": None},
+    },
+}
+"""Sections that transformers writes when a tokenizer was saved in the middle of a training run."""
+PADDING = {"direction": "Right", "pad_id": 0, "pad_type_id": 0, "pad_token": "<|endoftext|>"}
+
+
+def saved(sections, folder):
+    """The bundled tokenizer.json with such sections."""
+    data = json.loads((DEMO / "tokenizer.json").read_text()) | sections
+    if "padding" in sections:
+        data["padding"] = PADDING | data["padding"]
+    (folder / "tokenizer.json").write_text(json.dumps(data))
+    return folder / "tokenizer.json"
+
+
+@pytest.mark.parametrize("sections", SAVED.values(), ids=SAVED.keys())
+def test_ids_are_those_of_the_whole_text_whatever_run_saved_the_file(tmp_path, sections):
+    tokenizer = HFTokenizer(saved(sections, tmp_path), read_json(DEMO / "tokenizer_config.json"))
+    for text in ("", "x", "def add(a, b):\n    return a + b\n" * 9):
+        assert tokenizer.encode(text) == TOKENIZER.encode(text)
+        assert tokenizer.encode(f"{text}<fim_prefix>", special=True) == TOKENIZER.encode(f"{text}<fim_prefix>", True)
+        assert tokenizer.prompt_ids(text) == TOKENIZER.prompt_ids(text)
+    assert tokenizer.add_bos is False  # padding with the token that is BOS too puts it first in an empty text
+    assert tokenizer.infill_ids("a", "b") == TOKENIZER.infill_ids("a", "b")
+
+
+def test_what_the_post_processor_puts_first_begins_a_text_though_no_file_names_it(tmp_path):
+    tokenizer = HFTokenizer(characters(tmp_path, "<s> $A"), {})
+    assert (tokenizer.bos, tokenizer.add_bos) == (1, True)
+    tokenizer = HFTokenizer(characters(tmp_path, "$A <s>"), {}, ["<s>"])
+    assert (tokenizer.bos, tokenizer.add_bos, tokenizer.eos) == (None, False, 1)

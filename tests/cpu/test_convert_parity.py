@@ -214,3 +214,28 @@ def test_the_core_refuses_it_too_and_keeps_nothing(tmp_path, monkeypatch):
     with pytest.raises(QualityError, match="codellm-demo: the conversion is wrong and not kept"):
         artifacts.ensure(find("codellm-demo").fetch(), registry().scheme("bf16"))
     assert not list(tmp_path.glob("cache/artifacts/*/*"))
+
+
+SECTIONS = {
+    "truncation": {"truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}},
+    "padding": {
+        "padding": {
+            "strategy": {"Fixed": 16},
+            "direction": "Left",
+            "pad_to_multiple_of": None,
+            "pad_id": 0,
+            "pad_type_id": 0,
+            "pad_token": "<|endoftext|>",
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_tokenizer_saved_while_it_cut_or_padded_converts(tmp_path, tokenizer_of, section):
+    path, names = tokenizer_of("starcoder2")
+    saved = tmp_path / "tokenizer.json"
+    saved.write_text(json.dumps(json.loads(path.read_text()) | SECTIONS[section]))
+    source = source_of(config_of("starcoder2", 600), (saved, names))
+    figures = quantize(request(source, "f32", tmp_path / "m.gguf"))
+    assert figures

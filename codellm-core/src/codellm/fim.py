@@ -45,7 +45,7 @@ TEMPLATES = (
         prefix="<fim_prefix>",
         suffix="<fim_suffix>",
         middle="<fim_middle>",
-        eot=("<file_sep>",),
+        eot=("<file_sep>", "<repo_name>", "<fim_pad>"),
     ),
     # codellama/CodeLlama-7b-hf, tokenizer_config.json (its strings begin with U+2581)
     FimTemplate(family="CodeLlama", prefix="▁<PRE>", suffix="▁<SUF>", middle="▁<MID>", eot=("▁<EOT>",)),
@@ -55,7 +55,7 @@ TEMPLATES = (
         prefix="<|fim_prefix|>",
         suffix="<|fim_suffix|>",
         middle="<|fim_middle|>",
-        eot=("<|file_sep|>", "<|repo_name|>"),
+        eot=("<|file_sep|>", "<|repo_name|>", "<|fim_pad|>"),
     ),
     # deepseek-ai/deepseek-coder-6.7b-base, tokenizer.json (the bars are U+FF5C, the underline U+2581)
     FimTemplate(family="DeepSeek-Coder", prefix="<｜fim▁begin｜>", suffix="<｜fim▁hole｜>", middle="<｜fim▁end｜>"),

@@ -23,6 +23,7 @@ from codellm.result import FinishReason, Result, Timing
 from codellm.sampling import SamplingParams
 from codellm.sequence import Sequence, Token
 from codellm.text import TextStream
+from codellm.tokenizer import Tokenizer
 
 
 @attrs.frozen(eq=False)
@@ -57,6 +58,12 @@ def new_sequence(model: Model, prompt: str | Seq[int], params: SamplingParams, i
     return Sequence(index=index, prompt_ids=ids, params=params)
 
 
+def endings(tokenizer: Tokenizer) -> frozenset[int]:
+    """Ids that end a sequence: those of the model, and those that end a middle in its family."""
+    eos = () if tokenizer.eos is None else (tokenizer.eos,)
+    return frozenset(tokenizer.ends).union(eos, tokenizer.fim.eot if tokenizer.fim else ())
+
+
 class _Tracker:
     """What core knows of one running sequence."""
 
@@ -64,7 +71,9 @@ class _Tracker:
         self.sequence = sequence
         self._tokenizer = model.tokenizer
         self._room = model.info.context_length - len(sequence.prompt_ids)
-        self._ends = {model.tokenizer.eos} | (fim.eot if (fim := model.tokenizer.fim) else set())
+        self._ends = endings(model.tokenizer)
+        # a special token has no text in which its string could be found
+        self._stops = {model.tokenizer.special_id(stop) for stop in sequence.params.stop}
         self._text = TextStream(sequence.params.stop)
         self._start = start
         self._times: list[float] = []
@@ -76,6 +85,8 @@ class _Tracker:
         self._times.append(now)
         if token.id in self._ends and not params.ignore_eos:
             return self.end("eos")
+        if token.id in self._stops:
+            return self.end("stop")
         piece = self._text.push(self._tokenizer.token_bytes(token.id))
         if self._text.stopped:
             return self.end("stop", piece)

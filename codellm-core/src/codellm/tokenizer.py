@@ -8,19 +8,21 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from codellm.errors import ModelFileError, NoFimError
 from codellm.fim import TEMPLATES, FimIds, find_fim
 from codellm.sources.regular import read_text
+from codellm.sources.special_tokens import token_string
 
 if TYPE_CHECKING:
     import tokenizers
 
+    from codellm.sources import ModelSource
 
 CONTROLS = frozenset(
     text for template in TEMPLATES for text in (template.prefix, template.suffix, template.middle, *template.eot)
-) | {"<fim_pad>", "<|fim_pad|>", "<repo_name>"}
+)
 """Strings that steer a model, whatever its tokenizer.json says of them.
 
 Those of Qwen2.5-Coder and DeepSeek-Coder list their fill-in-the-middle tokens as ordinary added ones: user text could
@@ -34,12 +36,15 @@ BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 class Tokenizer(abc.ABC):
     """The tokenizer of a loaded model.
 
-    `bos` goes before a prompt where `add_bos` says so; `eos` ends a sequence. Both are None where the model has none.
+    `bos` goes before a prompt where `add_bos` says so; `eos` ends a text, and begins one where there is no `bos`. Both
+    are None where the model has none. A sequence ends at `eos` and at each of `ends`: a model of conversations names
+    the end of a turn beside that of a text.
     """
 
     vocab_size: int
     bos: int | None
     eos: int | None
+    ends: frozenset[int] = frozenset()
     add_bos: bool
 
     @abc.abstractmethod
@@ -87,37 +92,56 @@ class HFTokenizer(Tokenizer):
     """A tokenizer.json on the `tokenizers` library: byte-level, or of whole characters with a space written "▁".
 
     BOS goes before a prompt where tokenizer_config.json (`config`) says so, else where the file's own post-processor
-    puts it.
+    puts it. A sequence ends at each of `ends`, which stand for strings or ids (`ModelSource.ends`), and at the config's
+    `eos_token`; `eos` is the first of them that is a special token, that of the config before the others.
+
+    What a file says of cutting and padding is of the run that saved it, and is left out.
 
     Raises:
         ModelFileError: the file is missing, or is no tokenizer.json.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
-        import tokenizers
-
+    def __init__(self, path: Path, config: Mapping[str, Any], ends: Iterable[str | int] = ()) -> None:
+        bos, eos = token_string(config, "bos"), token_string(config, "eos")
+        named = [*([] if eos is None else [eos]), *ends]
         text = read_text(path)
         try:
-            text = with_controls(text)
-            self._tokenizer: tokenizers.Tokenizer = tokenizers.Tokenizer.from_str(text)
+            text = with_controls(text, {*named, *([] if bos is None else [bos])})
+            self._tokenizer, self._plain = opened(text), opened(text)
         except Exception as error:  # the library raises bare Exception for every fault
             raise ModelFileError(f"{path}: not a readable tokenizer.json ({error})") from error
-        self._plain: tokenizers.Tokenizer = tokenizers.Tokenizer.from_str(text)
         self._plain.encode_special_tokens = True
         self._byte_level = not getattr(self._tokenizer.model, "byte_fallback", False)
         self.vocab_size = self._tokenizer.get_vocab_size()
         added = self._tokenizer.get_added_tokens_decoder()
         self._special = {token.content: id for id, token in added.items() if token.special}
         self._added = {id: token.content for id, token in added.items()}
-        self.bos = self._named(config, "bos")
-        self.eos = self._named(config, "eos")
-        begins = self.bos is not None and self._tokenizer.encode("").ids[:1] == [self.bos]
+        self.bos = None if bos is None else self._special.get(bos)
+        found = [id for name in named if (id := self._id(name)) is not None]
+        special = frozenset(self._special.values())
+        self.eos = next((id for id in found if id in special), None)  # it also begins texts, and shows none
+        self.ends = frozenset(found)
+        first = next(iter(self._tokenizer.encode("").ids), None)
+        if self.bos is None and first in special - self.ends:
+            self.bos = first  # no other file names it
+        begins = first is not None and first == self.bos
         self.add_bos = begins if config.get("add_bos_token") is None else bool(config["add_bos_token"])
 
-    def _named(self, config: Mapping[str, Any], role: str) -> int | None:
-        token = config.get(f"{role}_token")
-        content = token.get("content") if isinstance(token, Mapping) else token
-        return self._special.get(content) if isinstance(content, str) else None
+    @classmethod
+    def of(cls, source: ModelSource) -> Self:
+        """The tokenizer of a source that has a tokenizer.json.
+
+        Raises:
+            ModelFileError: the file is missing, or is no tokenizer.json.
+        """
+        if source.tokenizer is None:
+            raise ModelFileError(f"{source.path or source.name}: no tokenizer.json")
+        return cls(source.tokenizer, source.tokenizer_config, source.ends)
+
+    def _id(self, name: str | int) -> int | None:
+        if isinstance(name, str):
+            return self._tokenizer.token_to_id(name)
+        return name if 0 <= name < 1 << 32 and self._tokenizer.id_to_token(name) is not None else None
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         tokenizer = self._tokenizer if special else self._plain
@@ -139,15 +163,28 @@ class HFTokenizer(Tokenizer):
         return self._special.get(token)
 
 
-def with_controls(text: str) -> str:
-    """A tokenizer.json whose `CONTROLS` are special tokens; the very text where they are already.
+def opened(text: str) -> tokenizers.Tokenizer:
+    """A tokenizer.json's text on the library, which gives the ids of a whole text: neither cut nor padded."""
+    import tokenizers
+
+    tokenizer = tokenizers.Tokenizer.from_str(text)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def with_controls(text: str, named: Iterable[str | int]) -> str:
+    """A tokenizer.json whose `CONTROLS` and `named` added tokens are special; the very text where they are already.
 
     Raises:
         ValueError: it is no JSON.
     """
     data = json.loads(text)
     added = data.get("added_tokens") or []
-    ordinary = [token for token in added if token["content"] in CONTROLS and not token["special"]]
+    steering = {*CONTROLS, *named}
+    ordinary = [
+        token for token in added if not token["special"] and not steering.isdisjoint((token["content"], token["id"]))
+    ]
     for token in ordinary:
         token["special"] = True
     return json.dumps(data) if ordinary else text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from codellm.artifacts import Artifact
 from codellm.errors import InvalidValueError, ModelFileError
-from codellm.sources.local import read_directory
+from codellm.sources.local import NAMING, read_directory
 from codellm.torch import bitsandbytes, gptq
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def quantize(request: QuantizeRequest) -> Artifact | None:
 
 
 def add_tokenizer(source: ModelSource, destination: Path) -> None:
-    """Put the tokenizer beside the weights, as it is.
+    """Put the tokenizer beside the weights, as it is, with what says where texts begin and end.
 
     Raises:
         ModelFileError: the source has none.
@@ -51,7 +51,10 @@ def add_tokenizer(source: ModelSource, destination: Path) -> None:
     if source.tokenizer is None:
         raise ModelFileError(f"{source.path or source.name}: no tokenizer.json")
     shutil.copyfile(source.tokenizer, destination / "tokenizer.json")
-    (destination / "tokenizer_config.json").write_text(json.dumps(dict(source.tokenizer_config), indent=2) + "\n")
+    named = dict(zip(NAMING, (source.tokenizer_config, source.special_tokens, source.generation_config), strict=True))
+    for name, config in named.items():
+        if config:
+            (destination / name).write_text(json.dumps(dict(config), indent=2) + "\n")
 
 
 def weights(made: ModelSource) -> dict[str, int]:

@@ -86,8 +86,7 @@ def windows(source: ModelSource, text: str, name: str) -> list[list[int]]:
     Raises:
         InvalidValueError: they do not fill one.
     """
-    assert source.tokenizer is not None
-    ids = HFTokenizer(source.tokenizer, source.tokenizer_config).encode(text)
+    ids = HFTokenizer.of(source).encode(text)
     starts = range(0, min(len(ids), WINDOWS * WINDOW) - WINDOW + 1, WINDOW)
     if not starts:
         raise InvalidValueError(f"calibration text {name}: has {len(ids)} tokens, GPTQ needs {WINDOW}")

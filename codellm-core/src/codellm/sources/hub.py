@@ -9,7 +9,7 @@ from pathlib import Path
 
 from codellm.errors import CodellmError, ModelFileError, ModelNotFoundError
 from codellm.progress import Progress, quiet, tell_licence
-from codellm.sources.local import INDEX, PACKING, WEIGHTS, read_config, read_directory, read_json, shard_names
+from codellm.sources.local import INDEX, NAMING, PACKING, WEIGHTS, read_config, read_directory, read_json, shard_names
 from codellm.sources.packed import packed_scheme
 from codellm.sources.published import Published
 from codellm.sources.reference import Reference
@@ -17,7 +17,7 @@ from codellm.sources.repository import Repository
 from codellm.sources.source import ModelSource
 
 CONFIG, TOKENIZER, CARD = "config.json", "tokenizer.json", "README.md"
-SMALL = {CONFIG, TOKENIZER, "tokenizer_config.json", PACKING, INDEX, CARD}
+SMALL = {CONFIG, TOKENIZER, *NAMING, PACKING, INDEX, CARD}
 _AUTOGPTQ = re.compile(r"gptq_model-\d+bit-.+\.safetensors")
 _PICKLED = re.compile(r"\.(bin|pt|pth|ckpt|pkl)$")
 

@@ -24,6 +24,10 @@ _GGUF_MAGIC = b"GGUF"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 """A checkpoint in one file; in several, which file each tensor is in."""
 
+TOKENIZER_CONFIG, SPECIAL, GENERATION = "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"
+NAMING = (TOKENIZER_CONFIG, SPECIAL, GENERATION)
+"""Files that a model may have, and that say which tokens begin and end its texts."""
+
 PACKING = "quantize_config.json"
 """How AutoGPTQ quantized, before transformers had config.json say so."""
 
@@ -61,15 +65,18 @@ def read_directory(path: Path, name: str, *, revision: str | None = None, licenc
     weights = _weights(path)
     tied = is_tied(config)
     tensors = NamedTensors(SafetensorsFiles(weights), path, tied=tied)
-    tokenizer_config, packing = path / "tokenizer_config.json", path / PACKING
+    named = {name: read_json(path / name) for name in NAMING if (path / name).is_file()}
+    beside = [path / name for name in (*named, PACKING) if (path / name).is_file()]
     return ModelSource(
         name=name,
         format="safetensors",
         path=path,
-        files=(path / "config.json", tokenizer, *([packing] if packing.is_file() else ()), *weights),
+        files=(path / "config.json", tokenizer, *beside, *weights),
         config=as_stored(tensors, config, tied=tied),
         tokenizer=tokenizer,
-        tokenizer_config=read_json(tokenizer_config) if tokenizer_config.is_file() else {},
+        tokenizer_config={**named.get(SPECIAL, {}), **named.get(TOKENIZER_CONFIG, {})},
+        special_tokens=named.get(SPECIAL, {}),
+        generation_config=named.get(GENERATION, {}),
         revision=revision,
         licence=licence or read_licence(path / "README.md"),
         scheme=packed_scheme(config, path / "config.json"),

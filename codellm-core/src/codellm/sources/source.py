@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from codellm.cache import content_digest
+from codellm.sources.special_tokens import ends
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,6 +66,10 @@ class ModelSource:
     tokenizer: Path | None = None
     """tokenizer.json; None for gguf, which holds its own."""
     tokenizer_config: Mapping[str, Any] = attrs.field(factory=dict)
+    """tokenizer_config.json, and of special_tokens_map.json what it does not say."""
+    special_tokens: Mapping[str, Any] = attrs.field(factory=dict)
+    """special_tokens_map.json."""
+    generation_config: Mapping[str, Any] = attrs.field(factory=dict)
     revision: str | None = None
     licence: str | None = None
     scheme: str | None = None
@@ -92,3 +97,8 @@ class ModelSource:
         if stored:
             return stored.pop() if len(stored) == 1 else "float32"  # neither half type holds the other
         return str(self.config.get("dtype") or self.config.get("torch_dtype") or "float32")
+
+    @property
+    def ends(self) -> tuple[str | int, ...]:
+        """The tokens that its files end texts with, by string or id: what the tokenizer's say stands first."""
+        return ends(self.tokenizer_config, self.special_tokens, self.config, self.generation_config)

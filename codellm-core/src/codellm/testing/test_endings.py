@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from codellm.generation import endings
 from codellm.model import Model
 from codellm.result import Result
 from codellm.sampling import SamplingParams
@@ -126,7 +127,7 @@ def test_end_of_text_ends(single: Model, monkeypatch: pytest.MonkeyPatch) -> Non
     """The end-of-text token ends a sequence by its id: it is the last of the tokens and has no text."""
     _, result = end_of_text(single, monkeypatch)
     tokenizer = single.tokenizer
-    ends = {tokenizer.eos} | (tokenizer.fim.eot if tokenizer.fim else frozenset())
+    ends = endings(tokenizer)
     assert result.finish_reason == "eos", (
         f"no sequence ended by end-of-text, not even where token {tokenizer.eos} stood for it: {result.token_ids}."
     )

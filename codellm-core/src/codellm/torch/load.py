@@ -67,8 +67,7 @@ class Plan:
 
     def tokenizer(self) -> HFTokenizer:
         """The source's tokenizer."""
-        assert self.source.tokenizer is not None
-        return HFTokenizer(self.source.tokenizer, self.source.tokenizer_config)
+        return HFTokenizer.of(self.source)
 
     def decoder(self) -> Decoder:
         """The decoder, with its weights read.

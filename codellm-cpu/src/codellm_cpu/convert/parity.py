@@ -45,7 +45,7 @@ def check_parity(
     """
     assert source.tokenizer is not None  # converted
     assert source.tensors is not None
-    theirs = HFTokenizer(source.tokenizer, source.tokenizer_config)
+    theirs = HFTokenizer.of(source)
     added = [str(token["content"]) for token in read_json(source.tokenizer).get("added_tokens") or []]
     with contextlib.ExitStack() as stack:
         ours = LlamaTokenizer(open_native(stack, path, repack=False, mmap=True, vocab_only=True))
@@ -74,9 +74,9 @@ def compare_special_ids(
 ) -> dict[str, Any]:
     """The ids that begin, end and steer a text: those that the source names must be the file's."""
     roles: dict[str, tuple[Any, Any]] = {"add_bos": (theirs.add_bos, ours.add_bos)}
-    if theirs.eos is not None:  # else config.json names it, which HFTokenizer does not read
-        roles["eos"] = theirs.eos, ours.eos
-        roles["beginning"] = theirs.prompt_ids(""), ours.prompt_ids("")
+    roles["eos"] = theirs.eos, ours.eos
+    roles["beginning"] = theirs.prompt_ids(""), ours.prompt_ids("")
+    roles["ends"] = sorted(theirs.ends), sorted(theirs.ends & ours.ends)
     if theirs.fim is not None:
         roles["fim"] = theirs.fim, ours.fim
     for text in added:

@@ -7,7 +7,7 @@ keys, llama.cpp's src/llama-vocab.cpp for what it does with them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import gguf
 
 from codellm.errors import ModelFileError
 from codellm.fim import find_fim
+from codellm.sources import special_tokens
 from codellm.sources.local import read_json
-from codellm.tokenizer import CONTROLS, HFTokenizer
+from codellm.tokenizer import HFTokenizer
 from codellm_cpu.convert.pretokenizer import Preparation, read_preparation
 from codellm_cpu.convert.scores import merge_scores
-from codellm_cpu.llama.tokenizer import NORMALIZER_KEY
+from codellm_cpu.llama.tokenizer import ENDS_KEY, NORMALIZER_KEY
 
 # The pieces that end a generation or mark a place in a repository, by the strings of StarCoder2 and Qwen2.5-Coder.
 PLACES = {
@@ -43,6 +44,7 @@ class Vocabulary:
     scores: list[float]
     preparation: Preparation
     special: dict[str, int]
+    ends: frozenset[int]
     add_bos: bool
 
     def add_keys(self, writer: gguf.GGUFWriter) -> None:
@@ -60,14 +62,21 @@ class Vocabulary:
         writer.add_add_bos_token(self.add_bos)
         writer.add_add_eos_token(False)
         writer.add_add_space_prefix(self.preparation.space_prefix)
+        writer.add_string(ENDS_KEY, " ".join(map(str, sorted(self.ends))))
         if self.preparation.normalizer is not None:
             writer.add_string(NORMALIZER_KEY, self.preparation.normalizer)
 
 
 def read_vocabulary(
-    path: Path, tokenizer_config: Mapping[str, Any], config: Mapping[str, Any], size: int
+    path: Path,
+    tokenizer_config: Mapping[str, Any],
+    config: Mapping[str, Any],
+    size: int,
+    ends: Iterable[str | int] = (),
 ) -> Vocabulary:
     """The vocabulary of a tokenizer.json, padded with unused tokens to `size`, the rows of the embedding.
+
+    `ends` are the tokens that end a text, as `ModelSource.ends` has them.
 
     Raises:
         ModelFileError: the file is missing or damaged, of another kind than BPE, prepares text in a way that GGUF has
@@ -85,21 +94,23 @@ def read_vocabulary(
     ids, added = token_ids(model.get("vocab"), data.get("added_tokens") or [], path)
     if ids and max(ids) >= size:
         raise ModelFileError(f"{path}: token id {max(ids)}, but the embedding has {size} rows")
-    tokens, kinds = pad(ids, added, size)
     merges = merge_strings(model.get("merges"), path)
+    tokenizer = HFTokenizer(path, tokenizer_config, (*special_tokens.token_ids(config, "eos"), *ends))
+    controls = {token: id for id in added if tokenizer.special_id(token := ids[id]) is not None}
+    tokens, kinds = pad(ids, {id: ids[id] in controls for id in added}, size)
     scores: list[float] = []
     if preparation.model == "llama":
         mark_characters(tokens, kinds, model.get("unk_token"), path)
         scores = merge_scores(tokens, kinds, [merge.split(" ") for merge in merges], path)
-    controls = {token: id for id, token in ids.items() if added.get(id)}
     return Vocabulary(
         tokens=tokens,
         kinds=kinds,
         merges=merges,
         scores=scores,
         preparation=preparation,
-        special=special_ids(controls, tokenizer_config, config, path),
-        add_bos=HFTokenizer(path, tokenizer_config).add_bos,
+        special=special_ids(controls, tokenizer, tokenizer_config, config, path),
+        ends=tokenizer.ends,
+        add_bos=tokenizer.add_bos,
     )
 
 
@@ -119,8 +130,8 @@ def mark_characters(tokens: list[str], kinds: list[int], unknown: Any, path: Pat
         kinds[places[unknown]] = int(gguf.TokenType.UNKNOWN)
 
 
-def token_ids(vocab: Any, added: Any, path: Path) -> tuple[dict[int, str], dict[int, bool]]:
-    """Token by id, and of the added tokens whether each is special.
+def token_ids(vocab: Any, added: Any, path: Path) -> tuple[dict[int, str], set[int]]:
+    """Token by id, and which ids are added tokens.
 
     Raises:
         ModelFileError: an id is no whole number or stands for two tokens; an added token strips or needs what is
@@ -129,7 +140,6 @@ def token_ids(vocab: Any, added: Any, path: Path) -> tuple[dict[int, str], dict[
     if not isinstance(vocab, Mapping) or not isinstance(added, list):
         raise ModelFileError(f"{path}: no vocabulary")
     ids: dict[int, str] = {}
-    special: dict[int, bool] = {}
     entries = [(token, id) for token, id in vocab.items()]
     for token in added:
         if not isinstance(token, Mapping) or not isinstance(token.get("content"), str):
@@ -142,11 +152,9 @@ def token_ids(vocab: Any, added: Any, path: Path) -> tuple[dict[int, str], dict[
             raise ModelFileError(f"{path}: token {token!r} has id {id!r}")
         if ids.setdefault(id, token) != token:
             raise ModelFileError(f"{path}: id {id} stands for {ids[id]!r} and {token!r}")
-    for token in added:
-        special[token["id"]] = bool(token.get("special")) or token["content"] in CONTROLS
     if len(set(ids.values())) != len(ids):
         raise ModelFileError(f"{path}: two ids stand for one token")
-    return ids, special
+    return ids, {token["id"] for token in added}
 
 
 def merge_strings(merges: Any, path: Path) -> list[str]:
@@ -186,30 +194,29 @@ def pad(ids: Mapping[int, str], special: Mapping[int, bool], size: int) -> tuple
 
 
 def special_ids(
-    controls: Mapping[str, int], tokenizer_config: Mapping[str, Any], config: Mapping[str, Any], path: Path
+    controls: Mapping[str, int],
+    tokenizer: HFTokenizer,
+    tokenizer_config: Mapping[str, Any],
+    config: Mapping[str, Any],
+    path: Path,
 ) -> dict[str, int]:
-    """Ids by GGUF's role names: bos, eos, eot, the fill-in-the-middle tokens where the model has them.
+    """Ids by GGUF's role names: what begins and ends a text, the fill-in-the-middle tokens where the model has them.
 
-    All are written: llama.cpp guesses where a key is missing, and takes id 11 for a missing bos or eos.
+    All are written: llama.cpp guesses where a key is missing, and takes id 11 for a missing bos or eos. The ends beside
+    eos stand as eot and eom, so that other users of the file end there too; a third is in our own key alone.
 
     Raises:
         ModelFileError: there is no end-of-text token.
     """
-
-    def named(role: str) -> int | None:
-        token = tokenizer_config.get(f"{role}_token")
-        content = token.get("content") if isinstance(token, Mapping) else token
-        id = config.get(f"{role}_token_id")
-        known = id if type(id) is int and id in controls.values() else None
-        return controls.get(content, known) if isinstance(content, str) else known
-
-    eos = named("eos")
+    eos = tokenizer.eos
     if eos is None:
         raise ModelFileError(f"{path}: no end-of-text token: neither tokenizer_config.json nor config.json names one")
-    bos = named("bos")
-    roles = {"bos": eos if bos is None else bos, "eos": eos, "eot": eos}
+    others = sorted(tokenizer.ends - {eos})
+    roles = {"bos": eos if tokenizer.bos is None else tokenizer.bos, "eos": eos}
+    roles |= dict(zip(("eot", "eom"), others or [eos], strict=False))
     for role in ("unk", "pad"):
-        id = named(role)
+        known = [id for id in special_tokens.token_ids(config, role) if id in controls.values()]
+        id = controls.get(special_tokens.token_string(tokenizer_config, role) or "", known[0] if known else None)
         if id is not None:
             roles["unknown" if role == "unk" else "padding"] = id
     fim = find_fim(controls.get)

@@ -81,7 +81,9 @@ def convert(
         missing = "weights" if source.tensors is None else "tokenizer.json"
         raise ModelFileError(f"{source.path or source.name}: no {missing} to convert")
     plan = planned(source, source.tensors, table, config, scheme)
-    vocabulary = read_vocabulary(source.tokenizer, source.tokenizer_config, source.config, config.vocabulary)
+    vocabulary = read_vocabulary(
+        source.tokenizer, source.tokenizer_config, source.config, config.vocabulary, source.ends
+    )
     total = sum(tensor.size for tensor in plan)
     # The header is mostly the vocabulary; 64 bytes a token or merge is more than either takes.
     header = 64 * (len(vocabulary.tokens) + len(vocabulary.merges)) + 128 * len(plan)

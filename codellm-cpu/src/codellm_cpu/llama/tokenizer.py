@@ -7,6 +7,7 @@ import functools
 import unicodedata
 from typing import TYPE_CHECKING
 
+import attrs
 import numpy as np
 
 from codellm.errors import BackendError
@@ -15,6 +16,9 @@ from codellm.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from codellm_cpu.llama.library import NativeModel
+
+ENDS_KEY = "codellm.tokenizer.end_token_ids"
+"""Our own key: all ids that end a text, with spaces between. GGUF's keys name two beside the eos."""
 
 NORMALIZER_KEY = "codellm.tokenizer.normalizer"
 """Our own key: the Unicode normal form that text is put into before it is tokenized."""
@@ -40,6 +44,18 @@ class LlamaTokenizer(Tokenizer):
         self._normalized = model.meta(NORMALIZER_KEY) == "NFC"
         self._bytes: list[bytes | None] = [None] * self.vocab_size
         self._buffer = ctypes.create_string_buffer(256)
+
+    @functools.cached_property
+    def ends(self) -> frozenset[int]:  # type: ignore[override]  # counted once it is asked for
+        """What llama.cpp ends a generation at, by the header's keys and by its own list of strings; what our key says.
+
+        llama.cpp's list also has the end of a turn of a model that was never taught to converse, and the tokens
+        between the files of a repository.
+        """
+        vocab, is_end = self._model.vocab, self._lib.llama_vocab_is_eog
+        ours = (self._model.meta(ENDS_KEY) or "").split()
+        ids = {int(id) for id in ours if id.isdecimal() and int(id) < self.vocab_size}
+        return frozenset(ids.union(id for id in range(self.vocab_size) if is_end(vocab, id)))
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         if self._normalized:
@@ -85,15 +101,15 @@ class LlamaTokenizer(Tokenizer):
     def fim(self) -> FimIds | None:
         """The tokens the header names or llama.cpp finds by their text; what else ends a middle is the family's."""
         vocab = self._model.vocab
-        names = ("pre", "suf", "mid", "rep", "sep")
+        names = ("pre", "suf", "mid", "pad", "rep", "sep")
         found = {name: _present(getattr(self._lib, f"llama_vocab_fim_{name}")(vocab)) for name in names}
         family = find_fim(self.special_id)
         prefix, suffix, middle = found["pre"], found["suf"], found["mid"]
         if prefix is None or suffix is None or middle is None:
             return family
+        eot = frozenset(id for id in (found["pad"], found["rep"], found["sep"]) if id is not None)
         if family is not None and (family.prefix, family.suffix, family.middle) == (prefix, suffix, middle):
-            return family
-        eot = frozenset(id for id in (found["rep"], found["sep"]) if id is not None)
+            return attrs.evolve(family, eot=family.eot | eot)
         return FimIds(prefix=prefix, suffix=suffix, middle=middle, eot=eot)
 
 
