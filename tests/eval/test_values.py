@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.judging import judged, sandbox_of
+from support.judging import hold_in_one_process, judged, parts, sandbox_of
 
 CASES = {
     "a changed list": """
@@ -193,17 +193,12 @@ def sandbox():
 
 @pytest.mark.parametrize("case", [case for case in CASES if case not in ELSEWHERE])
 def test_in_one_process_the_same_holds(case):
-    program, test = CASES[case].split("# test\n")
-    names = {}
-    exec(program, names)
-    exec("def check(f):\n" + "".join(f"    {line}\n" for line in test.splitlines()), names)
-    names["check"](names["f"])
+    hold_in_one_process(CASES[case])
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_values_behave_as_in_one_process(case, sandbox):
-    program, test = CASES[case].split("# test\n")
-    verdict = judged(program, test, sandbox)
+    verdict = judged(*parts(CASES[case]), sandbox)
     assert verdict.passed, verdict
 
 

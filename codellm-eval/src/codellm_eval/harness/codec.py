@@ -4,6 +4,7 @@ A message is `[nodes, value]`. Nodes are the containers, children first, so that
 message can loop. A value is null, a bool, a string, a small integer, or one of
 
     ["i", hex]  ["f", bits]  ["c", bits, bits]  ["b", hex]  ["."] (...)  ["!"] (NotImplemented)  ["t", name] (a type)
+    ["m"]  math.nan  ["u", id, bits]  another nan, under its number: containers that hold the very same nan are equal
     ["n", k]  the k-th node of this message
     ["a", k]  the k-th node of the request that this message answers: the receiver's own object
     ["o", kind, id]  an object of the sender that cannot travel; it stays behind under this number
@@ -11,26 +12,33 @@ message can loop. A value is null, a bool, a string, a small integer, or one of
     ["g", module, name]  something of Python's library, from the trusted side only: `open` or `eval` as an argument must
                          not let the program open or evaluate anything on that side
 
-Subclasses travel as their builtin base, read by the base's own methods, so nothing that a class overrides is called.
-Floats travel as their eight bytes: nan, -0.0 and the last digit survive.
+Subclasses travel as their base, a builtin or one of `library`, read by the base's own methods, so nothing that a class
+overrides is called; a named tuple travels with the names of its fields. Floats travel as their eight bytes: nan, -0.0
+and the last digit survive.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 import struct
 import sys
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .channel import Refused
+from .handles import Handles, kind_of
+from .library import FORMS, form_of, is_data, named, names
 
 MAX_DEPTH = 100
 """Of nesting: comparing or freeing much deeper values overflows the C stack of the receiver."""
 MAX_ITEMS = 10_000_000
 """Of a value when what it shares is counted each time that a walk over it would meet it."""
 _SMALL = 1 << 53
+_NAN = math.nan
+"""That of the library, which program and test have in common."""
 _TYPES: dict[str, type[Any]] = {}
 for _type in (
     bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, range, slice, object, type,
@@ -39,64 +47,11 @@ for _type in (
     _TYPES[_type.__name__] = _type
 _VIEWS: dict[str, Callable[[dict[Any, Any]], Any]] = {"keys": dict.keys, "values": dict.values, "items": dict.items}
 _VIEW_KINDS = {type(view({})): name for name, view in _VIEWS.items()}
-_ITERABLES: tuple[Iterable[Any], ...] = ([], (), "", b"", {}, {}.values(), {}.items(), set(), range(0), range(1 << 70))
-_ITERATORS = {
-    *(type(iter(iterable)) for iterable in _ITERABLES), type(reversed([])), type(iter(int, 0)),
-    types.GeneratorType, enumerate, filter, map, reversed, zip,
-}  # fmt: skip
+_FUNCTIONS = {types.FunctionType, types.BuiltinFunctionType, types.MethodType}
+_ITERATING = {"builtins", "itertools", "collections", "_collections", "functools"}
+"""Modules whose iterators iterate themselves, and are nothing else."""
 _mro = type.__dict__["__mro__"].__get__
 _name = type.__dict__["__name__"].__get__
-
-
-class Handles:
-    """Objects that stay on their side of the channel, by number, in both directions.
-
-    `proxy(kind, number)` makes what stands here for an object of the other side. Only the `trusted` side may name
-    functions of the library, which then run on the other one.
-    """
-
-    def __init__(self, proxy: Callable[[str, int], Any], *, trusted: bool) -> None:
-        self.trusted = trusted
-        self._proxy = proxy
-        self._mine: list[Any] = []
-        self._numbers: dict[int, int] = {}
-        self._theirs: dict[int, Any] = {}
-        self._homes: dict[int, int] = {}
-
-    def lend(self, value: Any) -> int:
-        """The number under which the other side may speak of `value`, which is kept alive for that."""
-        number = self._numbers.setdefault(id(value), len(self._mine))
-        if number == len(self._mine):
-            self._mine.append(value)
-        return number
-
-    def own(self, number: Any) -> Any:
-        """What was lent under `number`.
-
-        Raises:
-            Refused: nothing was.
-        """
-        if type(number) is not int or not 0 <= number < len(self._mine):
-            raise Refused("an object that was never lent")
-        return self._mine[number]
-
-    def home(self, value: Any) -> int | None:
-        """The number on the other side, where `value` stands for an object there."""
-        number = self._homes.get(id(value))
-        return number if number is not None and self._theirs[number] is value else None
-
-    def borrow(self, kind: Any, number: Any) -> Any:
-        """What stands for the other side's `number`, the same object each time.
-
-        Raises:
-            Refused: the kind is unknown.
-        """
-        if type(number) is not int or kind not in {"callable", "iterator", "object"}:
-            raise Refused("an object of no known kind")
-        if number not in self._theirs:
-            proxy = self._theirs[number] = self._proxy(kind, number)
-            self._homes[id(proxy)] = number
-        return self._theirs[number]
 
 
 class Encoder:
@@ -104,8 +59,8 @@ class Encoder:
 
     def __init__(self, handles: Handles, known: dict[int, int] | None = None) -> None:
         self.nodes: list[list[Any]] = []
-        self.containers: dict[int, Any] = {}
-        """Mutable containers by their node, for the other side's changes to them."""
+        self.sent: dict[int, Any] = {}
+        """What each node was made of, for the other side to change it, or to send it back."""
         self._handles = handles
         self._known = known or {}
         self._seen: dict[int, Any] = {}
@@ -123,11 +78,11 @@ class Encoder:
         if kind is int:
             return value if -_SMALL < value < _SMALL else ["i", format(value, "x")]
         if kind is float:
-            return ["f", struct.pack(">d", value).hex()]
+            return self._float(value)
         if id(value) in self._known:
             return ["a", self._known[id(value)]]
         if id(value) in self._seen:  # an unfinished one is met again inside itself: a loop, which cannot travel
-            return self._seen[id(value)] or self._stay("object", value)
+            return self._seen[id(value)] or ["o", "object", self._handles.lend(value)]
         return self._compound(value, kind, depth)
 
     def contents(self, value: Any) -> Any:
@@ -151,6 +106,10 @@ class Encoder:
                 return _SCALARS[base](self, value)
             if base in _CONTAINERS or base in _VIEW_KINDS:
                 return self._node(value, base, depth)
+            if form_of(base):
+                if is_data(value, base):
+                    return self._node(value, base, depth)
+                break
         if value is ...:
             return ["."]
         if value is NotImplemented:
@@ -159,23 +118,32 @@ class Encoder:
             return ["t", _name(value)]
         if self._handles.trusted and (named := _by_name(value)) is not None:
             return named
-        if kind in _ITERATORS:
-            return self._stay("iterator", value)
-        return self._stay("callable" if callable(value) else "object", value)
+        return ["o", _kind(kind), self._handles.lend(value)]
 
-    def _stay(self, kind: str, value: Any) -> Any:
-        return ["o", kind, self._handles.lend(value)]
+    def _float(self, value: float) -> list[Any]:
+        bits = struct.pack(">d", value).hex()
+        if not math.isnan(value):
+            return ["f", bits]
+        home = self._handles.home(value)
+        if home is not None:
+            return ["h", home]
+        return ["m"] if value is _NAN else ["u", self._handles.lend(value), bits]
 
     def _node(self, value: Any, base: type, depth: int) -> Any:
-        if base in _VIEW_KINDS:
-            node = [_VIEW_KINDS[base], *self._items(list(value), depth)]
-        else:
-            node = [base.__name__, *_CONTAINERS[base](self, value, depth)]
-        self.nodes.append(node)
+        self.nodes.append(self._taken_apart(value, base, depth))
         number = len(self.nodes) - 1
-        if base in MUTABLE:
-            self.containers[number] = value
+        self.sent[number] = value
         return ["n", number]
+
+    def _taken_apart(self, value: Any, base: type, depth: int) -> list[Any]:
+        if base in _VIEW_KINDS:
+            return [_VIEW_KINDS[base], *self._items(list(value), depth)]
+        if base is tuple and type(value) is not tuple and (told := names(value, type(value))) is not None:
+            return ["named", *told, *self._items(tuple.__iter__(value), depth)]
+        if base in _CONTAINERS:
+            return [base.__name__, *_CONTAINERS[base](self, value, depth)]
+        form = str(form_of(base))
+        return [form, *self._items(FORMS[form].parts(value), depth)]
 
     def _items(self, items: Any, depth: int) -> list[Any]:
         return [self.encode(item, depth + 1) for item in items]
@@ -202,7 +170,7 @@ _CONTAINERS: dict[type, Callable[[Encoder, Any, int], list[Any]]] = {
     range: lambda encoder, value, depth: encoder._items((value.start, value.stop, value.step), depth),
     slice: lambda encoder, value, depth: encoder._items((value.start, value.stop, value.step), depth),
 }
-MUTABLE = {list, dict, set, bytearray}
+MUTABLE = {list, dict, set, bytearray, deque, OrderedDict, Counter, defaultdict}
 
 
 def _parts(value: complex) -> tuple[float, float]:
@@ -240,7 +208,7 @@ class Decoder:
             raise Refused("a malformed value") from error
 
     def _add(self, node: Any) -> None:
-        if type(node) is not list or not node or type(node[0]) is not str or node[0] not in _MAKERS:
+        if type(node) is not list or not node or type(node[0]) is not str or node[0] not in _KNOWN:
             raise Refused("a container of no known kind")
         depth, items = 1, 1
         for part in node[1:]:
@@ -253,9 +221,11 @@ class Decoder:
         try:
             if node[0] == "bytearray":
                 made: Any = bytearray(bytes.fromhex(node[1]))
+            elif node[0] in FORMS:
+                made = FORMS[node[0]].make(*(self.decode(part) for part in node[1:]))
             else:
                 made = _MAKERS[node[0]]([self.decode(part) for part in node[1:]])
-        except (TypeError, ValueError, IndexError) as error:  # an unhashable key for instance
+        except (TypeError, ValueError, IndexError, ArithmeticError) as error:  # an unhashable key for instance
             raise Refused("a malformed container") from error
         self._sizes.append((depth, items))
         self.made.append(made)
@@ -272,6 +242,17 @@ class Decoder:
         if self._handles.trusted:
             raise Refused("a function of the library by its name")
         return _resolve(module, name)
+
+
+def _kind(kind: type) -> str:
+    """How an object that stays is told of: `Handles` says which kinds there are."""
+    mro = _mro(kind)
+    if kind in _FUNCTIONS:
+        return "callable"
+    if kind is types.GeneratorType:
+        return "generator"
+    told = kind_of(mro)
+    return "iterator" if " iterator" in told and kind.__module__ in _ITERATING else told
 
 
 def _pair_up(parts: list[Any]) -> dict[Any, Any]:
@@ -304,6 +285,8 @@ def _double(bits: str) -> float:
 _READERS: dict[str, Callable[..., Any]] = {
     "i": lambda decoder, digits: int(digits, 16),
     "f": lambda decoder, bits: _double(bits),
+    "m": lambda decoder: _NAN,
+    "u": lambda decoder, number, bits: decoder._handles.borrow_nan(number, bits),
     "c": lambda decoder, real, imag: complex(_double(real), _double(imag)),
     "b": lambda decoder, digits: bytes.fromhex(digits),
     ".": lambda decoder: ...,
@@ -318,6 +301,7 @@ _READERS: dict[str, Callable[..., Any]] = {
 _MAKERS: dict[str, Callable[[list[Any]], Any]] = {
     "list": list,
     "tuple": tuple,
+    "named": lambda parts: named(*parts),
     "set": set,
     "frozenset": frozenset,
     "dict": _pair_up,
@@ -328,3 +312,4 @@ _MAKERS: dict[str, Callable[[list[Any]], Any]] = {
     "values": lambda parts: dict(enumerate(parts)).values(),
     "items": lambda parts: dict(parts).items(),
 }
+_KNOWN = {*_MAKERS, *FORMS}
