@@ -7,6 +7,7 @@ import pytest
 
 from codellm.errors import ContextLengthError, InvalidValueError
 from codellm.fim import FimIds
+from codellm.sampling import SamplingParams
 from support.tiny_gguf import vocabulary
 
 
@@ -106,3 +107,12 @@ def test_special_tokens_are_found_by_their_string(load_tiny):
 def test_memory_counts_this_process(load_tiny):
     memory = load_tiny().memory()
     assert 0 < memory.host <= memory.host_peak
+
+
+@pytest.mark.parametrize("text", ["\ud83d", "a\udcffb", "\udc00\ud800"], ids=ascii)
+def test_half_a_character_is_refused_and_costs_its_own_prompt(load_tiny, text):
+    model = load_tiny(batch_size=4)
+    with pytest.raises(InvalidValueError, match="lone surrogate, U"):
+        model.tokenizer.encode(text)
+    results = model.generate_batch(["x = ", text, "return"], SamplingParams(max_tokens=3, ignore_eos=True, stop=text))
+    assert [each.finish_reason for each in results] == ["length", "error", "length"]

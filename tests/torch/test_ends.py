@@ -63,3 +63,10 @@ def test_a_tokenizer_saved_while_it_cut_or_padded_generates_and_scores_the_same(
             scores = model.score([ids])[0].tolist()
             found.append((model.generate(text, PARAMS).text, model.tokenizer.add_bos, ids, scores))
     assert found[0] == found[1]
+
+
+def test_half_a_character_costs_its_own_prompt(tmp_path):
+    with codellm.load(str(write_chain(tmp_path / "model", {A: B})), backend="torch-cpu") as model:
+        results = model.generate_batch(["x = ", "y = '\ud83d'", "z"], attrs.evolve(PARAMS, stop="\ud83d"))
+    assert [each.finish_reason for each in results] == ["length", "error", "length"]
+    assert "the prompt holds a lone surrogate, U+D83D, after 5 characters" in str(results[1].error)

@@ -19,6 +19,7 @@ import attrs
 from codellm import plugins
 from codellm.errors import BackendError, CodellmError, ContextLengthError, InvalidValueError
 from codellm.model import Model
+from codellm.prompt import prompt_ids, told
 from codellm.result import FinishReason, Result, Timing
 from codellm.sampling import SamplingParams
 from codellm.sequence import Sequence, Token
@@ -39,16 +40,12 @@ def new_sequence(model: Model, prompt: str | Seq[int], params: SamplingParams, i
     """A sequence for `prompt`: text is encoded by the model's tokenizer, token ids are taken as they are.
 
     Raises:
-        InvalidValueError: the prompt is empty and the model has no token to begin with, or an id is no token.
+        InvalidValueError: the prompt is neither text nor ids, is empty and the model has no token to begin with, holds
+            a lone surrogate, or an id is no token.
         ContextLengthError: the prompt leaves no room for output.
+        BackendError: the model's tokenizer fails on it.
     """
-    tokenizer = model.tokenizer
-    ids = tokenizer.prompt_ids(prompt) if isinstance(prompt, str) else list(prompt)
-    if not ids:
-        raise InvalidValueError("the prompt is empty and the model has no token to begin with; give it some text")
-    wrong = next((id for id in ids if not 0 <= id < tokenizer.vocab_size), None)
-    if wrong is not None:
-        raise InvalidValueError(f"prompt token {wrong} is not in the vocabulary of {tokenizer.vocab_size} tokens")
+    ids = prompt_ids(model, prompt)
     limit = model.info.context_length
     if len(ids) >= limit:
         raise ContextLengthError(
@@ -250,20 +247,25 @@ class Stream:
 def generate_batch(model: Model, prompts: Seq[str | Seq[int]], params: SamplingParams) -> list[Result]:
     """See `Model.generate_batch`."""
     start = time.perf_counter()
+    if isinstance(prompts, (str, bytes)) or not isinstance(prompts, Iterable):
+        raise InvalidValueError(f"generate_batch takes a list of prompts, not {told(prompts)}")
     results: dict[int, Result] = {}
     places: dict[Sequence, int] = {}
-    samples: Counter[str | tuple[int, ...]] = Counter()
+    samples: Counter[tuple[int, ...]] = Counter()
     for place, prompt in enumerate(prompts):
-        key = prompt if isinstance(prompt, str) else tuple(prompt)
         try:
-            places[new_sequence(model, prompt, params, index=samples[key])] = place
+            sequence = new_sequence(model, prompt, params)
         except CodellmError as error:
             results[place] = Result("", (), "error", Timing(start, (), time.perf_counter()), error)
+            continue
+        key = tuple(sequence.prompt_ids)
+        sequence.index = samples[key]
         samples[key] += 1
+        places[sequence] = place
     for event in complete(model, list(places), start=start):
         if event.result is not None:
             results[places[event.sequence]] = event.result
-    return [results[place] for place in range(len(prompts))]
+    return [results[place] for place in sorted(results)]
 
 
 def _ours(error: Exception) -> CodellmError:

@@ -150,6 +150,7 @@ class Model(abc.ABC):
         """Generate from `prompt` (text, or token ids as they are), piece by piece: an iterator of text.
 
         Raises:
+            InvalidValueError: the prompt is neither text nor token ids of the vocabulary.
             ContextLengthError: the prompt leaves no room for output.
         """
         from codellm.generation import Stream
@@ -160,6 +161,7 @@ class Model(abc.ABC):
         """Generate from `prompt` to the end.
 
         Raises:
+            InvalidValueError: the prompt is neither text nor token ids of the vocabulary.
             ContextLengthError: the prompt leaves no room for output.
         """
         return self.stream(prompt, params).read()
@@ -167,8 +169,11 @@ class Model(abc.ABC):
     def generate_batch(self, prompts: Seq[str | Seq[int]], params: SamplingParams | None = None) -> list[Result]:
         """Generate from every prompt, `batch_size` at a time; the results stand in the order of `prompts`.
 
-        A prompt given n times is sampled n times. A prompt that fails alone (too long, say) gives a Result with the
-        finish reason "error"; the others go on.
+        A prompt given n times is sampled n times. A prompt that fails alone (too long, say, or no text) gives a Result
+        with the finish reason "error"; the others go on.
+
+        Raises:
+            InvalidValueError: `prompts` are no list of prompts.
         """
         from codellm.generation import generate_batch
 

@@ -5,6 +5,25 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable
 
+from codellm.errors import InvalidValueError
+
+
+def utf8(text: str, what: str = "the text") -> bytes:
+    """The bytes of `text`, which messages call `what`.
+
+    Raises:
+        InvalidValueError: it holds half of a UTF-16 pair, which is no character. An escape in JSON may make one, and so
+            does a byte that is no UTF-8 in an argument or a file's name.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        raise InvalidValueError(
+            f"{what} holds a lone surrogate, U+{code:04X}, after {error.start} characters, which is no character; "
+            "remove or replace it"
+        ) from error
+
 
 class StopScanner:
     """Finds stop strings in text that comes in pieces, and holds back what may still become one.

@@ -14,6 +14,7 @@ from codellm.errors import ModelFileError, NoFimError
 from codellm.fim import TEMPLATES, FimIds, find_fim
 from codellm.sources.regular import read_text
 from codellm.sources.special_tokens import token_string
+from codellm.text import utf8
 
 if TYPE_CHECKING:
     import tokenizers
@@ -49,7 +50,11 @@ class Tokenizer(abc.ABC):
 
     @abc.abstractmethod
     def encode(self, text: str, special: bool = False) -> list[int]:
-        """Ids of `text`, with nothing added. Special strings in it stay text unless `special` is set."""
+        """Ids of `text`, with nothing added. Special strings in it stay text unless `special` is set.
+
+        Raises:
+            InvalidValueError: it holds a lone surrogate, which is no character (`codellm.text.utf8`).
+        """
 
     @abc.abstractmethod
     def token_bytes(self, id: int) -> bytes:
@@ -64,7 +69,12 @@ class Tokenizer(abc.ABC):
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
 
     def prompt_ids(self, text: str) -> list[int]:
-        """Ids of a prompt: BOS where the model wants it; an empty prompt is the end-of-text token, as in training."""
+        """Ids of a prompt: BOS where the model wants it; an empty prompt is the end-of-text token, as in training.
+
+        Raises:
+            InvalidValueError: it holds a lone surrogate.
+        """
+        utf8(text, "the prompt")
         ids = self.encode(text)
         if self.add_bos and self.bos is not None:
             return [self.bos, *ids]
@@ -81,7 +91,10 @@ class Tokenizer(abc.ABC):
 
         Raises:
             NoFimError: the model has no fill-in-the-middle tokens.
+            InvalidValueError: a text holds a lone surrogate.
         """
+        utf8(prefix, "the text before")
+        utf8(suffix, "the text after")
         if self.fim is None:
             raise NoFimError("the tokenizer has no fill-in-the-middle tokens; use a model that was trained to infill")
         start = [self.bos] if self.add_bos and self.bos is not None else []
@@ -144,6 +157,7 @@ class HFTokenizer(Tokenizer):
         return name if 0 <= name < 1 << 32 and self._tokenizer.id_to_token(name) is not None else None
 
     def encode(self, text: str, special: bool = False) -> list[int]:
+        utf8(text)
         tokenizer = self._tokenizer if special else self._plain
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
@@ -199,7 +213,7 @@ class ByteTokenizer(Tokenizer):
     add_bos = False
 
     def encode(self, text: str, special: bool = False) -> list[int]:
-        return list(text.encode("utf-8", "replace"))
+        return list(utf8(text))
 
     def token_bytes(self, id: int) -> bytes:
         return bytes([id]) if 0 <= id < 256 else b""

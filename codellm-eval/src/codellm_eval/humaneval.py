@@ -78,7 +78,8 @@ def generate(
 ) -> Generator[Sample, None, None]:
     """`n_samples` of each problem but those in `known` (task id, index), as they finish.
 
-    `form` is a `Continuation` where None. A prompt longer than the context gives empty samples with an error.
+    `form` is a `Continuation` where None. A prompt longer than the context, or of no text, gives empty samples with an
+    error.
 
     Raises:
         DummyModelError: the weights are random.
@@ -138,7 +139,7 @@ def _prepare(
 
     try:
         sequence = new_sequence(model, form.prompt(problem, model.tokenizer), params)
-    except ContextLengthError as error:  # a model that cannot read the problem has not solved it
+    except (ContextLengthError, InvalidValueError) as error:  # a model that cannot read it has not solved it
         unfit += [
             Sample(task_id=problem.task_id, completion="", index=index, finish_reason="error", error=str(error))
             for index in wanted

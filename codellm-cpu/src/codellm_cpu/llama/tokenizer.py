@@ -12,6 +12,7 @@ import numpy as np
 
 from codellm.errors import BackendError
 from codellm.fim import FimIds, find_fim
+from codellm.text import utf8
 from codellm.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class LlamaTokenizer(Tokenizer):
     def encode(self, text: str, special: bool = False) -> list[int]:
         if self._normalized:
             text = unicodedata.normalize("NFC", text)
-        data = text.encode("utf-8", "replace")
+        data = utf8(text)
         ids = np.empty(len(data) + 8, np.int32)  # never more tokens than bytes, but for a prefix some vocabularies add
         count = self._tokenize(data, ids, special)
         if count < 0:
@@ -91,6 +92,8 @@ class LlamaTokenizer(Tokenizer):
         return self._buffer.raw[:length]
 
     def special_id(self, token: str) -> int | None:
+        if any("\ud800" <= char <= "\udfff" for char in token):  # no character, so no token has it
+            return None
         ids = self.encode(token, special=True)
         if len(ids) != 1 or not self._lib.llama_vocab_is_control(self._model.vocab, ids[0]):
             return None
