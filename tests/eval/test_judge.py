@@ -10,6 +10,7 @@ import attrs
 import psutil
 import pytest
 
+from codellm_eval import isolation
 from codellm_eval.errors import ProblemsError, SandboxError
 from codellm_eval.harness.checker import MAX_MESSAGE
 from codellm_eval.judge import CONTROL, Program, judge_all
@@ -219,6 +220,12 @@ def test_a_judge_that_passes_everything_ends_the_run(sandbox):
     forged = attrs.evolve(sandbox, command=tuple(command))
     with pytest.raises(SandboxError, match="a program known to be failed was passed"):
         list(judge_all([(0, CONTROL, "    return 3")], sandbox=forged, limits=LIMITS, workers=1))
+
+
+def test_a_sandbox_that_shows_installed_packages_ends_the_run():
+    open_to_all = attrs.evolve(isolation.unconfined(), level="A")
+    with pytest.raises(SandboxError, match="a program that reads site-packages was passed"):
+        list(judge_all([(0, CONTROL, "    return 3")], sandbox=open_to_all, limits=LIMITS, workers=1))
 
 
 ALONE_TRIES = """

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from codellm_eval.isolation import ENVIRONMENT, HARNESS, SCRATCH, SHARED_MEMORY, Sandbox, interpreter
+from codellm_eval.interpreter import ENVIRONMENT, command
+from codellm_eval.isolation import SCRATCH, SERVER_PATH, SHARED_MEMORY, Sandbox
+from codellm_eval.view import view
 
 _MIB = 1 << 20
 _SIZES = {SCRATCH: 64 * _MIB, SHARED_MEMORY: 16 * _MIB}
 _INODES = 16384
-_JUDGE = "/judge"
-"""Where the harness lies in the sandbox; the machine's own path may not be readable for another user."""
 _ROOT = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_KILL", "CAP_SYS_PTRACE")
 """What the server needs to make each candidate another user, without any right, to see its memory and to end it."""
 
@@ -25,6 +24,8 @@ def fork_server(bwrap: str, *, as_root: bool) -> Sandbox:
         once=False,
         own_user=as_root,
         scratch={place: f"size={size},nr_inodes={_INODES},mode=1777" for place, size in _SIZES.items()},
+        kept=tuple(filter(_in_scratch, view().shown)),
+        links=tuple((link, target) for link, target in view().links if _in_scratch(link)),
         user=_user(as_root),
     )
 
@@ -45,6 +46,10 @@ def _user(as_root: bool) -> str:
     return "a user id of its own" if as_root else "nobody in a user namespace"
 
 
+def _in_scratch(path: str) -> bool:
+    return any(path.startswith(f"{place}/") for place in _SIZES)
+
+
 def _command(bwrap: str, as_root: bool, capabilities: list[str], function: str, *more: str) -> tuple[str, ...]:
     spaces = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     user = [] if as_root else ["--unshare-user", "--uid", "65534", "--gid", "65534"]
@@ -52,31 +57,30 @@ def _command(bwrap: str, as_root: bool, capabilities: list[str], function: str, 
     return (
         bwrap, *user, *spaces, "--die-with-parent", "--new-session", "--cap-drop", "ALL", *rights, *more,
         *_filesystem(), *(part for name, value in ENVIRONMENT.items() for part in ("--setenv", name, value)),
-        "--", *interpreter(_JUDGE, "server", function),
+        "--", *command(SERVER_PATH, "server", function),
     )  # fmt: skip
 
 
 def _filesystem() -> list[str]:
-    """The system's libraries and the interpreter, read-only; scratch space that is bounded and forgotten."""
-    arguments = [*_scratch(SCRATCH), "--ro-bind", "/usr", "/usr"]
-    for path in map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64")):
-        if path.is_symlink():
-            arguments += ["--symlink", str(path.readlink()), str(path)]
-        elif path.is_dir():
-            arguments += ["--ro-bind", str(path), str(path)]
-    # The loader finds a libpython outside the default folders by this cache alone.
-    for extra in ("/etc/ld.so.cache", "/nix/store"):
-        arguments += ["--ro-bind-try", extra, extra]
-    prefix = Path(sys.base_prefix).resolve()
-    if not prefix.is_relative_to("/usr"):
-        # bubblewrap makes missing folders for its own user alone, and the program is another one.
-        for parent in list(reversed(prefix.parents))[1:]:
-            arguments += ["--perms", "0755", "--dir", str(parent)] if parent != Path(SCRATCH) else []
-        arguments += ["--ro-bind", str(prefix), str(prefix)]
-    arguments += ["--ro-bind", str(HARNESS), f"{_JUDGE}/{HARNESS.name}", "--proc", "/proc", "--dev", "/dev"]
-    arguments += _scratch(SHARED_MEMORY)
+    """Scratch space that is bounded and forgotten; read-only, what a program of the interpreter needs."""
+    seen = view()
+    arguments = [*_scratch(SCRATCH), "--proc", "/proc", "--dev", "/dev", *_scratch(SHARED_MEMORY)]
+    made = {"/", "/dev", *_SIZES}
+    for path in seen.shown:
+        arguments += [*_parents(path, made), "--ro-bind", path, path]
+    for path in seen.hidden:
+        arguments += ["--perms", "0755", "--tmpfs", path, "--remount-ro", path]
+    for link, target in seen.links:
+        arguments += [*_parents(link, made), "--symlink", target, link]
     # What bubblewrap made itself, the root and /dev, is memory without a limit until it is read-only.
     return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SCRATCH]
+
+
+def _parents(path: str, made: set[str]) -> list[str]:
+    """Folders above `path`; bubblewrap makes missing ones for its own user alone, and the program is another one."""
+    missing = [str(parent) for parent in reversed(Path(path).parents) if str(parent) not in made]
+    made.update(missing)
+    return [part for parent in missing for part in ("--perms", "0755", "--dir", parent)]
 
 
 def _scratch(place: str) -> list[str]:

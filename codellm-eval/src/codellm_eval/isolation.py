@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 import codellm_eval.harness
+from codellm_eval.interpreter import ENVIRONMENT, command
+from codellm_eval.view import view
 
-SCRATCH = "/tmp"  # noqa: S108 - the sandbox's own, not the machine's
-SHARED_MEMORY = "/dev/shm"  # noqa: S108 - likewise
+SCRATCH = ENVIRONMENT["HOME"]
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the sandbox's own, not the machine's
 HARNESS = Path(codellm_eval.harness.__file__).parent
-ENVIRONMENT = {
-    "PATH": "/usr/bin:/bin",
-    "HOME": SCRATCH,
-    "LANG": "C.UTF-8",
-    "PYTHONHASHSEED": "0",  # a program whose answer hangs on the order of a set gets the same verdict every time
-}
-
-_READABLE = (
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/etc/ld.so.cache",
-    "/dev/null", "/dev/zero", "/dev/urandom", str(Path(sys.base_prefix).resolve()),
-)  # fmt: skip
-"""What Landlock leaves to a program at level C, and to every checker: the system's libraries and the interpreter."""
+SERVER_PATH = "/proc/self/fd/3"
+"""Where a server finds the harness: a descriptor that it closes, so that no program finds it anywhere."""
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 
 
 @attrs.frozen(kw_only=True)
@@ -44,6 +35,10 @@ class Sandbox:
     """Whom a program runs as, in words."""
     scratch: dict[str, str] = attrs.field(factory=dict)
     """Scratch folders of each sample, with their mount options."""
+    kept: tuple[str, ...] = ()
+    """What lies in them and is no scratch: an interpreter below /tmp."""
+    links: tuple[tuple[str, str], ...] = ()
+    """Symbolic links in them, likewise, and where they point."""
     environment: dict[str, str] = attrs.field(factory=dict)
     """Of the server; empty where bubblewrap sets it, whose own environment a program could read."""
 
@@ -54,9 +49,10 @@ class Sandbox:
             "environment": self.environment,
             "once": self.once,
             "own_user": self.own_user,
-            "scratch": self.scratch,
-            "folder": SCRATCH,
-            "readable": _READABLE,
+            "harness": str(HARNESS.parent),
+            "place": {"scratch": self.scratch, "kept": self.kept, "links": self.links, "folder": SCRATCH},
+            # What Landlock leaves to a program at level C, and to every checker.
+            "readable": (*view().readable, *_DEVICES),
         }
 
 
@@ -64,7 +60,7 @@ def alone(*, own_user: bool) -> Sandbox:
     """Level C: Landlock and a filter of system calls, where nothing may make namespaces."""
     return Sandbox(
         level="C",
-        command=(*interpreter(str(HARNESS.parent), "server", "serve_alone"),),
+        command=(*command(SERVER_PATH, "server", "serve_alone"),),
         once=False,
         own_user=own_user,
         user="a user id of its own" if own_user else "the user who judges",
@@ -76,19 +72,9 @@ def unconfined() -> Sandbox:
     """Level D: no sandbox, for a machine that is one itself."""
     return Sandbox(
         level="D",
-        command=(*interpreter(str(HARNESS.parent), "server", "serve_unconfined"),),
+        command=(*command(SERVER_PATH, "server", "serve_unconfined"),),
         once=False,
         own_user=False,
         user="the user who judges, with all that this user may do",
         environment=ENVIRONMENT,
     )
-
-
-def interpreter(parent: str, module: str, function: str) -> list[str]:
-    """The command that runs `harness.module.function` in a bare interpreter; `parent` holds the folder `harness`.
-
-    The one below the virtual environment, without site-packages; it forgets where it found the harness.
-    """
-    base = getattr(sys, "_base_executable", None) or sys.executable
-    load = f"sys.path.insert(0, {parent!r}); from harness.{module} import {function} as run; del sys.path[0]"
-    return [os.path.realpath(base), "-s", "-S", "-P", "-X", "utf8", "-c", f"import sys; {load}; run()"]

@@ -13,6 +13,7 @@ from typing import Generic, Literal, TypeVar
 
 import attrs
 
+from codellm_eval import installed
 from codellm_eval.errors import ProblemsError, SandboxError
 from codellm_eval.isolation import Sandbox
 from codellm_eval.limits import Limits
@@ -29,7 +30,9 @@ CONTROL = Problem(
     canonical_solution="    return a + b\n",
     test="def check(candidate):\n    assert candidate(1, 2) == 3\n",
 )
-_CONTROLS: tuple[tuple[str, Outcome], ...] = ((CONTROL.canonical_solution, "passed"), ("    return 4\n", "failed"))
+_KNOWN: tuple[tuple[str, Outcome], ...] = ((CONTROL.canonical_solution, "passed"), ("    return 4\n", "failed"))
+_UNCONFINED = "D"
+"""The level at which a program sees all that there is."""
 _CONTROL_INTERVAL = 250
 """Samples of a worker between two looks at whether it still knows right from wrong."""
 _MAX_ATTEMPTS = 3
@@ -74,6 +77,8 @@ class _Task(Generic[Key]):
     key: Key | None = None
     expected: Outcome | None = None
     """Of a control; its verdict goes to nobody."""
+    known: str = ""
+    """What a control is."""
     attempts: int = 0
 
 
@@ -156,8 +161,10 @@ class _Crew(Generic[Key]):
         return worker
 
     def _hand_controls(self, worker: WorkerProcess) -> None:
-        for completion, expected in _CONTROLS:
-            self._hand(worker, _Task(CONTROL, completion, expected=expected))
+        for completion, expected in _KNOWN:
+            self._hand(worker, _Task(CONTROL, completion, expected=expected, known=f"known to be {expected}"))
+        if self._sandbox.level != _UNCONFINED:
+            self._hand(worker, _Task(CONTROL, installed.search(), expected="failed", known="that reads site-packages"))
 
     def _hand(self, worker: WorkerProcess, task: _Task[Key]) -> None:
         self._held[worker].append(task)
@@ -192,7 +199,7 @@ class _Crew(Generic[Key]):
             if task.expected is None:
                 yield task.key, verdict  # type: ignore[misc] # only controls have no key
             elif verdict.outcome != task.expected:
-                self._replace(worker, f"a program known to be {task.expected} was {verdict.outcome} {verdict.message}")
+                self._replace(worker, f"a program {task.known} was {verdict.outcome} {verdict.message}")
                 return
             self._judged[worker] += 1
             if self._judged[worker] % _CONTROL_INTERVAL == 0:

@@ -16,6 +16,7 @@ from codellm_eval import bubblewrap, isolation
 from codellm_eval.errors import CodeExecutionError, SandboxError
 from codellm_eval.isolation import Sandbox
 from codellm_eval.probe import probe
+from codellm_eval.view import view
 
 INSTALL = "apt-get install bubblewrap"
 LEVELS_VARIABLE = "CODELLM_ISOLATION"
@@ -73,6 +74,10 @@ def find_sandbox(levels: str) -> SandboxStatus:
         raise InvalidValueError(f"{LEVELS_VARIABLE} takes letters of {_SANDBOXED}, for example A, not {levels!r}")
     if not sys.platform.startswith("linux"):
         return SandboxStatus(None, f"programs cannot be isolated on {sys.platform}", _CONTAINER)
+    try:
+        view()
+    except SandboxError as error:
+        return SandboxStatus(None, str(error), "mend it")
     reason, remedy = "", ""
     for ready, make in _candidates(levels):
         problem = ready or probe(make())
@@ -110,12 +115,14 @@ def _candidates(levels: str) -> Iterator[tuple[str, Callable[[], Sandbox]]]:
     unrestricted = "" if landlock.version() else "the kernel has no Landlock"
     for own_user in roots if "C" in levels else ():
         # Nothing can be mounted elsewhere here, so another user needs the interpreter where it is.
-        if not own_user or _anyone_reads(Path(sys.base_prefix).resolve()):
+        if not own_user or all(map(_anyone_reads, view().shown)):
             yield unwritten or unrestricted, functools.partial(isolation.alone, own_user=own_user)
 
 
-def _anyone_reads(folder: Path) -> bool:
-    return all(path.stat().st_mode & 0o001 for path in (folder, *folder.parents))
+def _anyone_reads(path: str) -> bool:
+    return bool(Path(path).stat().st_mode & 0o004) and all(
+        folder.stat().st_mode & 0o001 for folder in Path(path).parents
+    )
 
 
 def require_permission(allowed: bool, environment: Mapping[str, str] = os.environ) -> None:

@@ -7,7 +7,8 @@ import os
 import subprocess
 from typing import Any
 
-from codellm_eval.isolation import ENVIRONMENT, HARNESS, Sandbox, interpreter
+from codellm_eval.interpreter import ENVIRONMENT, command
+from codellm_eval.isolation import HARNESS, Sandbox
 from codellm_eval.limits import Limits
 
 _PATIENCE = 30.0
@@ -21,7 +22,7 @@ class WorkerProcess:
     def __init__(self, sandbox: Sandbox, limits: Limits) -> None:
         # A session of its own: Ctrl-C is for the judge, which ends its workers in order.
         self._process = subprocess.Popen(
-            interpreter(str(HARNESS.parent), "worker", "main"),
+            command(str(HARNESS.parent), "worker", "main"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

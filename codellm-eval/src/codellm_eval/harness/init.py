@@ -11,8 +11,9 @@ import resource
 import select
 import signal
 import socket
+import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,25 @@ _PAGE = resource.getpagesize()
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def prepare_namespaces(scratch: dict[str, str]) -> None:
-    """Mount what belongs to this sample alone: scratch folders by their mount options, and the view of processes."""
+def prepare_namespaces(scratch: dict[str, str], kept: Iterable[str], links: Iterable[tuple[str, str]]) -> None:
+    """Mount what belongs to this sample alone: scratch folders by their mount options, and the view of processes.
+
+    What lies in the scratch folders and is `kept` stays where it is: an interpreter below /tmp for instance, and the
+    `links` that lead to it.
+    """
+    opened = {path: os.open(path, os.O_PATH) for path in kept}
     for place, options in scratch.items():
         kernel.mount("tmpfs", place, options)
+    for path, descriptor in opened.items():
+        folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        (Path(path) if folder else Path(path).parent).mkdir(parents=True, exist_ok=True)
+        if not folder:
+            Path(path).touch(0o444)
+        kernel.bind(f"/proc/self/fd/{descriptor}", path)
+        os.close(descriptor)
+    for link, target in links:
+        Path(link).parent.mkdir(parents=True, exist_ok=True)
+        Path(link).symlink_to(target)
     kernel.mount("proc", "/proc")
 
 
@@ -41,10 +57,12 @@ def run_candidate(
     confine: Callable[[], None],
     orders: int,
     excess: Callable[[], str],
+    keep: tuple[int, ...] = (),
 ) -> dict[str, Any]:
     """Start the candidate and wait for its end, an excess that no limit of the kernel stops, or an order; how it ended.
 
-    `confine` is called in the candidate, last before the program, and installs what holds for ever. Something to read
+    `confine` is called in the candidate, last before the program, and installs what holds for ever; until then there
+    are the descriptors to `keep`. Something to read
     on `orders` ends the candidate, and so does what `excess` names.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # process 1 does not get what it has no handler for
@@ -54,7 +72,7 @@ def run_candidate(
     candidate = os.fork()
     if candidate == 0:
         try:
-            end = _become_candidate(end, tell, request, confine)
+            end = _become_candidate(end, tell, request, confine, keep)
         except BaseException as error:
             os.write(tell, f"{type(error).__name__}: {error}".encode())
             os._exit(1)
@@ -69,7 +87,7 @@ def run_candidate(
 
 
 def _become_candidate(
-    end: socket.socket, tell: int, request: dict[str, Any], confine: Callable[[], None]
+    end: socket.socket, tell: int, request: dict[str, Any], confine: Callable[[], None], keep: tuple[int, ...]
 ) -> socket.socket:
     """Keep the channel and nothing else, and say on `tell` that it worked."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -79,8 +97,7 @@ def _become_candidate(
     for standard in (0, 1, 2):
         os.dup2(null, standard)
     os.close(null)
-    keep = sorted((end.fileno(), tell))
-    for first, last in itertools.pairwise((2, *keep, _MANY_DESCRIPTORS)):
+    for first, last in itertools.pairwise((2, *sorted((end.fileno(), tell, *keep)), _MANY_DESCRIPTORS)):
         os.closerange(first + 1, last)
     os.chdir(request["folder"])
     score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)

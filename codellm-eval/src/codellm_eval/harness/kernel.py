@@ -26,6 +26,7 @@ _SHARE_MEMORY, _SHARE_FILES, _WAIT = 0x00000100, 0x00000400, 0x00004000
 _USED_STACK = 1 << 18
 """Bytes of the main stack that are more than a server's own frames, and little of what a program may have."""
 _NOSUID, _NODEV, _NOEXEC = 2, 4, 8
+_BIND, _RECURSIVELY = 4096, 16384
 _SET_PDEATHSIG, _SET_DUMPABLE, _SET_SECCOMP, _CAPBSET_DROP, _SET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS, _CAP_AMBIENT = (
     1, 4, 22, 24, 36, 38, 47,
 )  # fmt: skip
@@ -81,6 +82,11 @@ def mount(kind: str, place: str, options: str = "") -> None:
     flags = _NOSUID | _NODEV | (_NOEXEC if kind == "proc" else 0)
     name, data = kind.encode(), options.encode()
     _check(_libc.mount(name, place.encode(), name, ctypes.c_ulong(flags), data))
+
+
+def bind(source: str, place: str) -> None:
+    """Let a file or folder, and what is mounted in it, be found at another path too."""
+    _check(_libc.mount(source.encode(), place.encode(), None, ctypes.c_ulong(_BIND | _RECURSIVELY), None))
 
 
 def die_with_parent() -> None:

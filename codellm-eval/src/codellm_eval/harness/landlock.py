@@ -8,10 +8,11 @@ Documentation/userspace-api/landlock.rst.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
+import stat
 import struct
 from collections.abc import Iterable
-from pathlib import Path
 
 from . import kernel
 
@@ -44,14 +45,18 @@ def ruleset(readable: Iterable[str], writable: Iterable[str]) -> int:
         OSError: the kernel does not offer it.
     """
     abi = version()
-    files = (1 << max(count for since, count in _RIGHTS.items() if since <= max(abi, 1))) - 1
-    attributes = struct.pack("=QQQ", files, _NETWORK, _SCOPED)[: 8 if abi < 4 else 16 if abi < 6 else 24]
+    attributes = struct.pack("=QQQ", _files(abi), _NETWORK, _SCOPED)[: 8 if abi < 4 else 16 if abi < 6 else 24]
     rules = kernel.call(_CREATE, ctypes.c_char_p(attributes), len(attributes), 0)
     for path in readable:
         _allow(rules, path, _READ_FILE | _READ_DIRECTORY)
     for path in writable:
-        _allow(rules, path, files & ~_DEVICES)
+        allow_writing(rules, path)
     return rules
+
+
+def allow_writing(rules: int, path: str) -> None:
+    """Leave one more folder or file, to be read and written."""
+    _allow(rules, path, _files(version()) & ~_DEVICES)
 
 
 def restrict(rules: int) -> None:
@@ -63,12 +68,18 @@ def restrict(rules: int) -> None:
     kernel.call(_RESTRICT, rules, 0)
 
 
+@functools.cache
+def _files(abi: int) -> int:
+    """All rights on files that a version of the interface knows."""
+    return (1 << max(count for since, count in _RIGHTS.items() if since <= max(abi, 1))) - 1
+
+
 def _allow(rules: int, path: str, rights: int) -> None:
     try:
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return
-    if not Path(path).is_dir():
+    if not stat.S_ISDIR(os.fstat(place).st_mode):
         rights &= _OF_FILES
     rule = struct.pack("=Qi", rights, place)
     kernel.call(_ADD, rules, _PATH_BENEATH, ctypes.c_char_p(rule), 0)

@@ -28,16 +28,15 @@ class Broken(Exception):  # noqa: N818 - the caller decides whether it is an err
 
 
 class Sandboxed:
-    """A sandbox by its configuration: `command`, `environment`, `once`, `own_user`, `scratch`, `folder`,
-    `readable`.
-    """
+    """A sandbox by its configuration: `command`, `environment`, `once`, `own_user`, `harness`, `place`, `readable`."""
 
     def __init__(self, configuration: dict[str, Any]) -> None:
         self._command: list[str] = configuration["command"]
         self._environment: dict[str, str] = configuration["environment"]
         self._once: bool = configuration["once"]
         self._own_user: bool = configuration["own_user"]
-        self._request = {name: configuration[name] for name in ("scratch", "folder", "readable")}
+        self._harness = os.open(configuration["harness"], os.O_PATH | os.O_DIRECTORY)
+        self._place = json.dumps({**configuration["place"], "readable": configuration["readable"]}).encode()
         self._launch()
 
     @property
@@ -53,7 +52,7 @@ class Sandboxed:
         """
         # Its own user id for each: the kernel counts processes by user, and exempts root from the count.
         uid = _UNUSED_UIDS[int.from_bytes(os.urandom(4), "big") % len(_UNUSED_UIDS)] if self._own_user else None
-        request = json.dumps({**self._request, "uid": uid, **limits}).encode()
+        request = json.dumps({"uid": uid, **limits}).encode()
         try:
             socket.send_fds(self._control, [request], [end.fileno()])
         except OSError as error:
@@ -88,9 +87,8 @@ class Sandboxed:
     def _launch(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         complaints, complain = os.pipe()
-        streams = [
-            (os.POSIX_SPAWN_DUP2, source, goal) for goal, source in enumerate((theirs.fileno(), complain, complain))
-        ]
+        given = (theirs.fileno(), complain, complain, self._harness)
+        streams = [(os.POSIX_SPAWN_DUP2, source, goal) for goal, source in enumerate(given)]
         try:
             # Not subprocess: it imports threading, whose handlers for fork would double the time of each checker's.
             self._process = os.posix_spawn(
@@ -107,11 +105,18 @@ class Sandboxed:
             if not self._hear():
                 lines = os.read(complaints, _MAX_COMPLAINT).decode("utf-8", "replace").strip().splitlines()
                 raise Broken(lines[-1] if lines else "the sandbox ended at once, without a word")
+            self._describe_place()
         except Broken:
             self._bury(0.0)
             raise
         finally:
             os.close(complaints)
+
+    def _describe_place(self) -> None:
+        try:
+            self._control.send(self._place)
+        except OSError as error:
+            raise Broken(f"the sandbox ended: {error.strerror}") from error
 
     def _bury(self, patience: float) -> None:
         """Wait for the end of the process, and kill it where it does not come.

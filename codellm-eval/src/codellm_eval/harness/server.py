@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import kernel, landlock, seccomp
+from . import imports, kernel, landlock, seccomp
 from .init import excess_of_disk, excess_of_processes, prepare_namespaces, run_candidate
 
 COMMON = (
@@ -29,7 +29,12 @@ COMMON = (
 
 Not random and threading, nor what imports them: their handlers for fork would cost every sample half a millisecond.
 """
+_HARNESS = 3
+"""The descriptor of the folder from which this process imports the harness."""
 _MAX_REQUEST = 1 << 16
+_MAX_PLACE = 1 << 18
+_WITH_SAME_RULES = 64
+"""Samples at level C: rules take a millisecond and more to make, and hold the folder of each, though it is gone."""
 _DISK = (64 << 20, 16384)
 """Bytes and files that a program may have in its folder, where no file system of its own limits them."""
 _Request = dict[str, Any]
@@ -37,9 +42,9 @@ _Request = dict[str, Any]
 
 def serve_namespaces() -> None:
     """Level A: pid, mount and ipc namespaces for each sample, made here."""
-    control = _take_control(COMMON)
+    control, place = _take_control(COMMON)
     calls = seccomp.program()
-    for request, end in _requests(control):
+    for request, end in _requests(control, place):
         with end:  # nobody may wait for an answer from a program that could not start
             run = partial(_run_in_namespaces, end, request, calls, control.fileno())
             status = kernel.call_as_process_1(run)
@@ -48,9 +53,9 @@ def serve_namespaces() -> None:
 
 def serve_once() -> None:
     """Level B: one sample, as process 1 of namespaces that bubblewrap made."""
-    control = _take_control(())
+    control, place = _take_control(())
     calls = seccomp.program()
-    for request, end in _requests(control):
+    for request, end in _requests(control, place):
         status = run_candidate(
             end,
             request,
@@ -65,38 +70,56 @@ def serve_once() -> None:
 
 def serve_alone() -> None:
     """Level C: no namespaces; Landlock and a filter that forbids other processes, sockets and signals."""
+    imports.keep_listings()
 
-    def confine(request: _Request) -> None:
-        landlock.restrict(landlock.ruleset(request["readable"], (request["folder"], "/dev/null")))
+    def confine(rules: int) -> None:
+        landlock.restrict(rules)
+        os.close(rules)
         kernel.filter_calls(seccomp.program(alone=True))
 
-    _serve_in_folders(confine)
+    rules, used = -1, 0
+
+    def prepare(request: _Request) -> tuple[Callable[[], None], tuple[int, ...]]:
+        nonlocal rules, used
+        if used % _WITH_SAME_RULES == 0:
+            if used:
+                os.close(rules)
+            rules = landlock.ruleset(request["readable"], ("/dev/null",))
+        used += 1
+        landlock.allow_writing(rules, request["folder"])
+        return partial(confine, rules), (rules,)
+
+    _serve_in_folders(prepare)
 
 
 def serve_unconfined() -> None:
     """Level D: limits on time and memory, and nothing else."""
     kernel.adopt_orphans()
-    _serve_in_folders(lambda _: None)
+    _serve_in_folders(lambda _: (lambda: None, ()))
 
 
-def _serve_in_folders(confine: Callable[[_Request], None]) -> None:
-    """Candidates as children of this process, each in a folder that is removed after it."""
+def _serve_in_folders(prepare: Callable[[_Request], tuple[Callable[[], None], tuple[int, ...]]]) -> None:
+    """Candidates as children of this process, each in a folder that is removed after it.
+
+    `prepare` gives what confines a candidate, and the descriptors that this needs in it.
+    """
     import subprocess  # here, because they import threading, whose handlers make each fork of level A dearer
     import tempfile
 
     kernel.die_with_parent()
-    control = _take_control(COMMON)
+    control, place = _take_control(COMMON)
     with tempfile.TemporaryDirectory(prefix="codellm-judge-") as parent:
         tempfile.tempdir = None  # found out by now, and inherited by candidates, which have their own
         Path(parent).chmod(0o711)  # another user's candidate has to pass
-        for request, end in _requests(control):
+        for request, end in _requests(control, place):
             folder = Path(parent, "scratch")
             folder.mkdir(0o700)
             if request["uid"] is not None:
                 os.chown(folder, request["uid"], request["uid"])
             request["folder"] = os.environ["HOME"] = os.environ["TMPDIR"] = str(folder)
+            confine, keep = prepare(request)
             status = run_candidate(
-                end, request, partial(confine, request), control.fileno(), partial(excess_of_disk, folder, *_DISK)
+                end, request, confine, control.fileno(), partial(excess_of_disk, folder, *_DISK), keep
             )
             _kill_orphans()
             # rm, because a program may nest folders deeper than shutil.rmtree recurses
@@ -119,8 +142,10 @@ def _excess(request: _Request) -> Callable[[], str]:
     return partial(excess_of_processes, request["memory"], request["resources"]["RLIMIT_CPU"])
 
 
-def _take_control(modules: tuple[str, ...]) -> socket.socket:
+def _take_control(modules: tuple[str, ...]) -> tuple[socket.socket, dict[str, Any]]:
+    """The worker's socket, and what the worker says of the place in which programs run."""
     control = socket.socket(fileno=os.dup(0))
+    os.close(_HARNESS)
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
@@ -133,21 +158,21 @@ def _take_control(modules: tuple[str, ...]) -> socket.socket:
     gc.collect()
     gc.freeze()
     control.send(b"ready")
-    return control
+    return control, json.loads(control.recv(_MAX_PLACE) or b"{}")
 
 
-def _requests(control: socket.socket) -> Iterator[tuple[_Request, socket.socket]]:
+def _requests(control: socket.socket, place: dict[str, Any]) -> Iterator[tuple[_Request, socket.socket]]:
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, _MAX_REQUEST, 1)
         if not data:
             return
         if descriptors:  # without one it is an order to kill what has ended by itself
-            yield json.loads(data), socket.socket(fileno=descriptors[0])
+            yield {**place, **json.loads(data)}, socket.socket(fileno=descriptors[0])
 
 
 def _run_in_namespaces(end: socket.socket, request: _Request, calls: bytes, orders: int) -> dict[str, Any]:
     try:
-        prepare_namespaces(request["scratch"])
+        prepare_namespaces(request["scratch"], request["kept"], request["links"])
         return run_candidate(end, request, lambda: kernel.filter_calls(calls), orders, _excess(request))
     except OSError as error:
         return {"broken": f"{type(error).__name__}: {error}"}

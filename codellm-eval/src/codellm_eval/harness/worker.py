@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from . import kernel, landlock
+from . import imports, kernel, landlock
 from .checker import Problem, one_line
 from .checker_process import TOO_LONG, CheckerProcess
 from .sandboxed import Broken, Sandboxed
@@ -85,7 +85,7 @@ class Worker:
         """
         try:
             problem = self._problem(job)
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        except (SyntaxError, ValueError) as error:
             return {"unusable": one_line(f"{type(error).__name__}: {error}")}
         start = time.monotonic()
         checker = self._checker_for(problem)
@@ -190,6 +190,7 @@ def _confine(readable: Iterable[str]) -> None:
 
     Tests are trusted and answers are not. Where a sandbox is started for each sample, this would keep from starting it.
     """
+    imports.keep_listings()
     kernel.forbid_privileges()
     landlock.restrict(landlock.ruleset((*readable, _STATISTICS), ("/dev/null",)))
 
