@@ -14,6 +14,7 @@ from codellm.errors import BackendError
 from codellm.fim import FimIds, find_fim
 from codellm.text import utf8
 from codellm.tokenizer import Tokenizer
+from codellm_cpu.llama.words import bounded
 
 if TYPE_CHECKING:
     from codellm_cpu.llama.library import NativeModel
@@ -43,6 +44,7 @@ class LlamaTokenizer(Tokenizer):
         self.eos = _present(lib.llama_vocab_eos(vocab))
         self.add_bos = bool(lib.llama_vocab_get_add_bos(vocab))
         self._normalized = model.meta(NORMALIZER_KEY) == "NFC"
+        self._pre = model.meta("tokenizer.ggml.pre") or ""
         self._bytes: list[bytes | None] = [None] * self.vocab_size
         self._buffer = ctypes.create_string_buffer(256)
 
@@ -61,19 +63,19 @@ class LlamaTokenizer(Tokenizer):
     def encode(self, text: str, special: bool = False) -> list[int]:
         if self._normalized:
             text = unicodedata.normalize("NFC", text)
-        data = utf8(text)
-        ids = np.empty(len(data) + 8, np.int32)  # never more tokens than bytes, but for a prefix some vocabularies add
-        count = self._tokenize(data, ids, special)
-        if count < 0:
-            ids = np.empty(-count, np.int32)
-            count = self._tokenize(data, ids, special)
-        if count < 0:
-            raise BackendError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
-        return list(map(int, ids[:count]))
+        data, vocab = utf8(text), self._model.vocab
+        return bounded(text, self._pre, lambda: self._tokenize(vocab, data, special))
 
-    def _tokenize(self, data: bytes, ids: np.ndarray[tuple[int], np.dtype[np.int32]], special: bool) -> int:
-        pointer = ids.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-        return int(self._lib.llama_tokenize(self._model.vocab, data, len(data), pointer, len(ids), False, special))
+    def _tokenize(self, vocab: int, data: bytes, special: bool) -> list[int]:
+        ids = np.empty(len(data) + 8, np.int32)  # never more tokens than bytes, but for a prefix some vocabularies add
+        for _ in range(2):
+            pointer = ids.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+            count = int(self._lib.llama_tokenize(vocab, data, len(data), pointer, len(ids), False, special))
+            if count >= 0:
+                found: list[int] = ids[:count].tolist()
+                return found
+            ids = np.empty(-count, np.int32)
+        raise BackendError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
 
     def token_bytes(self, id: int) -> bytes:
         if not 0 <= id < self.vocab_size:
