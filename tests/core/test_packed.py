@@ -140,6 +140,34 @@ def test_scales_in_a_cpu_s_own_order_are_refused():
         packed_infos(read[0], Arrays(arrays | scales), read[1], "here")
 
 
+def four_bits(dtype, shape):
+    """A tiny Llama one of whose projections is packed in 4 bits and stored as `dtype`, with all that it holds."""
+    config = config_of("llama", 64, hidden_size=128, intermediate_size=256, num_attention_heads=4)
+    arrays = random_weights(config)
+    part = "model.layers.0.mlp.up_proj.weight"
+    arrays[part] = np.zeros(shape, dtype)
+    arrays[f"{part}.absmax"] = np.ones(512, np.float32)
+    source = codellm.ModelSource(name="tiny", format="safetensors", config=config | {"quantization_config": NF4})
+    return arrays, *read_config(source)
+
+
+BYTES = 256 * 128 // 2
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rows"),
+    [("uint8", BYTES), ("int8", BYTES), ("float16", BYTES // 2), ("float32", BYTES // 4)],
+)
+def test_four_bits_may_be_stored_as_numbers_of_another_type(dtype, rows):
+    """As FSDP wants them; of bfloat16, which numpy has not, see tests/gpu/test_save_bitsandbytes.py."""
+    arrays, architecture, config = four_bits(dtype, (rows, 1))
+    assert packed_infos(architecture, Arrays(arrays), config, "here").keys() == arrays.keys()
+    for wrong in ((rows * 2, 1), (rows // 2, 1), (rows,), (1, rows)):
+        arrays, architecture, config = four_bits(dtype, wrong)
+        with pytest.raises(ModelFileError, match=r"up_proj\.weight' is "):
+            packed_infos(architecture, Arrays(arrays), config, "here")
+
+
 PLUGIN = """
 import shutil
 from codellm import Artifact, Scheme, hookimpl

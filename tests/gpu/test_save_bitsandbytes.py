@@ -1,5 +1,9 @@
 """Checkpoints that bitsandbytes wrote: loaded again, by us and by transformers alone, they compute the same."""
 
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -35,6 +39,32 @@ def test_it_loads_to_the_logits_that_it_was_saved_from(saved, scheme):
         assert (model.info.scheme, model.info.parameters) == (scheme, info.parameters)
         assert model.info.weight_bytes == info.weight_bytes
         assert np.array_equal(logits(model), expected)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "code", "size"), [("bfloat16", "BF16", 2), ("float16", "F16", 2), ("float32", "F32", 4)]
+)
+def test_bytes_that_are_stored_as_another_type_are_the_same_weights(saved, tmp_path, dtype, code, size):
+    """`bnb_4bit_quant_storage`, which FSDP needs: the file differs in its header alone."""
+    folder = Path(shutil.copytree(saved["bnb-nf4"].path, tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"]["bnb_4bit_quant_storage"] = dtype
+    (folder / "config.json").write_text(json.dumps(config))
+    [weights] = folder.glob("*.safetensors")
+    data = weights.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    for name, entry in header.items():
+        if name.endswith(("_proj.weight", ".c_fc.weight")):
+            assert entry["dtype"] == "U8"
+            entry |= {"dtype": code, "shape": [entry["shape"][0] // size, 1]}
+    text = json.dumps(header).encode()
+    weights.write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
+    with codellm.load(str(saved["bnb-nf4"].path), **PLACE) as model:
+        expected, info = logits(model), model.info
+    with codellm.load(str(folder), **PLACE) as model:
+        assert np.array_equal(logits(model), expected)
+        assert (model.info.scheme, model.info.weight_bytes) == ("bnb-nf4", info.weight_bytes)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

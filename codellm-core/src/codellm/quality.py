@@ -57,10 +57,10 @@ def gate(candidate: ModelSource, scheme: Scheme, reference: float | None) -> Gat
 
 
 def measure(source: ModelSource) -> float:
-    """Bits per byte of `source` on the gate's text, loaded as it is."""
+    """Bits per byte of `source` on the gate's text, or on as much of it as the model's own context takes."""
     from codellm.loading import open_source
 
-    with open_source(source, context_length=GATE_TOKENS) as model:
+    with open_source(source) as model:
         return bits_per_byte(model, gate_text())
 
 

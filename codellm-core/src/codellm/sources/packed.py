@@ -2,8 +2,9 @@
 
 A projection's `weight` [out, in] stands there in parts. GPTQ (AutoGPTQ's qlinear modules): `qweight` [in · bits / 32,
 out] and `qzeros` [groups, out · bits / 32] of int32, `scales` [groups, out], `g_idx` [in], the group of each column.
-bitsandbytes (its functional.py and nn/modules.py): 4 bits as bytes of two weights each, beside `weight.absmax` and
-`weight.quant_map`; 8 bits as int8, beside `SCB`, a row's scale.
+bitsandbytes (its functional.py and nn/modules.py): 4 bits as bytes of two weights each, which may be stored as if they
+were numbers of another type (`bnb_4bit_quant_storage`, for FSDP), beside `weight.absmax` and `weight.quant_map`; 8 bits
+as int8, beside `SCB`, a row's scale.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from codellm.sources.architecture import Architecture, Config, listed
 from codellm.sources.source import STORED, TensorInfo, Tensors
 
 GPTQ_BITS = (3, 4, 8)
+STORAGE = {"uint8": 1, "int8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
+"""Types that bitsandbytes stores its bytes of 4 bits in, with their own bytes."""
+
 GPTQ_FORMATS = ("gptq", "gptq_v2")
 """How zero points are stored: minus one, as AutoGPTQ did, or as they are."""
 
@@ -120,9 +124,12 @@ def _bitsandbytes_parts(
 ) -> Iterator[TensorInfo]:
     info = found.get(name)
     eight = bool(raw.get("load_in_8bit"))
-    stored = ("int8", shape) if eight else ("uint8", (math.ceil(math.prod(shape) / 2), 1))
     scales = f"{name.removesuffix('weight')}SCB" if eight else f"{name}.absmax"
-    if info is None or (info.dtype, info.shape) != stored or len(getattr(found.get(scales), "shape", ())) != 1:
+    if info is None or len(getattr(found.get(scales), "shape", ())) != 1:
+        raise _fault(name, shape, found, where)
+    size = {"int8": 1} if eight else STORAGE
+    extents = shape if eight else (math.ceil(math.prod(shape) / 2 / size.get(info.dtype, 1)), 1)
+    if info.dtype not in size or info.shape != extents:
         raise _fault(name, shape, found, where)
     yield info
     beside = (scales, f"{name}_format") if eight else [other for other in found if other.startswith(f"{name}.")]

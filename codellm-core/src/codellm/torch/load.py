@@ -155,7 +155,7 @@ def plan(
             f"{source.name} takes a context_length of at most the {config.context} tokens it was trained for, "
             f"not {made.context}"
         )
-    return fitted(made, free, bits, asked=spec.context_length is not None)
+    return fitted(made, free, None if packed else bits, asked=spec.context_length is not None)
 
 
 def dtype_of(spec: LoadSpec, source: ModelSource, device: torch.device) -> str:
