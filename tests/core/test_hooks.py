@@ -69,6 +69,41 @@ def test_hook_codellm_schemes_and_quantize_make_a_checked_file(plugin, tmp_path)
     assert "copied" in {row["scheme"] for row in kept}
 
 
+PLAN = """
+from codellm import CodellmError, hookimpl
+
+@hookimpl
+def codellm_quantize_plan(source, scheme, fitted):
+    BODY
+"""
+
+
+def planned(plugin, tmp_path, body, *args):
+    path = plugin(PLAN.replace("BODY", body))
+    return codellm("quantize", "codellm-demo", *args, path=path, CODELLM_CACHE=str(tmp_path / "cache"))
+
+
+def test_hook_codellm_quantize_plan_is_told_before_anything_is_written(plugin, tmp_path):
+    done = planned(plugin, tmp_path, "return [f'{source.format} in {scheme.name}, fitted {fitted}']", "-q", "q4_0")
+    assert done.returncode == 0, done.stderr
+    told = done.stderr.splitlines()
+    steps = ["codellm-demo: safetensors in q4_0, fitted False", "writing bf16", "writing q4_0"]
+    assert [line for line in told if line in steps] == steps
+
+
+@pytest.mark.parametrize(("body", "what"), [
+    ("raise CodellmError('not for this model')", "codellm: not for this model"),
+    ("raise ValueError('boom')", "codellm-demo: planning it in q4_0 failed: ValueError: boom (raised in"),
+    ("return 3", "planning it in q4_0 failed: TypeError"),
+])  # fmt: skip
+def test_hook_codellm_quantize_plan_that_raises_stops_it_before_anything_is_written(plugin, tmp_path, body, what):
+    done = planned(plugin, tmp_path, body, "-q", "q4_0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert what in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "cache" / "artifacts").glob("*-*"))
+
+
 def test_hook_codellm_quantize_leaves_the_schemes_of_others_alone(plugin, tmp_path):
     done = codellm(
         "quantize", "codellm-demo", "-q", "q4_0", path=plugin(SCHEMES), CODELLM_CACHE=str(tmp_path / "cache")

@@ -16,8 +16,9 @@ from codellm_cpu.llama.blocks import BLOCKS
 from codellm_cpu.llama.header import read_header
 from codellm_cpu.llama.library import ContextShape, open_context, open_native
 from codellm_cpu.llama.score import score
-from codellm_cpu.quantize import weights
-from codellm_cpu.quantizer import planned_size, run_quantizer
+from codellm_cpu.mixture import mix
+from codellm_cpu.quantize import room, weights
+from codellm_cpu.quantizer import run_quantizer
 from codellm_cpu.schemes import CONVERSIONS, FILE_TYPES, SCHEMES
 
 TEXT = Calibration("test", "def double(x):\n    return x + x\n\n" * 40)
@@ -29,8 +30,8 @@ LEFT_OUT = {
 
 
 def write(base, scheme, path, matrix=None, progress=lambda done, total: None):
-    kind = FILE_TYPES[scheme]
-    run_quantizer(base, read_header(base), kind, path, matrix=matrix, threads=1, progress=progress)
+    mixture = mix(base, read_header(base), FILE_TYPES[scheme], matrix=matrix is not None)
+    run_quantizer(base, mixture, path, matrix=matrix, threads=1, progress=progress)
     return path
 
 
@@ -72,7 +73,7 @@ def test_llama_cpp_makes_a_file_of_it_and_computes_with_it(tiny_gguf, matrix, tm
 def test_the_room_asked_for_is_what_it_takes(tiny_gguf, matrix, tmp_path, scheme, weighed):
     """In q4_0 a matrix changes the types."""
     path = write(tiny_gguf, scheme, tmp_path / "q.gguf", matrix if weighed else None)
-    asked = planned_size(tiny_gguf, read_header(tiny_gguf), FILE_TYPES[scheme], matrix=weighed)
+    asked = room(tiny_gguf, mix(tiny_gguf, read_header(tiny_gguf), FILE_TYPES[scheme], matrix=weighed))
     assert asked - (1 << 15) < path.stat().st_size <= asked
 
 

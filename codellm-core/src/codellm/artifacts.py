@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -70,11 +70,13 @@ def ensure(
     threads: int | None = None,
     text: Calibration | None = None,
     progress: Progress = quiet,
+    planned: bool = False,
 ) -> ModelSource:
     """`source` in a file scheme: from the cache, else made, checked by the quality gate and kept.
 
     Where the scheme does not take the source's format, the lossless precision of the source is made first, and is an
-    artifact like any other. `text` is what the scheme is fitted to instead of the bundled text.
+    artifact like any other. `text` is what the scheme is fitted to instead of the bundled text. `planned` tells that
+    `plan` was called already.
 
     Raises:
         InvalidValueError: the source is quantized already, no scheme leads from its format to this one, or the scheme
@@ -88,6 +90,8 @@ def ensure(
     kept = place.kept()
     if kept is None:
         lossless = base_scheme(source, scheme)
+        if not planned:
+            plan(source, scheme, text=text, progress=progress)
         base = source if lossless is None else ensure(source, lossless, threads=threads, progress=progress)
         with place.lock():
             kept = place.kept() or _make(place, source, base, scheme, threads, text, progress)
@@ -124,6 +128,21 @@ def base_scheme(source: ModelSource, scheme: Scheme) -> Scheme | None:
             f"{source.format} in {source.dtype}"
         )
     return base
+
+
+def plan(source: ModelSource, scheme: Scheme, *, text: Calibration | None = None, progress: Progress = quiet) -> None:
+    """Remark on what differs of `source` in a file scheme from what the scheme's name says, with nothing written yet.
+
+    Raises:
+        CodellmError: it cannot be made.
+    """
+    manager = plugins.manager()
+    with _named(f"{source.name}: planning it in {scheme.name}"):
+        fitted = _text(scheme, text) is not None
+        told = manager.hook.codellm_quantize_plan(source=source, scheme=scheme, fitted=fitted)
+        remarks = [remark for some in told for remark in ((some,) if isinstance(some, str) else some)]
+    for remark in remarks:
+        progress(f"{source.name}: {remark}", 0, 0)
 
 
 def find_kept(source: ModelSource, scheme: Scheme, text: Calibration | None = None) -> Kept | None:
@@ -204,16 +223,8 @@ def _make(
 def _written(request: QuantizeRequest) -> Artifact:
     """Have a plugin do what is requested, and see that it did."""
     manager, scheme = plugins.manager(), request.scheme.name
-    try:
+    with _named(f"{request.source.name}: writing it in {scheme}"):
         artifact = manager.hook.codellm_quantize(request=request)
-    except CodellmError:
-        raise
-    except (Exception, SystemExit) as error:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            raise
-        raise ArtifactError(
-            f"{request.source.name}: writing it in {scheme} failed: {plugins.describe(error)}{manager.blame(error)}"
-        ) from error
     if artifact is None:
         raise UnknownNameError("scheme", scheme, (), "No installed plugin writes it.")
     who = manager.implementers("codellm_quantize")
@@ -228,6 +239,19 @@ def _written(request: QuantizeRequest) -> Artifact:
             f"report it to the plugin's author{who}"
         )
     return artifact
+
+
+@contextlib.contextmanager
+def _named(what: str) -> Iterator[None]:
+    """A fault of a plugin in the block is an error that says what failed, and whose fault it is."""
+    try:
+        yield
+    except CodellmError:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise
+        raise ArtifactError(f"{what} failed: {plugins.describe(error)}{plugins.manager().blame(error)}") from error
 
 
 def _reference(base: ModelSource) -> float:

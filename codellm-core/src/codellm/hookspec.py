@@ -58,6 +58,15 @@ def codellm_generate(model: Model, sequences: Iterable[Sequence | None]) -> Iter
     """Run `sequences`; the contract of the iterator is that of `Model.run`."""
 
 
+@hookspec
+def codellm_quantize_plan(source: ModelSource, scheme: Scheme, fitted: bool) -> Iterable[str]:  # type: ignore[empty-body]
+    """What the person who waits should know of `source` in `scheme`, a line each, before anything is written.
+
+    `source` may have a format that the scheme takes only after a conversion; `fitted` tells whether weights will be
+    fitted to a text. An error of ours says that it cannot be made, and nothing is written then.
+    """
+
+
 @hookspec(firstresult=True)
 def codellm_quantize(request: QuantizeRequest) -> Artifact | None:
     """Write `request.source` in `request.scheme` to `request.destination`, or None for a scheme of another plugin.

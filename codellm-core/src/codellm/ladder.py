@@ -87,15 +87,16 @@ def climb(
     Raises:
         CodellmError: what the schemes are made from cannot be made.
     """
+    sound = [scheme for scheme in schemes if _planned(source, scheme, text, progress)]
     with contextlib.ExitStack() as doomed:
-        for base in _bases(source, schemes):
+        for base in _bases(source, sound):
             made = artifacts.find_kept(source, base) is None
             artifacts.ensure(source, base, threads=threads, progress=progress)
             kept = artifacts.find_kept(source, base)
             if made and not keep and kept is not None:
                 doomed.callback(store.remove, kept)
         for scheme in schemes:
-            rung = _rung(source, scheme, threads, text if scheme.calibration != "none" else None, progress)
+            rung = _rung(source, scheme, threads, _fit(scheme, text), progress, planned=scheme in sound)
             yield rung
             if rung.made and not keep and rung.kept is not None:
                 store.remove(rung.kept)
@@ -112,12 +113,33 @@ def _bases(source: ModelSource, schemes: Sequence[Scheme]) -> list[Scheme]:
     return list(found.values())
 
 
+def _planned(source: ModelSource, scheme: Scheme, text: Calibration | None, progress: Progress) -> bool:
+    """Whether `scheme` can be made or is kept, with what is to be remarked on told; why not is told with its rung."""
+    try:
+        if artifacts.find_kept(source, scheme, _fit(scheme, text)) is None:
+            artifacts.plan(source, scheme, text=_fit(scheme, text), progress=progress)
+    except CodellmError:
+        return False
+    return True
+
+
+def _fit(scheme: Scheme, text: Calibration | None) -> Calibration | None:
+    """The text, for a scheme that takes one."""
+    return text if scheme.calibration != "none" else None
+
+
 def _rung(
-    source: ModelSource, scheme: Scheme, threads: int | None, text: Calibration | None, progress: Progress
+    source: ModelSource,
+    scheme: Scheme,
+    threads: int | None,
+    text: Calibration | None,
+    progress: Progress,
+    *,
+    planned: bool,
 ) -> Rung:
     made = artifacts.find_kept(source, scheme, text) is None
     try:
-        artifacts.ensure(source, scheme, threads=threads, text=text, progress=progress)
+        artifacts.ensure(source, scheme, threads=threads, text=text, progress=progress, planned=planned)
     except artifacts.RefusedError as error:
         return Rung(scheme=scheme, fault=str(error), manifest=error.manifest)
     except CodellmError as error:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from codellm.backend import Backend
     from codellm.finding import Finding
     from codellm.scheme import Scheme
+    from codellm.sources import ModelSource
 
 
 @hookimpl
@@ -30,6 +31,14 @@ def codellm_schemes() -> Iterable[Scheme]:
     from codellm_cpu.schemes import SCHEMES
 
     return tuple(SCHEMES)
+
+
+@hookimpl
+def codellm_quantize_plan(source: ModelSource, scheme: Scheme, fitted: bool) -> Iterable[str]:
+    """Which tensors llama.cpp will give another type than a GGUF scheme's."""
+    from codellm_cpu.plan import remarks
+
+    return remarks(source, scheme, fitted=fitted)
 
 
 @hookimpl

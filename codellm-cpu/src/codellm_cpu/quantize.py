@@ -12,11 +12,17 @@ from codellm_cpu.files import require_room, writing
 from codellm_cpu.imatrix import matrix
 from codellm_cpu.llama.header import Header, read_header
 from codellm_cpu.llama.probe import vetted
-from codellm_cpu.quantizer import check_precision, check_rows, planned_size, run_quantizer
+from codellm_cpu.mixture import Mixture, mix
+from codellm_cpu.quantizer import check_precision, run_quantizer
 from codellm_cpu.schemes import CONVERSIONS, FILE_TYPES, SCHEMES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from codellm.artifacts import QuantizeRequest
+
+ROOM_A_TENSOR = 64
+"""Bytes that a tensor's alignment may add, with what the header gains."""
 
 
 def quantize(request: QuantizeRequest) -> Artifact | None:
@@ -25,8 +31,8 @@ def quantize(request: QuantizeRequest) -> Artifact | None:
     Ctrl-C ends it at once. Whatever goes wrong, no partial file stays.
 
     Raises:
-        InvalidValueError: the source's format is not one that the scheme takes, the source is quantized already, or a
-            tensor's rows do not divide into the scheme's blocks.
+        InvalidValueError: the source's format is not one that the scheme takes, the source is quantized already, or
+            no tensor's rows divide into blocks.
         ModelFileError: the source is damaged or cannot be converted.
         QualityError: a conversion computes otherwise than its source.
         ArtifactError: the disk is too full, or the file cannot be written.
@@ -75,25 +81,29 @@ def quantize_and_check(request: QuantizeRequest) -> Artifact:
         raise InvalidValueError(f"{source.name}: quantizing needs one GGUF file")
     header = vetted(path)
     check_precision(path, header, source.scheme)
-    check_rows(path, header, kind)
-    size = planned_size(path, header, kind, matrix=request.calibration is not None)
+    mixture = mix(path, header, kind, matrix=request.calibration is not None)
+    size = room(path, mixture)
     require_room(destination, size)
     text, parts = request.calibration, 1 if request.calibration is None else 2
     weighed = None
     if text is not None:
         weighed = matrix(request, text, path, lambda done, total: request.progress(done, parts * total))
     with writing(destination, size):
-        run_quantizer(
+        made = run_quantizer(
             path,
-            header,
-            kind,
+            mixture,
             destination,
             matrix=weighed,
             threads=request.threads or default_threads(),
             progress=lambda done, total: request.progress((parts - 1) * total + done, parts * total),
         )
-        made = read_header(destination)  # holds the tensors' ends against the file's: nothing was cut
     return Artifact(path=destination, scheme=kind.name, format="gguf", facts=weights(made))
+
+
+def room(path: Path, mixture: Mixture) -> int:
+    """Bytes that the file at `path` will take in `mixture`."""
+    weights = sum(tensor.size for tensor in mixture.tensors.values())
+    return path.stat().st_size - weights + mixture.size + ROOM_A_TENSOR * len(mixture.tensors)
 
 
 def weights(header: Header) -> dict[str, int]:

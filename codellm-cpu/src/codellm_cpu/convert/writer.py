@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import attrs
 import numpy as np
@@ -91,6 +91,28 @@ def convert(
         write(source, source.tensors, table, config, vocabulary, plan, scheme, destination, progress)
 
 
+def outline(source: ModelSource, scheme: str, destination: Path) -> None:
+    """Write what `convert` would, without vocabulary and with a hole for the weights: for what reads neither.
+
+    Raises:
+        ModelFileError: the architecture, configuration or a tensor cannot be converted; a tensor is missing.
+    """
+    import gguf
+
+    table, config = read_config(source)
+    if source.tensors is None:
+        raise ModelFileError(f"{source.path or source.name}: no weights to convert")
+    plan = planned(source, source.tensors, table, config, scheme)
+    writer = gguf.GGUFWriter(destination, table.name)
+    try:
+        table.add_keys(writer, config)
+        stream = write_header(writer, plan)
+        writer.write_padding(stream, stream.tell())
+        stream.truncate(stream.tell() + sum(writer.ggml_pad(tensor.size, writer.data_alignment) for tensor in plan))
+    finally:
+        writer.close()
+
+
 def read_config(source: ModelSource) -> tuple[GgufArchitecture, Config]:
     """The table of the source's architecture, and its configuration as that reads it.
 
@@ -144,25 +166,34 @@ def write(
     """Header, then data. The writer's own calls keep every tensor until the end: here only its header is used."""
     import gguf
 
-    kinds = {
-        "float32": gguf.GGMLQuantizationType.F32,
-        "float16": gguf.GGMLQuantizationType.F16,
-        "bfloat16": gguf.GGMLQuantizationType.BF16,
-    }
     writer = gguf.GGUFWriter(destination, table.name)
     try:
         add_general_keys(writer, source, scheme)
         table.add_keys(writer, config)
         vocabulary.add_keys(writer)
-        for tensor in plan:
-            shape = tensor.source.shape
-            writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), tensor.size, kinds[tensor.dtype])
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        write_data(writer, tensors, plan, progress)
+        write_data(writer, write_header(writer, plan), tensors, plan, progress)
     finally:
         writer.close()
+
+
+def write_header(writer: GGUFWriter, plan: list[Planned]) -> BinaryIO:
+    """Keys and the list of tensors; the stream, at its end."""
+    import gguf
+
+    kinds = {
+        "float32": gguf.GGMLQuantizationType.F32,
+        "float16": gguf.GGMLQuantizationType.F16,
+        "bfloat16": gguf.GGMLQuantizationType.BF16,
+    }
+    for tensor in plan:
+        shape = tensor.source.shape
+        writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), tensor.size, kinds[tensor.dtype])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    assert writer.fout is not None  # opened with the header, one file as no split was asked for
+    stream: BinaryIO = writer.fout[0]
+    return stream
 
 
 def add_general_keys(writer: GGUFWriter, source: ModelSource, scheme: str) -> None:
@@ -187,14 +218,18 @@ def add_general_keys(writer: GGUFWriter, source: ModelSource, scheme: str) -> No
         writer.add_bool("codellm.source.dummy", True)
 
 
-def write_data(writer: GGUFWriter, tensors: Tensors, plan: list[Planned], progress: Callable[[int, int], None]) -> None:
+def write_data(
+    writer: GGUFWriter,
+    stream: BinaryIO,
+    tensors: Tensors,
+    plan: list[Planned],
+    progress: Callable[[int, int], None],
+) -> None:
     """Every tensor, aligned, slab by slab.
 
     Raises:
         ModelFileError: a value cannot be stored in its target type.
     """
-    assert writer.fout is not None  # opened with the header, one file as no split was asked for
-    stream = writer.fout[0]
     total, done = sum(tensor.size for tensor in plan), 0
     progress(0, total)
     for tensor in plan:

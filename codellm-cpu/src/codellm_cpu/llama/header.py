@@ -50,10 +50,11 @@ class Array:
 
 @attrs.frozen
 class TensorEntry:
-    """A tensor as the header lists it; `size` in bytes, `row` the bytes of one row of its first dimension."""
+    """A tensor as the header lists it: its type's number (ggml.h), `size` in bytes, `row` the bytes of one row."""
 
     name: str
     shape: tuple[int, ...]
+    kind: int
     size: int
     row: int
 
@@ -262,4 +263,4 @@ class _Reader:
         size = row
         for length in shape[1:]:
             size *= length
-        return TensorEntry(name, shape, size, row), offset
+        return TensorEntry(name, shape, kind, size, row), offset
