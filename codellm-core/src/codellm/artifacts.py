@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -12,10 +13,11 @@ from typing import Any
 
 import attrs
 
-from codellm import calibration, plugins, store
+from codellm import calibration, contract, plugins, store
 from codellm._version import __version__
 from codellm.calibration import Calibration
-from codellm.errors import ArtifactError, CodellmError, InvalidValueError, QualityError, UnknownNameError
+from codellm.errors import ArtifactError, CodellmError, InvalidValueError, QualityError, UnknownNameError, message
+from codellm.guard import blame
 from codellm.progress import Progress, quiet, tell_licence
 from codellm.scheme import Scheme
 from codellm.sources import ModelSource
@@ -224,21 +226,31 @@ def _written(request: QuantizeRequest) -> Artifact:
     """Have a plugin do what is requested, and see that it did."""
     manager, scheme = plugins.manager(), request.scheme.name
     with _named(f"{request.source.name}: writing it in {scheme}"):
-        artifact = manager.hook.codellm_quantize(request=request)
+        artifact: Any = manager.hook.codellm_quantize(request=request)
     if artifact is None:
         raise UnknownNameError("scheme", scheme, (), "No installed plugin writes it.")
-    who = manager.implementers("codellm_quantize")
+    if fault := _fault(artifact, request):
+        raise ArtifactError(
+            f"{request.source.name}: writing it in {scheme} {fault}; report it to the plugin's author "
+            f"({manager.implementers('codellm_quantize')})"
+        )
+    made: Artifact = artifact
+    return made
+
+
+def _fault(artifact: Any, request: QuantizeRequest) -> str:
+    """Why what a plugin gave back is not the artifact that was requested; empty where it is."""
     if not isinstance(artifact, Artifact):
-        raise ArtifactError(
-            f"{request.source.name}: writing it in {scheme} gave {type(artifact).__name__}, not an Artifact; "
-            f"report it to the plugin's author{who}"
-        )
+        return f"gave {type(artifact).__name__}, not an Artifact"
     if artifact.path != request.destination or not request.destination.exists():
-        raise ArtifactError(
-            f"{request.source.name}: writing it in {scheme} left no file where it was asked for; "
-            f"report it to the plugin's author{who}"
-        )
-    return artifact
+        return "left no file where it was asked for"
+    if (artifact.scheme, artifact.format) != (request.scheme.name, request.scheme.format):
+        return f"gave {contract.shown(artifact.scheme)} in {contract.shown(artifact.format)}"
+    try:
+        json.dumps(dict(artifact.facts), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        return f"gave facts that are no JSON ({message(error)})"
+    return ""
 
 
 @contextlib.contextmanager
@@ -246,12 +258,12 @@ def _named(what: str) -> Iterator[None]:
     """A fault of a plugin in the block is an error that says what failed, and whose fault it is."""
     try:
         yield
-    except CodellmError:
+    except (CodellmError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         if isinstance(error, OSError) and error.errno in _FULL:
             raise
-        raise ArtifactError(f"{what} failed: {plugins.describe(error)}{plugins.manager().blame(error)}") from error
+        raise ArtifactError(f"{what} failed: {plugins.describe(error)}{blame(error)}") from error
 
 
 def _reference(base: ModelSource) -> float:

@@ -8,6 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
+from codellm.entries import Entry
+from codellm.exits import no_exit
+from codellm.watch import watched
+
 T = TypeVar("T")
 
 
@@ -20,16 +24,20 @@ class Attempt(NamedTuple, Generic[T]):
     printed: str
 
 
-def attempt(work: Callable[[], T]) -> Attempt[T]:
-    """Run a plugin's code inside a guard. What it prints to stdout is caught: people pipe a command's result."""
+def attempt(work: Callable[[], T], entry: Entry | None) -> Attempt[T]:
+    """Run the code of `entry`, where it is known whose it is, inside a guard.
+
+    What it prints to stdout is caught: people pipe a command's result.
+    """
     # not a StringIO, which has no `buffer` to write bytes to
     caught_bytes = io.BytesIO()
     stdout = io.TextIOWrapper(caught_bytes, encoding="utf-8", errors="replace", write_through=True)
     value: T | None = None
     caught: BaseException | None = None
     start = time.perf_counter()
+    watch = watched(entry) if entry is not None else contextlib.nullcontext()
     try:
-        with contextlib.redirect_stdout(stdout):
+        with contextlib.redirect_stdout(stdout), watch, no_exit():
             value = work()
     except KeyboardInterrupt:
         raise

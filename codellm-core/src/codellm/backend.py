@@ -15,19 +15,27 @@ if TYPE_CHECKING:
     from codellm.spec import LoadSpec
 
 
+_TEXT = attrs.validators.instance_of(str)
+
+
 @attrs.frozen
 class Availability:
     """Whether a backend can run here; where not, the reason and the command that mends it.
 
     `elsewhere` are devices that a backend of another one, which is missing here, can be asked to run on all the same.
     `optional` says that only an extra is not installed, which nobody has to want.
+
+    Raises:
+        TypeError: a field of another type.
     """
 
-    ok: bool
-    reason: str = ""
-    remedy: str = ""
-    elsewhere: frozenset[str] = frozenset()
-    optional: bool = False
+    ok: bool = attrs.field(converter=bool)
+    reason: str = attrs.field(default="", validator=_TEXT)
+    remedy: str = attrs.field(default="", validator=_TEXT)
+    elsewhere: frozenset[str] = attrs.field(
+        default=frozenset(), validator=attrs.validators.instance_of(frozenset | set)
+    )
+    optional: bool = attrs.field(default=False, converter=bool)
 
 
 class Backend(abc.ABC):

@@ -47,6 +47,10 @@ class Entry:
         """The distribution's version."""
         return self._metadata("Version") or "?"
 
+    def __str__(self) -> str:
+        kind = "command" if self.group == COMMANDS else "plugin"
+        return f"{kind} {self.name!r} of {self.distribution} {self.version}"
+
     @property
     def package(self) -> str:
         """The top-level package that it names."""
@@ -149,6 +153,12 @@ def _folder(dist: importlib.metadata.Distribution) -> str:
     # private, but nothing else tells where broken metadata lies
     path = getattr(dist, "_path", None)
     return "?" if path is None else str(path.name)
+
+
+def owner(module: str) -> Entry | None:
+    """The plugin or command whose package a module belongs to."""
+    package = module.partition(".")[0]
+    return next((entry for entry in _found() if entry.package == package and not entry.off), None)
 
 
 def disabled() -> dict[str, str]:

@@ -17,6 +17,21 @@ class CodellmError(Exception):
     exit_code: ClassVar[int] = 1
 
 
+def message(error: BaseException, lines: int | None = None) -> str:
+    """What an error says, or the first `lines` of it, on one printable line; its type where it says nothing, or cannot.
+
+    A plugin's error may have a `__str__` that raises.
+    """
+    try:
+        said = " ".join(" ".join(str(error).strip().splitlines()[:lines]).split())
+        text = "".join(char if char.isprintable() else "?" for char in said)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        text = ""
+    return text or type(error).__name__
+
+
 class InvalidValueError(CodellmError, ValueError):
     """A value that no run could accept: a sampling parameter, a load option, a row of a benchmark."""
 

@@ -17,10 +17,13 @@ from typing import Self
 import attrs
 
 from codellm import plugins
+from codellm.contract import shown
 from codellm.errors import BackendError, CodellmError, ContextLengthError, InvalidValueError
+from codellm.guard import breach, failure, named
 from codellm.model import Model
 from codellm.prompt import prompt_ids, told
 from codellm.result import FinishReason, Result, Timing
+from codellm.run import GENERATING, HOOK, ROUNDING, Run
 from codellm.sampling import SamplingParams
 from codellm.sequence import Sequence, Token
 from codellm.text import TextStream
@@ -66,7 +69,8 @@ class _Tracker:
 
     def __init__(self, model: Model, sequence: Sequence, start: float) -> None:
         self.sequence = sequence
-        self._tokenizer = model.tokenizer
+        self._model = model
+        self._vocab_size = model.tokenizer.vocab_size
         self._room = model.info.context_length - len(sequence.prompt_ids)
         self._ends = endings(model.tokenizer)
         # a special token has no text in which its string could be found
@@ -76,20 +80,38 @@ class _Tracker:
         self._times: list[float] = []
 
     def take(self, token: Token, now: float) -> Event:
-        """Count `token` and tell what it did."""
-        sequence, params = self.sequence, self.sequence.params
-        sequence.token_ids.append(token.id)
+        """Count `token` and tell what it did.
+
+        Raises:
+            BackendError: it is no token, its bytes are none, or the backend wrote on the sequence.
+        """
+        sequence, params, id = self.sequence, self.sequence.params, token.id
+        if type(id) is not int or not 0 <= id < self._vocab_size:  # numpy's ints are no JSON, and True is none either
+            raise self._broken(
+                f"its run yielded the id {shown(id)}, and an id is an int from 0 to {self._vocab_size - 1}"
+            )
+        if token.logprob is not None and not token.logprob <= ROUNDING:
+            raise self._broken(f"its run yielded the log-probability {shown(token.logprob)}, which is at most 0")
+        if len(sequence.token_ids) != len(self._times):
+            raise self._broken("its run wrote token_ids of a sequence itself, which core does")
+        sequence.token_ids.append(id)
         self._times.append(now)
-        if token.id in self._ends and not params.ignore_eos:
+        if id in self._ends and not params.ignore_eos:
             return self.end("eos")
-        if token.id in self._stops:
+        if id in self._stops:
             return self.end("stop")
-        piece = self._text.push(self._tokenizer.token_bytes(token.id))
+        data: object = self._model.tokenizer.token_bytes(id)
+        if not isinstance(data, bytes):
+            raise self._broken(f"token_bytes({id}) of its tokenizer gave {shown(data)}, and must give bytes")
+        piece = self._text.push(data)
         if self._text.stopped:
             return self.end("stop", piece)
         if len(sequence.token_ids) >= min(params.max_tokens, self._room):
             return self.end("length", piece)
         return Event(sequence, piece)
+
+    def _broken(self, what: str) -> BackendError:
+        return breach(self._model.info.backend, what, HOOK)
 
     def end(self, reason: FinishReason, piece: str = "") -> Event:
         """Finish the sequence."""
@@ -127,71 +149,56 @@ def _drive(
             yield sequence
 
     name = model.info.backend
-    manager = plugins.manager()
-    steps: object = None
+    run = Run(model)
     try:
         waiting = given_out()
-        steps = manager.hook.codellm_generate(model=model, sequences=waiting)
-        for tokens in _checked(steps, name):
-            yield from _advance(tokens, running)
-            yield from _failed(running)
-        ended = BackendError(f"backend {name!r} ended its run before this sequence did")
+        for tokens in run.steps(waiting):
+            for event in itertools.chain(_advance(tokens, running, name), _failed(running, name)):
+                run.progress()
+                yield event
+            run.see_end(running)
+        ended = breach(name, "it ended its run before this sequence did", HOOK)
         for _ in itertools.chain([None], waiting):  # what the run never took fails like what it left
-            yield from _failed(running, ended)
-    except CodellmError:
-        raise
-    except Exception as error:
-        raise BackendError(
-            f"backend {name!r} failed while generating: {plugins.describe(error)}{manager.blame(error)}"
-        ) from error
+            yield from _failed(running, name, ended)
     finally:
         for sequence in running:
             sequence.finished = True
-        if isinstance(steps, Generator):
-            steps.close()
+        run.close()
 
 
-def _checked(steps: object, backend: str) -> Iterator[list[Token]]:
-    """The steps of a run, as long as they are what `codellm_generate` must give.
+def _advance(tokens: list[Token], running: dict[Sequence, _Tracker], backend: str) -> Iterator[Event]:
+    """Count a step's tokens; those of sequences that have finished are the backend's running ahead.
 
     Raises:
-        BackendError: they are not; names the plugins that had a hand in it.
+        BackendError: a token is of no sequence that was given out, or see `_Tracker.take`.
     """
-    if not isinstance(steps, Iterator):
-        raise _broken_run(backend, f"gave {type(steps).__name__}")
-    for tokens in steps:
-        if not isinstance(tokens, list):
-            raise _broken_run(backend, f"yielded {type(tokens).__name__}")
-        for token in tokens:
-            if not isinstance(token, Token):
-                raise _broken_run(backend, f"yielded a list of {type(token).__name__}")
-        yield tokens
-
-
-def _broken_run(backend: str, what: str) -> BackendError:
-    return BackendError(
-        f"backend {backend!r}: its run {what}, and must be an iterator of lists of Token; report it to its author"
-        f"{plugins.manager().implementers('codellm_generate')}"
-    )
-
-
-def _advance(tokens: list[Token], running: dict[Sequence, _Tracker]) -> Iterator[Event]:
-    """Count a step's tokens; those of sequences that have finished are the backend's running ahead."""
     now = time.perf_counter()
     for token in tokens:
-        tracker = running.get(token.sequence)
-        if tracker is not None:
+        try:
+            tracker = running.get(token.sequence)
+            if tracker is None:
+                if not token.sequence.finished:
+                    raise breach(backend, "its run yielded a token of a sequence that it was not given", HOOK)
+                continue
             event = tracker.take(token, now)
-            if event.result is not None:
-                del running[token.sequence]
-            yield event
+        except (CodellmError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise failure(backend, GENERATING, error) from error
+        if event.result is not None:
+            del running[token.sequence]
+        yield event
 
 
-def _failed(running: dict[Sequence, _Tracker], all_with: BackendError | None = None) -> Iterator[Event]:
+def _failed(running: dict[Sequence, _Tracker], backend: str, all_with: BackendError | None = None) -> Iterator[Event]:
     """End the sequences that the backend has given up; all of them, with this error, where its run has ended."""
-    for sequence in running:
-        sequence.error = sequence.error or all_with
-    for sequence in [sequence for sequence in running if sequence.error is not None]:
+    for sequence in list(running):
+        if sequence.error is not None:
+            sequence.error = _as_exception(sequence.error, backend)
+        elif all_with is None:
+            continue
+        else:
+            sequence.error = all_with
         yield running.pop(sequence).end("error")
 
 
@@ -203,6 +210,7 @@ class Stream:
 
     def __init__(self, model: Model, prompt: str | Seq[int], params: SamplingParams) -> None:
         start = time.perf_counter()
+        self._backend = model.info.backend
         self._running: dict[Sequence, _Tracker] = {}
         self._events = _drive(model, [new_sequence(model, prompt, params)], self._running, start)
         self.result: Result | None = None
@@ -215,7 +223,7 @@ class Stream:
             if event.result is not None:
                 self.result = event.result
                 if event.result.error is not None:
-                    raise _ours(event.result.error)
+                    raise _ours(event.result.error, self._backend)
             if event.text:
                 return event.text
         raise StopIteration
@@ -268,9 +276,23 @@ def generate_batch(model: Model, prompts: Seq[str | Seq[int]], params: SamplingP
     return [results[place] for place in sorted(results)]
 
 
-def _ours(error: Exception) -> CodellmError:
+def _as_exception(error: object, backend: str) -> Exception:
+    """What a backend wrote as the error of a sequence, if it can be raised and printed; else an error that says so."""
+    if not isinstance(error, BaseException):
+        what = f"its run wrote {shown(error)} as the error of a sequence, and must write an exception"
+        return breach(backend, what, HOOK)
+    try:
+        str(error)
+        return error if isinstance(error, Exception) else _ours(error, backend)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return _ours(error, backend)
+
+
+def _ours(error: BaseException, backend: str) -> CodellmError:
     if isinstance(error, CodellmError):
         return error
-    wrapped = BackendError(f"the request failed: {type(error).__name__}: {error}")
+    wrapped = BackendError(f"{named(backend)} gave up a request: {plugins.describe(error)}")
     wrapped.__cause__ = error
     return wrapped

@@ -7,9 +7,10 @@ from typing import Any
 
 import attrs
 
-from codellm import artifacts, plugins
+from codellm import artifacts, contract, plugins
 from codellm.backend import Backend
-from codellm.errors import BackendError, CodellmError, UnknownNameError
+from codellm.errors import UnknownNameError, message
+from codellm.guard import breach, guarded
 from codellm.model import Model
 from codellm.progress import Progress, quiet
 from codellm.registry import registry
@@ -78,21 +79,13 @@ def open_source(source: ModelSource, **fields: Any) -> Model:
 
 
 def _load(spec: LoadSpec, source: ModelSource) -> Model:
-    manager = plugins.manager()
-    try:
-        model = manager.hook.codellm_load(spec=spec, source=source)
-    except CodellmError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise BackendError(
-            f"backend {spec.backend!r} failed to load {source.name}: {plugins.describe(error)}{manager.blame(error)}"
-        ) from error
-    if not isinstance(model, Model):
-        raise BackendError(
-            f"backend {spec.backend!r} loaded a {type(model).__name__}, not a Model; report it to its author"
-            f"{manager.implementers('codellm_load')}"
-        )
-    return model
+    backend = str(spec.backend)
+    with guarded(backend, f"to load {source.name}"):
+        found: object = plugins.manager().hook.codellm_load(spec=spec, source=source)
+        try:
+            return contract.model(found)
+        except TypeError as error:
+            raise breach(backend, message(error), "codellm_load") from error
 
 
 def _scheme(backend: Backend, name: str | None, format: str) -> Scheme | None:

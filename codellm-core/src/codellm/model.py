@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import operator
 import threading
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Seq
@@ -25,20 +26,27 @@ if TYPE_CHECKING:
     from codellm.tokenizer import Tokenizer
 
 
+_TEXT = attrs.validators.instance_of(str)
+
+
 @attrs.frozen(kw_only=True)
 class ModelInfo:
-    """What was loaded. `weight_bytes` are the bytes of weights that one decoded token reads; `path` names the file."""
+    """What was loaded. `weight_bytes` are the bytes of weights that one decoded token reads; `path` names the file.
 
-    backend: str
-    architecture: str
-    parameters: int
-    weight_bytes: int
-    context_length: int
-    dtype: str = "float32"
-    scheme: str = "none"
-    device: str = "cpu"
-    path: str = ""
-    batch_size: int = 1
+    Raises:
+        TypeError, ValueError: a field of another type, or below 0 (context and batch: below 1).
+    """
+
+    backend: str = attrs.field(validator=_TEXT)
+    architecture: str = attrs.field(validator=_TEXT)
+    parameters: int = attrs.field(converter=operator.index, validator=attrs.validators.ge(0))
+    weight_bytes: int = attrs.field(converter=operator.index, validator=attrs.validators.ge(0))
+    context_length: int = attrs.field(converter=operator.index, validator=attrs.validators.ge(1))
+    dtype: str = attrs.field(default="float32", validator=_TEXT)
+    scheme: str = attrs.field(default="none", validator=_TEXT)
+    device: str = attrs.field(default="cpu", validator=_TEXT)
+    path: str = attrs.field(default="", validator=_TEXT)
+    batch_size: int = attrs.field(default=1, converter=operator.index, validator=attrs.validators.ge(1))
     threads: int | None = None
     dummy: bool = False
     """Random weights: fit for speed, never for a quality figure."""
@@ -46,12 +54,16 @@ class ModelInfo:
 
 @attrs.frozen(kw_only=True)
 class Memory:
-    """Bytes in use now and at their peak since loading, on the host and on the device (0 where there is none)."""
+    """Bytes in use now and at their peak since loading, on the host and on the device (0 where there is none).
 
-    host: int
-    host_peak: int
-    device: int = 0
-    device_peak: int = 0
+    Raises:
+        TypeError, ValueError: a field that is no whole number, or below 0.
+    """
+
+    host: int = attrs.field(converter=operator.index, validator=attrs.validators.ge(0))
+    host_peak: int = attrs.field(converter=operator.index, validator=attrs.validators.ge(0))
+    device: int = attrs.field(default=0, converter=operator.index, validator=attrs.validators.ge(0))
+    device_peak: int = attrs.field(default=0, converter=operator.index, validator=attrs.validators.ge(0))
 
 
 class Model(abc.ABC):
@@ -185,7 +197,10 @@ class Model(abc.ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        from codellm.guard import closing
+
+        with closing(self.info.backend):
+            self.close()
 
     def __repr__(self) -> str:
         info: Any = getattr(self, "info", None)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import traceback
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any, TypeVar
@@ -18,8 +17,9 @@ import pluggy
 from codellm import defaults, entries, hookspec
 from codellm.attempt import attempt
 from codellm.entries import DISABLE, Entry, Remark
-from codellm.errors import PluginError
+from codellm.errors import PluginError, message
 from codellm.hookspec import HookDeprecationWarning
+from codellm.watch import tell_vanished
 
 SLOW = 1.0
 """Seconds that loading a plugin may take before its user is told."""
@@ -64,8 +64,7 @@ class Plugin:
         return self.name if self.name == self.distribution else f"{self.name} of {self.distribution}"
 
     def __str__(self) -> str:
-        kind = "command" if self.entry.group == entries.COMMANDS else "plugin"
-        return f"{kind} {self.name!r} of {self.distribution} {self.version}"
+        return str(self.entry)
 
     def raise_problem(self) -> None:
         """Say why it is not used, where it was asked for by name.
@@ -99,10 +98,11 @@ class PluginManager(pluggy.PluginManager):
         self.add_hookspecs(spec)
         self.register(defaults, name=entries.CORE)
         self.plugins: list[Plugin] = []
-        self._warned: set[tuple[str, str]] = set()
+        self._warned: set[str] = set()
 
     def discover(self) -> None:
         """Load every plugin that is installed."""
+        tell_vanished()
         for entry in entries.entries(entries.PLUGINS):
             self.plugins.append(self._load(entry))
 
@@ -140,7 +140,7 @@ class PluginManager(pluggy.PluginManager):
 
     def collect(self, plugin: Plugin, gather: Callable[[], T]) -> T | None:
         """What `gather` takes from the hooks of `plugin`; None, and the plugin blocked, where it raises."""
-        tried = attempt(gather)
+        tried = attempt(gather, plugin.entry)
         place = next(place for place, each in enumerate(self.plugins) if each.entry is plugin.entry)
         plugin = attrs.evolve(plugin, seconds=plugin.seconds + tried.seconds, printed=plugin.printed + tried.printed)
         if tried.error is not None:
@@ -169,28 +169,23 @@ class PluginManager(pluggy.PluginManager):
         for plugin in self.working() if names else ():
             try:
                 self.ask(plugin, hook, **arguments)
-            except (Exception, SystemExit) as error:
-                if (plugin.name, hook) not in self._warned:
-                    self._warned.add((plugin.name, hook))
-                    _log.warning("%s: %s failed (%s); %s", plugin, hook, describe(error), plugin.entry.repair())
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                told = f"{plugin}: {hook} failed ({describe(error)}); {plugin.entry.repair()}"
+                self.warn(told, once=f"{plugin}: {hook}")
 
-    def owner(self, module: str) -> Plugin | None:
-        """The plugin whose package a module belongs to."""
-        package = module.partition(".")[0]
-        return next((plugin for plugin in self.working() if plugin.entry.package == package), None)
-
-    def blame(self, error: BaseException) -> str:
-        """Where in the plugins `error` was raised, as an addition to a message; empty where in none of them."""
-        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-        owners = (self.owner(str(frame.f_globals.get("__name__"))) for frame in reversed(frames))
-        culprit = next((owner for owner in owners if owner is not None), None)
-        return f" (raised in {culprit})" if culprit is not None else ""
+    def warn(self, text: str, *, once: str = "") -> None:
+        """Write a warning to the logger `codellm`, once in this process for all of the same text, or of one `once`."""
+        if (once or text) not in self._warned:
+            self._warned.add(once or text)
+            _log.warning("%s", text)
 
     def implementers(self, hook: str) -> str:
-        """The plugins that implement `hook`, as an addition to a message; empty where only core does."""
+        """The plugins that implement `hook`, for a message; empty where only core does."""
         names = {implementation.plugin_name for implementation in getattr(self.hook, hook).get_hookimpls()}
         found = ", ".join(str(plugin) for plugin in self.working() if plugin.name in names)
-        return f" ({hook} is implemented by {found})" if found else ""
+        return f"{hook} is implemented by {found}" if found else ""
 
     def raise_blocked(self, name: str) -> None:
         """See `Plugin.raise_problem`, for the plugins called `name`."""
@@ -204,7 +199,7 @@ def load(entry: Entry, work: Callable[[], T]) -> tuple[Plugin, T | None]:
     refusal = entry.refusal()
     if refusal is not None:
         return Plugin(entry=entry, problem=refusal, error=None if entry.off else PluginError(refusal.what)), None
-    tried = attempt(work)
+    tried = attempt(work, entry)
     plugin = Plugin(entry=entry, seconds=tried.seconds, printed=tried.printed)
     return (plugin if tried.error is None else _blocked(plugin, tried.error)), tried.value
 
@@ -230,15 +225,9 @@ def slow(plugin: Plugin) -> Remark:
 
 def describe(error: BaseException) -> str:
     """An error as one printable line: its type and the first line of its message; all where pluggy needs several."""
-    try:
-        lines = str(error).strip().splitlines()
-    except Exception:  # its own __str__ is broken
-        lines = []
-    if not lines:
-        return type(error).__name__
-    text = " ".join(lines) if isinstance(error, pluggy.PluginValidationError) else lines[0]
-    text = "".join(char if char.isprintable() else "?" for char in text[:400])
-    return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
+    name = type(error).__name__
+    text = message(error, lines=None if isinstance(error, pluggy.PluginValidationError) else 1)[:400]
+    return text if text == name or isinstance(error, PluginError) else f"{name}: {text}"
 
 
 @functools.cache

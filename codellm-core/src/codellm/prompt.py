@@ -10,8 +10,9 @@ from collections.abc import Sequence as Seq
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
-from codellm import plugins
 from codellm.errors import BackendError, CodellmError, InvalidValueError
+from codellm.guard import blame, named
+from codellm.plugins import describe
 
 if TYPE_CHECKING:
     from codellm.model import Model
@@ -41,12 +42,11 @@ def prompt_ids(model: Model, prompt: str | Seq[int]) -> list[int]:
 def _encoded(model: Model, prompt: str) -> list[int]:
     try:
         return model.tokenizer.prompt_ids(prompt)
-    except CodellmError:
+    except (CodellmError, KeyboardInterrupt):
         raise
-    except Exception as error:
-        raise BackendError(
-            f"backend {model.info.backend!r}: its tokenizer failed on the prompt: {plugins.describe(error)}"
-        ) from error
+    except BaseException as error:
+        who, what = named(model.info.backend), describe(error)
+        raise BackendError(f"{who}: its tokenizer failed on the prompt: {what}{blame(error)}") from error
 
 
 def _whole_numbers(prompt: object) -> list[int]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 
-from codellm import contract, plugins
+from codellm import contract, entries, plugins
+from codellm.attempt import attempt
 from codellm.backend import Availability, Backend
 from codellm.entries import DISABLE
 from codellm.errors import BackendChoiceError, BackendUnavailableError, PluginError, UnknownNameError
@@ -24,13 +25,14 @@ class Registry:
     """Names decide, never order: two plugins with one name for a backend, or for a file scheme, block both.
 
     `conflicts` are the names of backends that several plugins claim, with those plugins, and `scheme_conflicts` those
-    of file schemes.
+    of file schemes. `origins` are the plugins that bring the backends.
     """
 
     backends: Mapping[str, Backend]
     schemes: Mapping[str, Scheme]
     conflicts: Mapping[str, tuple[str, ...]]
     scheme_conflicts: Mapping[str, tuple[str, ...]]
+    origins: Mapping[str, plugins.Plugin] = attrs.field(factory=dict)
 
     def backend(self, name: str) -> Backend:
         """The backend `name`.
@@ -70,17 +72,18 @@ class Registry:
             backend = self.backend(spec.backend)
             require(backend, spec.device)
             return backend
-        verdicts = {
-            backend.name: self._verdict(backend, spec, format, as_is=as_is) for backend in self.backends.values()
-        }
-        fit = [backend for backend in self.backends.values() if not verdicts[backend.name]]
+        verdicts = {name: self._verdict(backend, spec, format, as_is=as_is) for name, backend in self.backends.items()}
+        fit = [backend for name, backend in self.backends.items() if not verdicts[name]]
         best = max((backend.preference for backend in fit), default=0)
         chosen = [backend for backend in fit if backend.preference == best]
         if len(chosen) == 1:
+            for name, owners in self.conflicts.items():  # it might have been preferred, and figures would be others
+                plugins.manager().warn(f"backend {name!r} is not used: {claimed(owners)}")
             return chosen[0]
         if chosen:
             names = ", ".join(sorted(backend.name for backend in chosen))
             raise BackendChoiceError(f"{names} are equally preferred for {spec.model!r}; name one with --backend")
+        verdicts |= {name: claimed(owners) for name, owners in self.conflicts.items()}
         if not verdicts:
             raise BackendChoiceError(
                 f"no backend is installed; `pip install codellm-cpu` brings llama.cpp.{_unused_hint()}"
@@ -109,15 +112,13 @@ class Registry:
 
 def availability(backend: Backend) -> Availability:
     """Whether `backend` can run here; one whose own `availability` fails cannot, and hurts no other."""
-    try:
-        found: Any = backend.availability()
-        if not isinstance(found, Availability):
-            raise TypeError(f"it returned {type(found).__name__}, not Availability")
-    except (Exception, SystemExit) as error:
-        plugin = plugins.manager().owner(type(backend).__module__)
-        author = f"the author of {plugin.distribution}" if plugin is not None else "its author"
-        return Availability(False, f"availability() failed ({plugins.describe(error)})", f"report it to {author}")
-    return found
+    entry = entries.owner(type(backend).__module__)
+    tried = attempt(lambda: contract.availability(backend), entry)
+    if tried.value is not None:
+        return tried.value
+    author = f"the author of {entry.distribution}" if entry is not None else "its author"
+    why = plugins.describe(tried.error) if tried.error is not None else ""
+    return Availability(False, f"availability() failed ({why})", f"report it to {author}")
 
 
 def require(backend: Backend, device: str) -> Availability:
@@ -136,10 +137,12 @@ def require(backend: Backend, device: str) -> Availability:
 
 def _refuse_claimed(kind: str, name: str, conflicts: Mapping[str, tuple[str, ...]]) -> None:
     if name in conflicts:
-        owners = ", ".join(conflicts[name])
-        raise PluginError(
-            f"{kind} {name!r} is claimed by {owners}; uninstall all but one of them, or name all but one in {DISABLE}"
-        )
+        raise PluginError(f"{kind} {name!r} is {claimed(conflicts[name])}")
+
+
+def claimed(owners: Iterable[str]) -> str:
+    """What to say of a name that several plugins take."""
+    return f"claimed by {', '.join(owners)}; uninstall all but one of them, or name all but one in {DISABLE}"
 
 
 def _unused_hint() -> str:
@@ -159,10 +162,12 @@ def registry() -> Registry:
     manager = plugins.manager()
     backends: dict[str, dict[str, Backend]] = {}
     schemes: dict[str, dict[str, Scheme]] = {}
+    origins: dict[str, plugins.Plugin] = {}
     for plugin in manager.working():
         brought = manager.collect(plugin, functools.partial(_brought, manager, plugin))
         for backend in brought.backends if brought else ():
             backends.setdefault(backend.name, {})[plugin.brief] = backend
+            origins[backend.name] = plugin
         for scheme in brought.schemes if brought else ():
             schemes.setdefault(scheme.name, {})[plugin.brief] = scheme
     kept = dict(sorted(_unclaimed(backends).items()))
@@ -171,7 +176,13 @@ def registry() -> Registry:
         for scheme in backend.schemes():
             if scheme.name not in schemes:
                 known.setdefault(scheme.name, scheme)
-    return Registry(MappingProxyType(kept), MappingProxyType(known), _conflicts(backends), _conflicts(schemes))
+    return Registry(
+        MappingProxyType(kept),
+        MappingProxyType(known),
+        _conflicts(backends),
+        _conflicts(schemes),
+        MappingProxyType({name: origins[name] for name in kept}),
+    )
 
 
 @attrs.frozen

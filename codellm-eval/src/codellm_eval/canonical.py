@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from codellm.errors import BackendError, InputError
+from codellm.errors import InputError
 from codellm_eval.completion import model_prompt
 from codellm_eval.errors import refuse_dummy
 from codellm_eval.scored import Scored
@@ -90,20 +90,15 @@ def _solution(problem: Problem) -> str:
 
 def _score(model: Model, prompt: list[int], solution: list[int]) -> tuple[float, list[int]]:
     """-ln p of `solution` after `prompt`, and the likeliest token before each of its tokens."""
-    backend, targets = model.info.backend, iter(solution)
+    from codellm.asking import distributions
+
+    targets = iter(solution)
     terms: list[float] = []
     likeliest: list[int] = []
-    for block in model.distributions([*prompt, *solution][:-1], len(prompt) - 1):
+    for block in distributions(model, [*prompt, *solution][:-1], len(prompt) - 1):
         likeliest += map(int, block.argmax(axis=1))
         terms += [-float(row[target]) for row, target in zip(block, targets, strict=False)]
-    if len(likeliest) != len(solution):
-        raise BackendError(
-            f"backend {backend!r} gave {len(likeliest)} distributions for {len(solution)} tokens; report it"
-        )
-    nll = math.fsum(terms)
-    if math.isnan(nll):
-        raise BackendError(f"backend {backend!r} computed NaN with {model.info.scheme} weights; the model is broken")
-    return nll, likeliest
+    return math.fsum(terms), likeliest
 
 
 def _agreed(mine: Sequence[int], theirs: Sequence[int]) -> int | None:

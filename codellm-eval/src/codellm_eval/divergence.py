@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from codellm.errors import BackendError, InputError
+from codellm.errors import InputError
 from codellm_eval.errors import refuse_dummy
 
 if TYPE_CHECKING:
@@ -121,19 +120,12 @@ def _distributions(
 ) -> Iterator[npt.NDArray[np.float32]]:
     """Before each scored token of the passages: blocks [n, V]."""
     refuse_dummy(model.info.dummy, "divergence")
-    backend, total, done = model.info.backend, sum(passage.tokens for passage in passages), 0
+    from codellm.asking import distributions
+
+    total, done = sum(passage.tokens for passage in passages), 0
     for passage in passages:
-        count = 0
-        for rows in model.distributions(passage.ids[:-1], passage.scored - 1):
-            if math.isnan(float(rows.sum())):
-                raise BackendError(
-                    f"backend {backend!r} computed NaN with {model.info.scheme} weights; the model is broken"
-                )
-            count += len(rows)
-            yield rows
-        if count != passage.tokens:
-            raise BackendError(f"backend {backend!r} gave {count} distributions for {passage.tokens} tokens; report it")
-        done += count
+        yield from distributions(model, passage.ids[:-1], passage.scored - 1)
+        done += passage.tokens
         if progress is not None:
             progress(done, total)
 

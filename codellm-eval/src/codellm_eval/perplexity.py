@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from codellm.errors import BackendError
 from codellm_eval.errors import refuse_dummy
 from codellm_eval.reading import Passage, Protocol, Reading
 from codellm_eval.scored import Scored, bits_per_byte
@@ -104,28 +103,19 @@ def score_passages(
     Raises:
         BackendError: the model computed NaN, or other than one score for each token.
     """
+    from codellm.asking import score
+
     total, done = sum(len(passage.ids) for passage in passages), 0
     size = max(1, model.info.batch_size)
     found = []
     for place in range(0, len(passages), size):
         batch = passages[place : place + size]
-        scores = model.score([passage.ids for passage in batch])
-        found += [_checked(row, passage, model) for row, passage in zip(scores, batch, strict=True)]
+        rows = score(model, [passage.ids for passage in batch])
+        found += [row[passage.scored - 1 :] for row, passage in zip(rows, batch, strict=True)]
         done += sum(len(passage.ids) for passage in batch)
         if progress is not None:
             progress(done, total)
     return found
-
-
-def _checked(row: npt.NDArray[np.float32], passage: Passage, model: Model) -> npt.NDArray[np.float32]:
-    """The scored part of `row` [T - 1], which holds ln p of every token of the passage after the first."""
-    backend = model.info.backend
-    if row.shape != (len(passage.ids) - 1,):
-        raise BackendError(f"backend {backend!r} scored {row.shape} for {len(passage.ids)} tokens; report it")
-    scored = row[passage.scored - 1 :]
-    if math.isnan(float(scored.sum(dtype="float64"))):
-        raise BackendError(f"backend {backend!r} computed NaN with {model.info.scheme} weights; the model is broken")
-    return scored
 
 
 def _each(

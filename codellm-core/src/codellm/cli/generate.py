@@ -10,7 +10,7 @@ import click
 
 from codellm.cli.options import load_options, load_spec, sampling_options, sampling_params
 from codellm.cli.output import note, progress
-from codellm.errors import InputError
+from codellm.errors import CodellmError, InputError
 
 
 @click.command()
@@ -41,8 +41,10 @@ def read_stdin() -> str:
     """Standard input as text.
 
     Raises:
-        InputError: it is not UTF-8.
+        InputError: it is closed, or not UTF-8.
     """
+    if sys.stdin is None:
+        raise InputError("standard input is closed; give the prompt as an argument")
     data = sys.stdin.buffer.read()
     try:
         return data.decode("utf-8")
@@ -54,11 +56,17 @@ def read_stdin() -> str:
 
 def emit(stream: Any, format_: str) -> None:
     """Print a stream's text as it comes, or its result as one JSON object; figures go to stderr."""
+    begun = False
     with stream:
-        for piece in stream:
-            if format_ == "text":
-                click.echo(piece, nl=False)
-                sys.stdout.flush()
+        try:
+            for piece in stream:
+                if format_ == "text":
+                    click.echo(piece, nl=False)
+                    begun = True
+        except CodellmError:
+            if begun:
+                click.echo()  # what is said of it stands on a line of its own
+            raise
         result = stream.result
     timing = result.timing
     if format_ == "json":

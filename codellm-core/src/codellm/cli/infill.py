@@ -42,13 +42,15 @@ def infill(file: Path, lines: str | None, offset: int | None, format_: str, **ar
         raise click.UsageError("give either --lines A:B or --offset N")
     text = read_text(file)
     prefix, suffix = split_lines(text, lines) if lines is not None else split_offset(text, offset or 0)
+    from codellm.guard import guarded
     from codellm.loading import open_spec
 
     with progress() as update:
         model = open_spec(spec, update)
     with model:
         try:
-            ids = model.tokenizer.infill_ids(prefix, suffix)
+            with guarded(model.info.backend, "to encode a prompt"):
+                ids = model.tokenizer.infill_ids(prefix, suffix)
         except NoFimError as error:
             raise NoFimError(f"{spec.model}: {error}") from error
         emit(model.stream(ids, params), format_)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import traceback
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from codellm import entries
 from codellm._version import __version__
+from codellm.cli import streams
+from codellm.cli.ending import exit_code
 from codellm.cli.output import note
-from codellm.errors import CodellmError
+from codellm.exits import no_exit
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -107,51 +108,37 @@ def load_command(entry: entries.Entry) -> tuple[Plugin, click.Command | None]:
 def root(context: click.Context) -> None:
     """Run code language models fast on this machine, and see what each speed-up costs in quality."""
     if context.invoked_subcommand != "plugins":  # which tells it in its place
-        context.call_on_close(_note_slow)
+        context.call_on_close(_note_plugins)
 
 
-def _note_slow() -> None:
-    """Say which plugins made this command wait; a command that loaded none has not even imported their manager."""
-    if "codellm.plugins" in sys.modules:
-        from codellm.plugins import SLOW, loaded, slow
+def _note_plugins() -> None:
+    """Say which plugins made this command wait or were not used.
 
-        for plugin in loaded():
-            if plugin.seconds > SLOW:
-                note(f"{plugin} {'; '.join(slow(plugin))}")
+    A command that loaded none has not even imported their manager.
+    """
+    if "codellm.plugins" not in sys.modules:
+        return
+    from codellm.plugins import SLOW, loaded, slow
+
+    for plugin in loaded():
+        if plugin.seconds > SLOW:
+            note(f"{plugin} {'; '.join(slow(plugin))}")
+        elif plugin.problem is not None and not plugin.entry.off:
+            note(f"{plugin} is not used: {plugin.problem.what}; see `codellm plugins`")
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 for an error we name, 2 for usage, 130 on Ctrl-C."""
     arguments = sys.argv[1:] if args is None else args
     debug = "--debug" in arguments[:1] or bool(os.environ.get("CODELLM_DEBUG"))
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
     try:
-        value: Any = root.main(args=arguments, prog_name="codellm", standalone_mode=False)
+        streams.prepare()
+        if args is None and not debug:  # the process is ours
+            streams.tell_strays()
+        with no_exit():
+            value: Any = root.main(args=arguments, prog_name="codellm", standalone_mode=False)
         sys.stdout.flush()
         return value if isinstance(value, int) else 0
-    except click.exceptions.Abort:
-        return _interrupted()
-    except KeyboardInterrupt:
-        return _interrupted()
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except BrokenPipeError:
-        # the reader went away, as `head` does: nothing is wrong, and nothing more can be written
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except CodellmError as error:
-        if debug:
-            traceback.print_exc()
-        click.echo(f"codellm: {' '.join(str(error).split())}", err=True)
-        return error.exit_code
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        kind = type(error).__name__
-        click.echo(f"codellm: internal error, please report it with the output of --debug: {kind}: {error}", err=True)
-        return 1
-
-
-def _interrupted() -> int:
-    click.echo("interrupted", err=True)
-    return 130
+    except BaseException as error:
+        return exit_code(error, command, debug=debug)

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from codellm.exits import no_exit
 from codellm_eval.bench.report import Report, explain
 
 
@@ -38,8 +39,11 @@ def serve(arguments: list[str], work: Callable[[Any, Report], None]) -> int:
     report = Report(int(arguments[0]))
     text = take_stdin()
     try:
-        work(json.loads(text), report)
-    except Exception as error:
+        with no_exit():
+            work(json.loads(text), report)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too: a plugin that ends the process ends its row
         traceback.print_exc()
         report.send(error=explain(error))
         return 1

@@ -77,6 +77,8 @@ def _begin_quality(model: Model, spec: LoadSpec, job: Job, report: Report) -> tu
 
 def _measure_speed(model: Model, job: Job, report: Report) -> Plan:
     """What every row has; returns the plan as it fits this model."""
+    from codellm import asking
+
     converter = make_converter()
     context = model.info.context_length
     prompt = None if job.plan.task is None else task_prompt(model.tokenizer, job.plan.task)
@@ -86,7 +88,7 @@ def _measure_speed(model: Model, job: Job, report: Report) -> Plan:
         speed = measure_speed(model, plan, report.phase)
     else:
         speed = measure_task(model, plan, prompt, report.phase)
-    memory, held = model.memory(), resident()
+    memory, held = asking.memory(model), resident()
     report.fields(
         **converter.unstructure(speed),
         host_peak=memory.host_peak,
@@ -112,12 +114,12 @@ def _measure_energy(model: Model, plan: Plan, report: Report) -> None:
 
 
 def _measure_bandwidth(backend: str, device: str, job: Job, report: Report) -> None:
-    from codellm.registry import registry
+    from codellm import asking
 
     known = job.bandwidths.get(f"{backend}@{device}")
     if known is None:
         report.phase("bandwidth")
-        known = registry().backend(backend).bandwidth(device)
+        known = asking.bandwidth(backend, device)
     if known is None:
         report.gap("bandwidth", "n/a", f"{backend} cannot measure the bandwidth of {device}")
     else:

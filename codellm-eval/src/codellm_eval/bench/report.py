@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-from codellm.errors import CodellmError
+from codellm.errors import CodellmError, message
 
 
 class Report:
@@ -53,7 +53,5 @@ class Report:
 
 def explain(error: BaseException) -> str:
     """An error as one line: our own as they are, others with their type."""
-    text = " ".join(str(error).split())
-    if isinstance(error, CodellmError) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    text, name = message(error), type(error).__name__
+    return text if isinstance(error, CodellmError) or text == name else f"{name}: {text}"

@@ -55,12 +55,13 @@ def _timed(cell: Cell, start: float) -> Cell:
 
 
 def _measure(job: GridJob, size: Size, report: Report) -> Cell:
+    from codellm import asking
     from codellm.loading import open_spec
 
     report.phase("load")
     with open_spec(job.spec(size)) as model:
         figures: dict[str, Any] = {**measure(model, size, job.plan, report.phase)}
-        memory = model.memory()
+        memory = asking.memory(model)
         return Cell(
             row=job.row,
             size=size,

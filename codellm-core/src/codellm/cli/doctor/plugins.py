@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from codellm import contract
 from codellm.attempt import attempt
 from codellm.cli.doctor.section import Section
 from codellm.finding import Finding
@@ -30,17 +31,8 @@ def plugins() -> Section:
 
 def _told(plugin: Plugin) -> Iterator[Finding]:
     """What the hook of one plugin returns: one that fails is a finding itself, and silences no other."""
-    tried = attempt(lambda: _ask(plugin))
+    tried = attempt(lambda: contract.findings(manager().ask(plugin, "codellm_doctor")), plugin.entry)
     if tried.error is not None:
         value = f"its codellm_doctor failed ({describe(tried.error)})"
         yield Finding(topic=plugin.name, value=value, ok=False, remedy=plugin.entry.repair())
     yield from tried.value or ()
-
-
-def _ask(plugin: Plugin) -> list[Finding]:
-    """The findings of one plugin. Raises whatever its hook raises, and TypeError where it returns something else."""
-    found = [finding for answer in manager().ask(plugin, "codellm_doctor") for finding in answer]
-    wrong = next((finding for finding in found if not isinstance(finding, Finding)), None)
-    if wrong is not None:
-        raise TypeError(f"it returned {type(wrong).__name__}, not Finding")
-    return found

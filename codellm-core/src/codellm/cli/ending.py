@@ -1,0 +1,110 @@
+"""How a command ends: every exception is a line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+
+import click
+
+from codellm import entries, packages
+from codellm.entries import Entry
+from codellm.errors import CodellmError, message
+
+INTERRUPTED = 130
+
+
+def exit_code(error: BaseException, command: str, *, debug: bool) -> int:
+    """Say what ended `command`: 1 for an error we name, 2 for usage, 130 for Ctrl-C, 0 where the reader went away.
+
+    Raises:
+        SystemExit: `error` itself, where it is the command's own way to end.
+    """
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        say("interrupted")
+        return INTERRUPTED
+    if isinstance(error, click.ClickException):
+        with contextlib.suppress(OSError):
+            error.show()
+        return error.exit_code
+    if debug and not isinstance(error, SystemExit | BrokenPipeError):
+        _print_traceback(error)
+    if isinstance(error, CodellmError):
+        say(f"codellm: {message(error)}")
+        return error.exit_code if error.exit_code in (1, 2) else 1  # a plugin's own kind may say anything
+    foreign = _foreign(error)
+    if foreign is None or _brings(foreign, command):
+        if _reader_left(error):
+            _drop_stdout()
+            return 0
+        if isinstance(error, SystemExit):
+            raise error
+    if foreign is not None:
+        say(f"codellm: {described(error)}")
+    elif isinstance(error, OSError) and (fault := _stdout_fault()):
+        say(f"codellm: standard output cannot be written ({fault})")
+        _drop_stdout()
+    else:
+        say(f"codellm: internal error, please report it with the output of --debug: {described(error)}")
+    return 1
+
+
+def say(text: str) -> None:
+    """Write a line to stderr, if anybody reads it."""
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(text, err=True)
+
+
+def described(error: BaseException) -> str:
+    """An error that is not ours: its type, what it says, and the plugin that raised it."""
+    name, text, foreign = type(error).__name__, message(error), _foreign(error)
+    told = name if text == name else f"{name}: {text}"
+    return told if foreign is None else f"{told} (raised in {foreign}); {foreign.repair()}"
+
+
+def _foreign(error: BaseException) -> Entry | None:
+    """The plugin, or the command of another package, that raised `error`; None where that is ours."""
+    from codellm.guard import culprit
+
+    found = culprit(error)
+    return None if found is None or found.distribution in packages.OWN else found
+
+
+def _brings(entry: Entry, command: str) -> bool:
+    """Whether the package of `entry` brings `command`, whose exit code is its own business."""
+    named = (each for each in entries.entries(entries.COMMANDS) if each.name == command)
+    return any(each.package == entry.package for each in named)
+
+
+def _reader_left(error: BaseException) -> bool:
+    """Whether what reads our output went away, as `head` does: nothing is wrong, and nothing more can be written.
+
+    click and rich make an exit of it.
+    """
+    return isinstance(error.__context__ if isinstance(error, SystemExit) else error, BrokenPipeError)
+
+
+def _stdout_fault() -> str:
+    """Why standard output cannot be written, as on a full disk; empty where it can."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _drop_stdout() -> None:
+    """Let nothing more be written: Python would try to at its end, and say so."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _print_traceback(error: BaseException) -> None:
+    try:
+        traceback.print_exception(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # an error that cannot be told, by its own fault
+        say(f"(no traceback: {type(error).__name__} cannot be printed)")
