@@ -11,8 +11,8 @@ import pytest
 
 from codellm.errors import ModelFileError, ModelNotFoundError
 from codellm.sources import local, regular, safetensors
-from codellm.sources.local import file, read_json, read_licence
-from codellm.sources.regular import open_regular, quoted, read_regular, read_text, shown
+from codellm.sources.local import file, read_licence
+from codellm.sources.regular import open_regular, quoted, read_json, read_regular, read_text, shown
 from codellm.sources.safetensors import SafetensorsFiles
 
 

@@ -9,7 +9,7 @@ from tokenizers import models, normalizers, processors
 from codellm.errors import ModelFileError, NoFimError
 from codellm.fim import TEMPLATES, find_fim
 from codellm.sources.bundled import bundled_directory
-from codellm.sources.local import read_json
+from codellm.sources.regular import read_json
 from codellm.tokenizer import ByteTokenizer, HFTokenizer
 
 DEMO = bundled_directory("codellm-demo")

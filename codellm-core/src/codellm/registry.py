@@ -65,12 +65,15 @@ class Registry:
 
         Raises:
             BackendUnavailableError: the one named cannot run here; says what mends it.
-            BackendChoiceError: none, or several equally preferred; lists the candidates with their reasons.
+            BackendChoiceError: the one named does not take the format; none does, or several equally preferred: lists
+                the candidates with their reasons.
             UnknownNameError, PluginError: see `backend`.
         """
         if spec.backend is not None:
             backend = self.backend(spec.backend)
             require(backend, spec.device)
+            if format not in backend.formats and (as_is or not self.reaches(backend, format)):
+                raise BackendChoiceError(self._untaken(backend, spec, format))
             return backend
         verdicts = {name: self._verdict(backend, spec, format, as_is=as_is) for name, backend in self.backends.items()}
         fit = [backend for name, backend in self.backends.items() if not verdicts[name]]
@@ -96,6 +99,15 @@ class Registry:
         return format in backend.formats or any(
             scheme.applies == "file" and format in scheme.takes and scheme.format in backend.formats
             for scheme in self.schemes.values()
+        )
+
+    def _untaken(self, backend: Backend, spec: LoadSpec, format: str) -> str:
+        able = [other for other in self.backends.values() if self.reaches(other, format) and availability(other).ok]
+        names = " or ".join(sorted(other.name for other in able))
+        remedy = f"leave out --backend, or name {names}" if able else "no other backend takes it here either"
+        return (
+            f"{spec.model} is {format}, which backend {backend.name!r} does not take (it takes "
+            f"{', '.join(sorted(backend.formats))}); {remedy}"
         )
 
     def _verdict(self, backend: Backend, spec: LoadSpec, format: str, *, as_is: bool) -> str:

@@ -9,15 +9,16 @@ from pathlib import Path
 
 from codellm.errors import CodellmError, ModelFileError, ModelNotFoundError
 from codellm.progress import Progress, quiet, tell_licence
-from codellm.sources.local import INDEX, NAMING, PACKING, WEIGHTS, read_config, read_directory, read_json, shard_names
+from codellm.sources.local import INDEX, NAMING, PACKINGS, WEIGHTS, read_config, read_directory, shard_names
 from codellm.sources.packed import packed_scheme
 from codellm.sources.published import Published
 from codellm.sources.reference import Reference
+from codellm.sources.regular import read_json
 from codellm.sources.repository import Repository
 from codellm.sources.source import ModelSource
 
 CONFIG, TOKENIZER, CARD = "config.json", "tokenizer.json", "README.md"
-SMALL = {CONFIG, TOKENIZER, *NAMING, PACKING, INDEX, CARD}
+SMALL = {CONFIG, TOKENIZER, *NAMING, *PACKINGS, INDEX, CARD}
 _AUTOGPTQ = re.compile(r"gptq_model-\d+bit-.+\.safetensors")
 _PICKLED = re.compile(r"\.(bin|pt|pth|ckpt|pkl)$")
 
@@ -105,7 +106,9 @@ def _weights(repository: Repository) -> set[str]:
 
 def _packed(repository: Repository) -> str | None:
     """The scheme that the weights are in already, which decides who can load them."""
-    return packed_scheme(read_config(repository.fetch({CONFIG, PACKING} & repository.names)), f"{repository}: {CONFIG}")
+    return packed_scheme(
+        read_config(repository.fetch({CONFIG, *PACKINGS} & repository.names)), f"{repository}: {CONFIG}"
+    )
 
 
 def _shards(repository: Repository, directory: Path) -> set[str]:

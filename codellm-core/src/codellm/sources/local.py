@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import posixpath
 import re
@@ -15,9 +14,10 @@ from codellm.sources.architectures import is_tied
 from codellm.sources.naming import NamedTensors, as_stored
 from codellm.sources.packed import packed_scheme
 from codellm.sources.reference import Reference
-from codellm.sources.regular import quoted, read_regular, read_text, shown
+from codellm.sources.regular import quoted, read_json, read_regular, shown
 from codellm.sources.safetensors import SafetensorsFiles
 from codellm.sources.source import ModelSource
+from codellm.sources.unloadable import directory_fault, is_adapter
 
 _GGUF_MAGIC = b"GGUF"
 
@@ -31,6 +31,11 @@ NAMING = (TOKENIZER_CONFIG, SPECIAL, GENERATION)
 PACKING = "quantize_config.json"
 """How AutoGPTQ quantized, before transformers had config.json say so."""
 
+OTHER_PACKINGS = {"quant_config.json": "awq", "hf_quant_config.json": "modelopt"}
+"""What others wrote beside config.json, and what config.json would call it."""
+
+PACKINGS = (PACKING, *OTHER_PACKINGS)
+
 _CARD = 1 << 16
 """Bytes of a model card that may hold its front matter."""
 
@@ -41,14 +46,12 @@ def directory(path: Path, name: str | None = None) -> Reference:
     if (path / "config.json").is_file():
         scheme = packed_scheme(read_config(path), path / "config.json")
         return Reference(name=label, format="safetensors", scheme=scheme, fetch=lambda: read_directory(path, label))
-    gguf_files = sorted(file.name for file in path.glob("*.gguf"))
-    hint = f"; name the file itself: {path / gguf_files[0]}" if gguf_files else ""
     return Reference(
         name=label,
         format="folder",
         scheme=None,
         fetch=lambda: ModelSource(name=label, format="folder", path=path, files=_visible(path)),
-        fault=f"{path}: holds no config.json, so it is no model directory{hint}",
+        fault=directory_fault(path, "holds no config.json, so it is no model directory"),
     )
 
 
@@ -59,10 +62,10 @@ def read_directory(path: Path, name: str, *, revision: str | None = None, licenc
         ModelFileError: a file is missing or broken; the message names it.
     """
     config = read_config(path)
+    weights = _weights(path)
     tokenizer = path / "tokenizer.json"
     if not tokenizer.is_file():
         raise ModelFileError(f"{tokenizer}: missing; only models with a tokenizer.json can be read")
-    weights = _weights(path)
     tied = is_tied(config)
     tensors = NamedTensors(SafetensorsFiles(weights), path, tied=tied)
     named = {name: read_json(path / name) for name in NAMING if (path / name).is_file()}
@@ -85,15 +88,18 @@ def read_directory(path: Path, name: str, *, revision: str | None = None, licenc
 
 
 def read_config(path: Path) -> Mapping[str, Any]:
-    """The config.json of a directory, with what AutoGPTQ wrote beside it as the `quantization_config`.
+    """The config.json of a directory, with what stands beside it of a quantization as the `quantization_config`.
 
     Raises:
         ModelFileError: a file cannot be read, or is no JSON object.
     """
-    config, packing = read_json(path / "config.json"), path / PACKING
-    if config.get("quantization_config") is not None or not packing.is_file():
+    config = read_json(path / "config.json")
+    if config.get("quantization_config") is not None:
         return config
-    return {**config, "quantization_config": {"quant_method": "gptq", **read_json(packing)}}
+    for name, method in {PACKING: "gptq", **OTHER_PACKINGS}.items():
+        if (path / name).is_file():
+            return {**config, "quantization_config": {"quant_method": method, **read_json(path / name)}}
+    return config
 
 
 def file(path: Path) -> Reference:
@@ -111,22 +117,6 @@ def file(path: Path) -> Reference:
         raise ModelFileError(fault)
     source = ModelSource(name=str(path), format=format, path=path, files=(path,))
     return Reference(name=str(path), format=format, scheme=None, fetch=lambda: source, fault=fault)
-
-
-def read_json(path: Path) -> Mapping[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        ModelFileError: it cannot be read, or is no JSON object.
-    """
-    text = read_text(path)
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{shown(path)}: not valid JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise ModelFileError(f"{shown(path)}: not a JSON object but a {type(value).__name__}")
-    return value
 
 
 def read_licence(card: Path) -> str | None:
@@ -150,9 +140,9 @@ def _weights(path: Path) -> tuple[Path, ...]:
     if single.is_file():
         return (single,)
     if not index.is_file():
-        found = tuple(sorted(path.glob("*.safetensors")))
+        found = tuple(file for file in sorted(path.glob("*.safetensors")) if not is_adapter(file.name))
         if not found:
-            raise ModelFileError(f"{path}: holds no .safetensors file (pickled weights are never loaded)")
+            raise ModelFileError(directory_fault(path, "holds no .safetensors file (pickled weights are never loaded)"))
         return found
     names = shard_names(read_json(index), index)
     missing = next((name for name in names if not (path / name).exists()), None)

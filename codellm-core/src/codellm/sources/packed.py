@@ -19,6 +19,9 @@ from codellm.sources.architecture import Architecture, Config, listed
 from codellm.sources.source import STORED, TensorInfo, Tensors
 
 GPTQ_BITS = (3, 4, 8)
+_FIELDS = {"compression_config": "compressed-tensors", "quantization": "mlx"}
+"""What some programs write into a config.json instead of a `quantization_config`, or beside one without a method."""
+
 STORAGE = {"uint8": 1, "int8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
 """Types that bitsandbytes stores its bytes of 4 bits in, with their own bytes."""
 
@@ -33,17 +36,20 @@ def packed_scheme(config: Mapping[str, Any], where: object) -> str | None:
         ModelFileError: a method, or a form of it, that nothing here reads.
     """
     raw = config.get("quantization_config")
-    if raw is None:
+    elsewhere = next((name for field, name in _FIELDS.items() if config.get(field)), None)
+    if raw in (None, {}) and elsewhere is None:
         return None
+    raw = {} if raw is None else raw
     if not isinstance(raw, dict):
         raise ModelFileError(f"{where}: quantization_config is {reprlib.repr(raw)}, not an object")
-    method = raw.get("quant_method")
+    method = raw.get("quant_method", elsewhere)
     if method == "gptq":
         return _gptq(raw, where)
     if method == "bitsandbytes":
         return _bitsandbytes(raw, where)
     raise ModelFileError(
-        f"{where}: weights quantized by {reprlib.repr(method)} cannot be read; supported: gptq, bitsandbytes"
+        f"{where}: weights quantized by {reprlib.repr(method)} cannot be read; supported: gptq, bitsandbytes; "
+        "take the model's original weights, or a GGUF file of it"
     )
 
 

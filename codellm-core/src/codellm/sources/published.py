@@ -30,20 +30,25 @@ class Published:
     @classmethod
     def of(cls, names: Iterable[str]) -> Self:
         """What `names`, of all files, amount to."""
+        whole, pieces = model_files(names)
         files: dict[str, list[str]] = {}
-        parts: set[str] = set()
-        for name in sorted(names):
-            stem = name.lower().removesuffix(".gguf")
-            if not name.lower().endswith(".gguf") or _OTHER.search(stem):
-                continue
-            scheme = scheme_of(_PART.sub("", stem))
-            if _PART.search(stem):
-                parts.add(scheme)
-            else:
-                files.setdefault(scheme, []).append(name)
+        for name in whole:
+            files.setdefault(scheme_of(_stem(name)), []).append(name)
+        parts = {scheme_of(_PART.sub("", _stem(name))) for name in pieces}
         others = dict.fromkeys(parts - files.keys(), "in parts, which are not supported")
         others |= {scheme: f"in several files: {', '.join(named)}" for scheme, named in files.items() if len(named) > 1}
         return cls({scheme: named[0] for scheme, named in files.items() if len(named) == 1}, others)
+
+
+def model_files(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Of all `names`, the GGUF files that hold a model, in order: those that are whole, and those that are parts."""
+    found = [name for name in sorted(names) if name.lower().endswith(".gguf") and not _OTHER.search(_stem(name))]
+    parts = [name for name in found if _PART.search(_stem(name))]
+    return [name for name in found if name not in parts], parts
+
+
+def _stem(name: str) -> str:
+    return name.lower().removesuffix(".gguf")
 
 
 def scheme_of(stem: str) -> str:

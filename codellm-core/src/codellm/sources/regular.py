@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from codellm.errors import ModelFileError, ModelNotFoundError
 
@@ -78,6 +79,22 @@ def read_text(path: Path) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ModelFileError(f"{shown(path)}: byte {error.start} is not UTF-8 ({error.reason})") from error
+
+
+def read_json(path: Path) -> Mapping[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        ModelFileError: it cannot be read, or is no JSON object.
+    """
+    text = read_text(path)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{shown(path)}: not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ModelFileError(f"{shown(path)}: not a JSON object but a {type(value).__name__}")
+    return value
 
 
 def shown(text: Path | str) -> str:

@@ -12,6 +12,7 @@ import json
 import math
 import mmap
 import os
+import re
 import reprlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -48,6 +49,9 @@ TYPES: dict[str, tuple[str, str]] = {  # safetensors' name: (ours, numpy's)
     "U8": ("uint8", "u1"),
     "BOOL": ("bool", "?"),
 }
+
+NARROW = re.compile(r"F[468](_|$)")
+"""How the names of floats of 8 bits and fewer begin."""
 
 
 @attrs.frozen
@@ -184,6 +188,11 @@ def parse_entry(path: Path, file: int, name: str, fields: Any, start: int, size:
         kind, shape, (begin, end) = fields["dtype"], fields["shape"], fields["data_offsets"]
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{fault}: needs dtype, shape and two data_offsets") from error
+    if isinstance(kind, str) and NARROW.match(kind):
+        raise ModelFileError(
+            f"{fault}: is stored as {quoted(kind)}: weights quantized to floats of so few bits (fp8, mxfp4) cannot be "
+            "read; take the model's original weights, or a GGUF file of it"
+        )
     if not isinstance(kind, str) or kind not in TYPES:
         raise ModelFileError(f"{fault}: type {reprlib.repr(kind)} is not known; known: {', '.join(TYPES)}")
     if not isinstance(shape, list) or len(shape) > MAX_RANK or not all(natural(extent) for extent in shape):

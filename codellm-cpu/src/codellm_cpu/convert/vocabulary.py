@@ -17,7 +17,7 @@ import gguf
 from codellm.errors import ModelFileError
 from codellm.fim import find_fim
 from codellm.sources import special_tokens
-from codellm.sources.local import read_json
+from codellm.sources.regular import read_json
 from codellm.tokenizer import HFTokenizer
 from codellm_cpu.convert.pretokenizer import Preparation, read_preparation
 from codellm_cpu.convert.scores import merge_scores
