@@ -11,13 +11,15 @@ from codellm_eval.view import view
 _MIB = 1 << 20
 _SIZES = {SCRATCH: 64 * _MIB, SHARED_MEMORY: 16 * _MIB}
 _INODES = 16384
+_ETC = Path(__file__).parent / "etc"
+"""Names that a network of one machine has."""
 _ROOT = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_KILL", "CAP_SYS_PTRACE")
 """What the server needs to make each candidate another user, without any right, to see its memory and to end it."""
 
 
 def fork_server(bwrap: str, *, as_root: bool) -> Sandbox:
     """Level A: one bubblewrap for each worker, in which a server makes namespaces for each sample."""
-    capabilities = ["CAP_SYS_ADMIN", *(_ROOT if as_root else ("CAP_SETPCAP",))]
+    capabilities = ["CAP_SYS_ADMIN", "CAP_NET_ADMIN", *(_ROOT if as_root else ("CAP_SETPCAP",))]
     return Sandbox(
         level="A",
         command=_command(bwrap, as_root, capabilities, "serve_namespaces"),
@@ -54,10 +56,10 @@ def _command(bwrap: str, as_root: bool, capabilities: list[str], function: str, 
     spaces = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     user = [] if as_root else ["--unshare-user", "--uid", "65534", "--gid", "65534"]
     rights = [part for name in capabilities for part in ("--cap-add", name)]
+    environment = [part for name, value in ENVIRONMENT.items() for part in ("--setenv", name, value)]
     return (
-        bwrap, *user, *spaces, "--die-with-parent", "--new-session", "--cap-drop", "ALL", *rights, *more,
-        *_filesystem(), *(part for name, value in ENVIRONMENT.items() for part in ("--setenv", name, value)),
-        "--", *command(SERVER_PATH, "server", function),
+        bwrap, *user, *spaces, "--hostname", "localhost", "--die-with-parent", "--new-session", "--cap-drop", "ALL",
+        *rights, *more, *_filesystem(), *environment, "--", *command(SERVER_PATH, "server", function),
     )  # fmt: skip
 
 
@@ -72,6 +74,8 @@ def _filesystem() -> list[str]:
         arguments += ["--perms", "0755", "--tmpfs", path, "--remount-ro", path]
     for link, target in seen.links:
         arguments += [*_parents(link, made), "--symlink", target, link]
+    for file in _ETC.iterdir():
+        arguments += [*_parents(f"/etc/{file.name}", made), "--ro-bind", str(file), f"/etc/{file.name}"]
     # What bubblewrap made itself, the root and /dev, is memory without a limit until it is read-only.
     return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SCRATCH]
 

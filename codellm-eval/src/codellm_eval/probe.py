@@ -45,7 +45,7 @@ def holes(judge, port):
         found.append("sees an environment")
     if libc.prctl(39, 0, 0, 0, 0) != 1:
         found.append("gains rights from set-user-id programs")
-    if libc.prctl(21, 0, 0, 0, 0) != 2:
+    if libc.prctl(21, 0, 0, 0, 0) != 2 or libc.personality(ctypes.c_ulong(0xFFFFFFFF)) != -1:
         found.append("makes any system call")
     with tempfile.TemporaryFile() as file:
         file.write(b"x" * math.isqrt(16))

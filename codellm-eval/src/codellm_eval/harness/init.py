@@ -19,6 +19,7 @@ from typing import Any
 
 from . import kernel
 from .candidate import answer_calls
+from .network import Use
 
 _READY = b"ready"
 _MAX_SAID = 1024
@@ -58,12 +59,14 @@ def run_candidate(
     orders: int,
     excess: Callable[[], str],
     keep: tuple[int, ...] = (),
+    *,
+    use: Use | None = None,
 ) -> dict[str, Any]:
     """Start the candidate and wait for its end, an excess that no limit of the kernel stops, or an order; how it ended.
 
     `confine` is called in the candidate, last before the program, and installs what holds for ever; until then there
-    are the descriptors to `keep`. Something to read
-    on `orders` ends the candidate, and so does what `excess` names.
+    are the descriptors to `keep`. Something to read on `orders` ends the candidate, and so does what `excess` names.
+    Calls that `use` is asked about wait until they are allowed here.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # process 1 does not get what it has no handler for
     kernel.set_dumpable(False)
@@ -79,7 +82,9 @@ def run_candidate(
         answer_calls(end)
     end.close()
     os.close(tell)
-    status = _watch(candidate, orders, lambda: excess() or _excess_of_time(candidate, start, request["wall_seconds"]))
+    status = _watch(
+        candidate, orders, lambda: excess() or _excess_of_time(candidate, start, request["wall_seconds"]), use
+    )
     said = os.read(prepared, _MAX_SAID)
     os.close(prepared)
     # Said and closed before the program began: a program cannot say it.
@@ -126,22 +131,26 @@ def drop_rights(uid: int | None) -> None:
     kernel.die_with_parent()
 
 
-def _watch(candidate: int, orders: int, excess: Callable[[], str]) -> dict[str, Any]:
+def _watch(candidate: int, orders: int, excess: Callable[[], str], use: Use | None) -> dict[str, Any]:
     poll = select.poll()
     ended = os.pidfd_open(candidate)
     poll.register(ended, select.POLLIN)
     if orders >= 0:
         poll.register(orders, select.POLLIN)
-    stopped = ""
+    if use is not None and use.listener >= 0:
+        poll.register(use.listener, select.POLLIN)
+    stopped, look = "", time.monotonic() + _TICK
     while not stopped:
         ready = {descriptor for descriptor, _ in poll.poll(1000 * _TICK)}
         if ended in ready:
             break
+        if use is not None and use.listener in ready:
+            use.allow()
         if orders in ready:
             stopped = "killed"
-        else:
+        elif time.monotonic() >= look:  # however often it is asked for something
             _bury(candidate)
-            stopped = excess()
+            stopped, look = excess(), time.monotonic() + _TICK
     os.close(ended)
     if stopped:
         os.kill(candidate, signal.SIGKILL)

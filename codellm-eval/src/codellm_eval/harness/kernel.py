@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import platform
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,9 @@ _SET_PDEATHSIG, _SET_DUMPABLE, _SET_SECCOMP, _CAPBSET_DROP, _SET_CHILD_SUBREAPER
     1, 4, 22, 24, 36, 38, 47,
 )  # fmt: skip
 _FILTER, _CLEAR_ALL = 2, 4
+_SECCOMP = {"x86_64": 317, "aarch64": 277}
+_MODE_FILTER, _NEW_LISTENER = 1, 8
+_NEW_NETWORK = 0x40000000
 _CAPABILITY_VERSION = 0x20080522
 _LAST_CAPABILITY = 63
 
@@ -126,6 +130,23 @@ def filter_calls(program: bytes) -> None:
     """Install a seccomp filter, for ever; it needs `forbid_privileges`."""
     code = _Program(len(program) // 8, program)
     _check(_libc.prctl(_SET_SECCOMP, ctypes.c_ulong(_FILTER), ctypes.byref(code), 0, 0))
+
+
+def listen_for_calls(program: bytes) -> int:
+    """Install a filter by which this process is asked before some calls of those it starts; -1 where there is none.
+
+    A descriptor to hear and answer them. It needs `forbid_privileges` or CAP_SYS_ADMIN.
+    """
+    code = _Program(len(program) // 8, program)
+    try:
+        return call(_SECCOMP[platform.machine()], _MODE_FILTER, _NEW_LISTENER, ctypes.byref(code))
+    except OSError:
+        return -1
+
+
+def leave_network() -> None:
+    """Move this process into a new network namespace, which has no device that is up."""
+    _check(_libc.unshare(_NEW_NETWORK))
 
 
 class _Program(ctypes.Structure):

@@ -59,7 +59,7 @@ _DENIED_ALONE: dict[str, tuple[int, int]] = {
 }  # fmt: skip
 _CLONE, _CLONE3, _PRLIMIT, _SOCKET, _SOCKETPAIR = (56, 220), (435, 435), (302, 261), (41, 198), (53, 199)
 _KILLS = {"kill": (62, 129), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240)}
-_FCNTL, _IOCTL, _PRCTL = (72, 25), (16, 29), (157, 167)
+_FCNTL, _IOCTL, _PRCTL, _BIND = (72, 25), (16, 29), (157, 167), (49, 200)
 
 _NAMESPACES = 0x7E020000
 """CLONE_NEW* of clone's flags."""
@@ -75,7 +75,7 @@ _OWNER_IOCTLS = (0x8901, 0x8902)
 _SET_PDEATHSIG = 1
 """PR_SET_PDEATHSIG: the program may not outlive the server."""
 
-_ALLOW, _KILL = 0x7FFF0000, 0x80000000
+_ALLOW, _ASK, _KILL = 0x7FFF0000, 0x7FC00000, 0x80000000
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _Instruction = tuple[int, int, int, int]
@@ -115,6 +115,13 @@ def program(*, alone: bool = False) -> bytes:
         code += _bits(_CLONE[column], _NAMESPACES, present=_fail(errno.EPERM), absent=_ALLOW)
         code += _unless(_SOCKET[column], 0, _FAMILIES, errno.EAFNOSUPPORT)
     code.append((_RETURN, 0, 0, _ALLOW))
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
+
+
+def of_sockets() -> bytes:
+    """A filter that asks a listener before a socket is made or named, for processes that obey `program` too."""
+    column = _ARCHITECTURES[platform.machine()][1]
+    code = [(_LOAD, 0, 0, _NUMBER), *_when(_SOCKET[column], _ASK), *_when(_BIND[column], _ASK), (_RETURN, 0, 0, _ALLOW)]
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 

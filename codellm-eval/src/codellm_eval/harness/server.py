@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import imports, kernel, landlock, seccomp
+from . import imports, kernel, landlock, network, seccomp
 from .init import excess_of_disk, excess_of_processes, prepare_namespaces, run_candidate
 
 COMMON = (
@@ -41,13 +41,15 @@ _Request = dict[str, Any]
 
 
 def serve_namespaces() -> None:
-    """Level A: pid, mount and ipc namespaces for each sample, made here."""
+    """Level A: pid, mount and ipc namespaces for each sample, made here, and a network that none used before it."""
     control, place = _take_control(COMMON)
     calls = seccomp.program()
     for request, end in _requests(control, place):
         with end:  # nobody may wait for an answer from a program that could not start
             run = partial(_run_in_namespaces, end, request, calls, control.fileno())
             status = kernel.call_as_process_1(run)
+        if status.pop("network", True):
+            network.renew()
         control.send(json.dumps(status).encode())
 
 
@@ -173,6 +175,8 @@ def _requests(control: socket.socket, place: dict[str, Any]) -> Iterator[tuple[_
 def _run_in_namespaces(end: socket.socket, request: _Request, calls: bytes, orders: int) -> dict[str, Any]:
     try:
         prepare_namespaces(request["scratch"], request["kept"], request["links"])
-        return run_candidate(end, request, lambda: kernel.filter_calls(calls), orders, _excess(request))
+        with network.Use() as use:
+            status = run_candidate(end, request, lambda: kernel.filter_calls(calls), orders, _excess(request), use=use)
+        return {**status, "network": use.seen}
     except OSError as error:
         return {"broken": f"{type(error).__name__}: {error}"}
