@@ -117,6 +117,15 @@ def test_a_probe_that_takes_too_long_is_ended_and_nothing_is_concluded(cache, go
     assert not (cache / "probes.json").exists()
 
 
+def test_a_file_on_which_two_blanks_end_the_process_is_refused(cache, tmp_path):
+    file = starcoder2()
+    file.put("tokenizer.ggml.pre", STRING, "whitespace")  # which wants whole characters in the vocabulary
+    path = tmp_path / "whitespace.gguf"
+    path.write_bytes(file.encode())
+    with pytest.raises(ModelFileError, match=r"whitespace\.gguf: llama\.cpp crashes on it"):
+        probe.vetted(path)
+
+
 @pytest.mark.parametrize("script", ["exec yes", "exec >&- 2>&-; exec sleep 100"], ids=["flood", "silence"])
 def test_a_child_that_floods_or_falls_silent_is_ended(good, tmp_path, monkeypatch, script):
     """No file is known that does this to llama.cpp, so a shell stands in for it."""

@@ -9,7 +9,9 @@ import collections
 import contextlib
 import ctypes
 import functools
+import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -20,13 +22,28 @@ import attrs
 import numpy as np
 
 from codellm.errors import BackendError, ModelClosedError, ModelFileError
+from codellm.sources.regular import shown
 from codellm_cpu.llama import tiles
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_ERROR = 4  # ggml.h, enum ggml_log_level
-_CONTINUED = 5
+_WARN, _ERROR, _CONTINUED = 3, 4, 5  # ggml.h, enum ggml_log_level
+
+_HARMLESS = re.compile(
+    r"n_ctx"  # it rounds a context up, of which we use what was asked for
+    r"|missing pre-tokenizer|\*\*\*|GENERATION QUALITY|CONSIDER REGENERATING"  # gaps.py says it, of which file and key
+    r"|out of vocab range, disabling"  # a token that it guessed: we use none of those
+    r"|(eos|eot|eom)_id is not in special_eog_ids"  # it then adds it to them
+    r"|newline token"  # which nobody here asks for
+    r"|^[\w ]*:?\s*$"
+)
+"""Warnings of llama.cpp that tell a user of ours nothing."""
+
+_logger = logging.getLogger("codellm")
+
+_MOST = 64
+"""Warnings kept of one call: a broken file may bring one for each token."""
 
 Watch = Callable[[int, bool, object], bool]
 """Called with a pointer to each operation (ggml_tensor), first with True: whether to be shown what it computed, then
@@ -34,10 +51,12 @@ with False when it has: whether to go on. It must not raise."""
 
 
 class Log:
-    """The last lines llama.cpp logged, and which of them were errors: kept for messages, never printed."""
+    """The last lines llama.cpp logged, and which of them were errors: kept for messages, and to be told."""
 
     def __init__(self) -> None:
         self._lines: collections.deque[tuple[int, str]] = collections.deque(maxlen=64)
+        self._warnings: list[str] = []
+        self._told: set[str] = set()
         self.callback: Any = None
         """The C wrapper of `write`: llama.cpp keeps a bare pointer to it, so it must live as long."""
 
@@ -49,10 +68,25 @@ class Log:
             self._lines.append((before, (start + line)[-2000:]))
         elif line:
             self._lines.append((level, line[:2000]))
+            if level in (_WARN, _ERROR) and len(self._warnings) < _MOST and not _HARMLESS.search(line):
+                self._warnings.append(line[:500])
 
     def clear(self) -> None:
         """Forget everything: a fault that comes now is not explained by an older line."""
         self._lines.clear()
+        self._warnings.clear()
+
+    def tell(self, path: Path) -> None:
+        """Tell what llama.cpp has warned of since `clear`, of the model in `path`."""
+        while self._warnings:
+            self.note(path, f"llama.cpp: {self._warnings.pop(0)}")
+
+    def note(self, path: Path, text: str) -> None:
+        """Tell something of the model in `path`, once, in one line, as the library tells everything."""
+        line = shown(f"{path.name}: {text}")
+        if line not in self._told:
+            self._told.add(line)
+            _logger.warning("%s", line)
 
     def error(self) -> str:
         """The first line logged as an error, for it names the cause; the last line of any kind where there is none."""
@@ -191,6 +225,7 @@ class NativeContext:
 
     def __init__(self, model: NativeModel, shape: ContextShape, watch: Watch | None = None) -> None:
         self._lib = lib = model.lib
+        self._path = model.path
         self.shape = shape
         self.decoded_tokens = 0
         """Tokens computed since loading: what sharing a prefix saves shows here."""
@@ -267,6 +302,7 @@ class NativeContext:
             meaning = {1: "no room left in the key-value cells", 2: "aborted", -1: "an invalid batch"}
             reason = meaning.get(code, f"error {code}")
             raise BackendError(f"llama.cpp could not compute a batch of {rows} tokens: {reason}; {LOG.error()}")
+        LOG.tell(self._path)
         self.decoded_tokens += rows
         return self._logits()
 

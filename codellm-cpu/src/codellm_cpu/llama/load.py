@@ -10,7 +10,8 @@ from codellm.errors import BackendError, InvalidValueError, ModelFileError
 from codellm.model import ModelInfo
 from codellm_cpu.llama import tiles
 from codellm_cpu.llama.build import KEEP_TILES
-from codellm_cpu.llama.library import ContextShape, library, open_context, open_native
+from codellm_cpu.llama.gaps import gaps
+from codellm_cpu.llama.library import LOG, ContextShape, library, open_context, open_native
 from codellm_cpu.llama.memory import fitting_context
 from codellm_cpu.llama.model import LlamaCppModel
 from codellm_cpu.llama.probe import checked, require_probed
@@ -55,6 +56,7 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
     with contextlib.ExitStack() as stack:
         repack = _repacked(spec, header) if options.repack is None else options.repack
         native = open_native(stack, source.path, repack=repack, mmap=options.mmap)
+        LOG.tell(source.path)
         shape = ContextShape(
             context_length=_context_length(spec, native, header, fits),
             places=spec.batch_size,
@@ -64,6 +66,7 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
             flash_attn=options.flash_attn,
         )
         context = open_context(stack, native, shape)
+        LOG.tell(source.path)
         if spec.threads is None:
             threads = _measured_threads(context, source.scheme or _file_type(header), header)
             context.decode_with(threads)
@@ -81,7 +84,10 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
             threads=threads,
             dummy=source.dummy,
         )
-        return LlamaCppModel(info, native, context, stack.pop_all())
+        model = LlamaCppModel(info, native, context, stack.pop_all())
+    for gap in gaps(header, model.tokenizer):
+        LOG.note(source.path, gap)
+    return model
 
 
 def _check_spec(spec: LoadSpec) -> None:

@@ -34,6 +34,8 @@ class LlamaCppModel(Model):
     `stack` owns the native handles and is closed with the model.
     """
 
+    tokenizer: LlamaTokenizer
+
     def __init__(
         self, info: ModelInfo, native: NativeModel, context: NativeContext, stack: contextlib.ExitStack
     ) -> None:

@@ -31,8 +31,9 @@ MEMORY = 2 << 30
 """Bytes of memory of its own that the process may have: many times what one token of the largest models takes."""
 
 _LEADING = (*range(0x80, 0x800, 64), *range(0x800, 0xD800, 2048), 0xE000, 0xF000, *range(1 << 16, 0x110000, 1 << 16))
-TEXT = "".join(map(chr, (*range(0xC0), *_LEADING)))
-"""Every byte that valid UTF-8 has: llama.cpp's tokenizers look bytes up, and some end the process on a missing one."""
+TEXT = "".join(map(chr, (*range(0xC0), *_LEADING))) + "  \n\n\t\t\r\n\r\n  x"
+"""Every byte that valid UTF-8 has: llama.cpp's tokenizers look bytes up, and some end the process on a missing one.
+One (`whitespace`) with a vocabulary of bytes ends it on two blanks."""
 
 
 def main() -> int:

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 ENDS_KEY = "codellm.tokenizer.end_token_ids"
 """Our own key: all ids that end a text, with spaces between. GGUF's keys name two beside the eos."""
 
+_TEXTS = {
+    "bos": ("<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>", "<｜begin▁of▁sentence｜>"),
+    "eos": ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<｜end▁of▁sentence｜>"),
+}
+"""Texts that say what a token is for."""
+
 NORMALIZER_KEY = "codellm.tokenizer.normalizer"
 """Our own key: the Unicode normal form that text is put into before it is tokenized."""
 
@@ -40,8 +46,7 @@ class LlamaTokenizer(Tokenizer):
         self._lib = lib = model.lib
         vocab = model.vocab
         self.vocab_size = model.vocab_size
-        self.bos = _present(lib.llama_vocab_bos(vocab))
-        self.eos = _present(lib.llama_vocab_eos(vocab))
+        self.bos, self.eos = self._role("bos"), self._role("eos")
         self.add_bos = bool(lib.llama_vocab_get_add_bos(vocab))
         self._normalized = model.meta(NORMALIZER_KEY) == "NFC"
         self._pre = model.meta("tokenizer.ggml.pre") or ""
@@ -58,7 +63,33 @@ class LlamaTokenizer(Tokenizer):
         vocab, is_end = self._model.vocab, self._lib.llama_vocab_is_eog
         ours = (self._model.meta(ENDS_KEY) or "").split()
         ids = {int(id) for id in ours if id.isdecimal() and int(id) < self.vocab_size}
-        return frozenset(ids.union(id for id in range(self.vocab_size) if is_end(vocab, id)))
+        ids.update(id for id in range(self.vocab_size) if is_end(vocab, id))
+        guess = self._guess("eos")
+        if guess is not None and not self._says(guess, "eos") and guess != self._lib.llama_vocab_eot(vocab):
+            ids.discard(guess)
+        return frozenset(ids)
+
+    def _role(self, role: str) -> int | None:
+        """The token of a role: by the header's key, else by its text; never by llama.cpp's guess, which is a number."""
+        guess = self._guess(role)
+        if guess is None:
+            return _present(getattr(self._lib, f"llama_vocab_{role}")(self._model.vocab))
+        found = (guess, *(sorted(self.ends) if role == "eos" else ()))
+        return next((id for id in found if self._says(id, role)), None)
+
+    def _guess(self, role: str) -> int | None:
+        """What llama.cpp takes for a role that the header does not name: 11 in a byte-level vocabulary."""
+        if self._model.meta(f"tokenizer.ggml.{role}_token_id") is not None:
+            return None
+        return _present(getattr(self._lib, f"llama_vocab_{role}")(self._model.vocab))
+
+    def _says(self, id: int, role: str) -> bool:
+        return self.text_of(id) in _TEXTS[role]
+
+    def text_of(self, id: int) -> str:
+        """The text of a token as it stands in the vocabulary, for messages."""
+        text: bytes = self._lib.llama_vocab_get_text(self._model.vocab, id)
+        return text.decode("utf-8", "replace")
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         if self._normalized:
