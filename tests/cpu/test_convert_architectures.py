@@ -23,6 +23,7 @@ from support.checkpoints import Arrays, config_of, random_weights, save_safetens
 
 LINEAR = {"type": "linear", "factor": 4.0}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+YARN = {"rope_type": "yarn", "factor": 16.0, "original_max_position_embeddings": 32}
 LLAMA3 |= {"original_max_position_embeddings": 64}
 
 
@@ -165,6 +166,16 @@ def test_divisors_of_default_and_linear_rope():
     assert Rope(theta=1e4, kind="linear", factor=4.0).divisors(8).tolist() == [4, 4, 4, 4]
 
 
+@pytest.mark.parametrize("model_type", ["starcoder2", "llama", "qwen2"])
+def test_yarn_has_keys_and_its_context_is_the_stretched_one(converted, model_type):
+    keys, weights = converted(model_type, rope_scaling=YARN | {"attention_factor": 1.5})
+    scaling = {key.split("scaling.")[1]: value for key, value in keys.items() if "rope.scaling" in key}
+    assert scaling.pop("attn_factor") == pytest.approx(1.5 / (0.1 * np.log(16) + 1))  # llama.cpp multiplies by the rest
+    assert scaling == {"type": "yarn", "factor": 16.0, "original_context_length": 32}
+    assert keys[f"{model_type}.context_length"] == 512
+    assert "rope_freqs.weight" not in weights
+
+
 def test_a_first_llama_without_groups_converts(converted):
     keys, _ = converted("llama", num_key_value_heads=None)
     assert keys["llama.attention.head_count_kv"] == 6
@@ -185,10 +196,13 @@ def test_sharded_files_convert_as_the_weights_they_hold(tmp_path, tokenizer, mod
 REFUSED = {
     "activation": ("llama", {"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported; known: silu"),
     "dynamic rope": ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope type 'dynamic' is not"),
-    "yarn": (
+    "yarn's fast bound": ("qwen2", {"rope_scaling": YARN | {"beta_fast": 16}}, "yarn with beta_fast 16.0 cannot be co"),
+    "yarn's slow bound": ("llama", {"rope_scaling": YARN | {"beta_slow": 2}}, "yarn with beta_slow 2.0 cannot be conv"),
+    "yarn's loose bounds": ("llama", {"rope_scaling": YARN | {"truncate": False}}, "yarn with truncate False cannot"),
+    "half a token": (
         "qwen2",
-        {"rope_scaling": {"type": "yarn", "factor": 4.0}},
-        "'yarn' is not supported",
+        {"rope_scaling": YARN | {"original_max_position_embeddings": 32.5}},
+        "yarn with original_max_position_embeddings 32.5 cannot be converted to GGUF, llama.cpp computes with 32;",
     ),
     "llama 3's rope": (
         "qwen2",

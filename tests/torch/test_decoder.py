@@ -17,6 +17,7 @@ from support.checkpoints import Arrays, config_of, random_weights, source_of, tr
 from support.theirs import transformers_logits
 
 SCALED = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
 CASES = {  # architecture, changes of config.json
     "starcoder2": ("starcoder2", {}),
     "starcoder2 without biases": ("starcoder2", {"use_bias": False}),
@@ -27,6 +28,14 @@ CASES = {  # architecture, changes of config.json
     "qwen2 with linear rope": ("qwen2", {"rope_scaling": {"type": "linear", "factor": 2.0}}),
     "llama": ("llama", {}),
     "llama 3": ("llama", {"rope_scaling": SCALED | {"original_max_position_embeddings": 64}}),
+    "yarn": ("qwen2", {"rope_scaling": YARN}),
+    "yarn with other bounds": ("qwen2", {"rope_scaling": YARN | {"beta_fast": 4, "beta_slow": 2, "truncate": False}}),
+    "yarn with a factor of its own": ("llama", {"rope_scaling": YARN | {"attention_factor": 1.3}}),
+    "yarn by deepseek's scales": ("llama", {"rope_scaling": YARN | {"mscale": 0.7, "mscale_all_dim": 0.4}}),
+    "yarn in transformers 5's field": ("starcoder2", {"rope_parameters": YARN | {"rope_theta": 900.0}}),
+    "yarn that shrinks": ("llama", {"rope_scaling": YARN | {"factor": 0.5}}),
+    "both fields": ("llama", {"rope_scaling": YARN, "rope_parameters": {"rope_type": "linear", "factor": 8.0}}),
+    "dynamic, not reached": ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}),
     "every bias": ("llama", {"attention_bias": True, "mlp_bias": True}),
     "heads of their own size": ("llama", {"head_dim": 24}),
     "no groups": ("llama", {"num_key_value_heads": 6}),

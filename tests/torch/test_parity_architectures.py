@@ -22,6 +22,7 @@ pytest.importorskip("transformers")
 ATOL = 1e-3  # half-precision GELU of StarCoder2; the others are below a tenth of it
 
 SCALED = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
 CASES = {  # architecture, family of the tokenizer, changes of config.json
     "starcoder2": ("starcoder2", "starcoder2", {}),
     "starcoder2 without biases": ("starcoder2", "starcoder2", {"use_bias": False}),
@@ -32,6 +33,21 @@ CASES = {  # architecture, family of the tokenizer, changes of config.json
     "codellama": ("llama", "codellama", {}),
     "deepseek-coder": ("llama", "deepseek", {"rope_scaling": {"type": "linear", "factor": 4.0}}),
     "llama 3": ("llama", "llama3", {"rope_scaling": SCALED | {"original_max_position_embeddings": 64}}),
+    "qwen2 with yarn": ("qwen2", "qwen2", {"rope_scaling": YARN}),
+    "starcoder2 with yarn": ("starcoder2", "starcoder2", {"rope_scaling": YARN}),
+    "llama with yarn": ("llama", "llama3", {"rope_scaling": YARN | {"attention_factor": 1.3}}),
+    "yarn by deepseek's scales": ("llama", "llama3", {"rope_scaling": YARN | {"mscale": 0.7, "mscale_all_dim": 0.4}}),
+    "yarn of short heads": ("qwen2", "qwen2", {"rope_scaling": YARN, "num_attention_heads": 12}),
+    "yarn beside which the context stands": (
+        "llama",
+        "llama3",
+        {"rope_scaling": {"type": "yarn", "factor": 8.0}, "original_max_position_embeddings": 32},
+    ),
+    "yarn of the model's own context": (
+        "qwen2",
+        "qwen2",
+        {"rope_scaling": {"type": "yarn", "factor": 4.0}, "max_position_embeddings": 32},
+    ),
     "every bias": ("llama", "llama3", {"attention_bias": True, "mlp_bias": True}),
     "heads of their own size": ("llama", "llama3", {"head_dim": 24}),
     "no groups": ("llama", "llama3", {"num_key_value_heads": 6}),

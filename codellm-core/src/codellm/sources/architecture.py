@@ -63,7 +63,7 @@ class Architecture(abc.ABC):
     """The field of the norms' epsilon, and transformers' default."""
     tied: ClassVar[bool] = False
     """transformers' default of `tie_word_embeddings`."""
-    ropes: ClassVar[tuple[str, ...]] = ("default", "linear", "llama3")
+    ropes: ClassVar[tuple[str, ...]] = ("default", "linear", "llama3", "yarn", "dynamic")
     free_head: ClassVar[bool] = False
     """Whether `head_dim` may differ from the hidden size over the heads."""
 
@@ -102,11 +102,12 @@ class Architecture(abc.ABC):
         epsilon = raw.get(field) if raw.get(field) is not None else default
         if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
             raise ModelFileError(f"{where}: {field} is {epsilon!r}, not a positive number below 1")
+        rope = read_rope(raw, self.ropes, where)
         return Config(
-            **sizes,
+            **sizes | {"context": max(sizes["context"], rope.reach)},
             head=head,
             epsilon=float(epsilon),
-            rope=read_rope(raw, self.ropes, where),
+            rope=rope,
             window=self.window(raw, where),
             tied=bool(raw.get("tie_word_embeddings", self.tied)),
             raw=raw,

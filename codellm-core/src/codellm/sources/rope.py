@@ -1,6 +1,6 @@
 """The rotary embedding that a config.json asks for.
 
-Source of the kinds and their fields: transformers, modeling_rope_utils.py.
+Source of the kinds, their fields and defaults: transformers, modeling_rope_utils.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Rope:
-    """Base and scaling. `kind` is "default", "linear" (`factor`) or "llama3" (all fields)."""
+    """Base and scaling.
+
+    `kind` is "default", "linear" (`factor`), "llama3" (`factor`, the frequencies' factors, `original_length`) or "yarn"
+    (`factor`, the betas, `truncate`, `original_length`). `magnitude` multiplies cosines and sines. "dynamic" reads as
+    "default": it scales only past `max_position_embeddings`, by the length of what runs, and nothing here goes past.
+    """
 
     theta: float
     kind: str = "default"
@@ -28,59 +33,137 @@ class Rope:
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_length: float = 8192.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    truncate: bool = True
+    magnitude: float = 1.0
+
+    @property
+    def reach(self) -> int:
+        """Tokens that the scaling stretches the original context to; 0 where it does not tell."""
+        return int(self.factor * self.original_length) if self.kind == "yarn" else 0
 
     def divisors(self, head: int) -> npt.NDArray[np.float32]:
         """What scaling divides each frequency of a head of `head` values by: float32 [head / 2].
 
         Of "llama3", waves shorter than the original context over `high_freq_factor` stay, waves longer than it over
-        `low_freq_factor` are stretched by `factor`, and those between are blended.
+        `low_freq_factor` are stretched by `factor`, and those between are blended. Of "yarn" (Peng et al. 2023), those
+        that turn `beta_fast` times and more in the original context stay, those that turn `beta_slow` times and less
+        are stretched, and the blend between runs along the number of the frequency.
         """
-        frequencies = self.theta ** (-np.arange(0, head, 2) / head)
+        frequencies: npt.NDArray[np.float64] = self.theta ** (-np.arange(0, head, 2) / head)
         if self.kind == "linear":
             return np.full(frequencies.shape, self.factor, np.float32)
         if self.kind == "llama3":
             turns = self.original_length * frequencies / (2 * math.pi)
             blend = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
-            kept = np.clip(blend, 0.0, 1.0)
-            return (1 / (kept + (1 - kept) / self.factor)).astype(np.float32)
-        return np.ones(frequencies.shape, np.float32)
+        elif self.kind == "yarn":
+            first, last = self._bend(head)
+            blend = 1 - (np.arange(0, head, 2) / 2 - first) / (last - first)
+        else:
+            return np.ones(frequencies.shape, np.float32)
+        kept = np.clip(blend, 0.0, 1.0)
+        return (1 / (kept + (1 - kept) / self.factor)).astype(np.float32)
+
+    def _bend(self, head: int) -> tuple[float, float]:
+        """The numbers of the frequencies of "yarn" between which the blend runs."""
+
+        def number(turns: float) -> float:
+            return head * math.log(self.original_length / (turns * 2 * math.pi)) / (2 * math.log(self.theta))
+
+        first, last = number(self.beta_fast), number(self.beta_slow)
+        if self.truncate:
+            first, last = math.floor(first), math.ceil(last)
+        first, last = max(first, 0), min(last, head - 1)
+        return first, last if last != first else last + 0.001
 
 
 def read_rope(config: Mapping[str, Any], kinds: tuple[str, ...], where: str) -> Rope:
-    """The rope of a config.json: `rope_parameters` in what transformers 5 writes, two fields before.
+    """The rope of a config.json: `rope_parameters` in what transformers 5 writes, `rope_scaling` and a base before.
 
     Raises:
         ModelFileError: a field is no positive number, the scaling is none of `kinds`, or only a part of a head turns.
     """
-    parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    parameters = config.get("rope_scaling") or config.get("rope_parameters") or {}
     if not isinstance(parameters, Mapping):
         raise ModelFileError(f"{where}: rope_parameters is {parameters!r}, not an object")
     kind = parameters.get("rope_type", parameters.get("type", "default"))
     if kind not in kinds:
         raise ModelFileError(f"{where}: rope type {kind!r} is not supported; known: {', '.join(kinds)}")
-    fields = {**config, **parameters}
-    if fields.get("partial_rotary_factor") not in (None, 1, 1.0):
-        raise ModelFileError(f"{where}: partial_rotary_factor {fields['partial_rotary_factor']!r} is not supported")
+    fields = _Fields({**config, **parameters}, where)
+    if fields.values.get("partial_rotary_factor") not in (None, 1, 1.0):
+        raise ModelFileError(
+            f"{where}: partial_rotary_factor {fields.values['partial_rotary_factor']!r} is not supported"
+        )
+    theta = fields.number("rope_theta", 10000.0)
+    if kind in ("default", "dynamic"):
+        return Rope(theta=theta)
+    factor = fields.number("factor")
+    if kind == "linear":
+        return Rope(theta=theta, kind=kind, factor=factor)
+    # beside the scaling it counts more than within; where it stands nowhere, it is the model's own context
+    original = {**fields.values, **config}.get("original_max_position_embeddings")
+    if original is None:
+        original = config.get("max_position_embeddings")
+    length = _Fields({"original_max_position_embeddings": original}, where).number("original_max_position_embeddings")
+    return (_llama3 if kind == "llama3" else _yarn)(fields, theta, factor, length)
 
-    def number(field: str, default: float | None) -> float:
-        value = fields.get(field, default)
+
+@attrs.frozen
+class _Fields:
+    """The fields of a rope; `where` names their file."""
+
+    values: Mapping[str, Any]
+    where: str
+
+    def number(self, field: str, default: float | None = None) -> float:
+        """A positive number; null is none."""
+        value = default if self.values.get(field) is None else self.values[field]
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
-            raise ModelFileError(f"{where}: {field} is {value!r}, not a positive number")
+            raise ModelFileError(f"{self.where}: {field} is {value!r}, not a positive number")
         return float(value)
 
-    theta = number("rope_theta", 10000.0)
-    if kind == "linear":
-        return Rope(theta=theta, kind=kind, factor=number("factor", None))
-    if kind == "llama3":
-        rope = Rope(
-            theta=theta,
-            kind=kind,
-            factor=number("factor", None),
-            low_freq_factor=number("low_freq_factor", None),
-            high_freq_factor=number("high_freq_factor", None),
-            original_length=number("original_max_position_embeddings", None),
-        )
-        if rope.low_freq_factor >= rope.high_freq_factor:
-            raise ModelFileError(f"{where}: low_freq_factor is not below high_freq_factor")
-        return rope
-    return Rope(theta=theta)
+
+def _llama3(fields: _Fields, theta: float, factor: float, length: float) -> Rope:
+    rope = Rope(
+        theta=theta,
+        kind="llama3",
+        factor=factor,
+        low_freq_factor=fields.number("low_freq_factor"),
+        high_freq_factor=fields.number("high_freq_factor"),
+        original_length=length,
+    )
+    if rope.low_freq_factor >= rope.high_freq_factor:
+        raise ModelFileError(f"{fields.where}: low_freq_factor is not below high_freq_factor")
+    return rope
+
+
+def _yarn(fields: _Fields, theta: float, factor: float, length: float) -> Rope:
+    """Without an `attention_factor`, cosines and sines grow with the logarithm of the stretch."""
+    if theta <= 1:
+        raise ModelFileError(f"{fields.where}: rope_theta {theta:g} is not above 1, as yarn needs it")
+    truncate = fields.values.get("truncate", True)
+    if not isinstance(truncate, bool):
+        raise ModelFileError(f"{fields.where}: truncate is {truncate!r}, neither true nor false")
+    given, scale, all_dim = (fields.values.get(name) for name in ("attention_factor", "mscale", "mscale_all_dim"))
+    if given is not None:
+        magnitude = fields.number("attention_factor")
+    elif scale and all_dim:
+        magnitude = growth(factor, fields.number("mscale")) / growth(factor, fields.number("mscale_all_dim"))
+    else:
+        magnitude = growth(factor)
+    return Rope(
+        theta=theta,
+        kind="yarn",
+        factor=factor,
+        original_length=length,
+        beta_fast=fields.number("beta_fast", 32.0),
+        beta_slow=fields.number("beta_slow", 1.0),
+        truncate=truncate,
+        magnitude=magnitude,
+    )
+
+
+def growth(factor: float, scale: float = 1.0) -> float:
+    """What "yarn" multiplies cosines and sines by for a stretch by `factor`: its paper's equation 22, times `scale`."""
+    return 0.1 * scale * math.log(factor) + 1.0 if factor > 1 else 1.0

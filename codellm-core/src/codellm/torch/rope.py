@@ -13,7 +13,7 @@ def rotation(config: Config, length: int) -> tuple[torch.Tensor, torch.Tensor]:
     angles = torch.outer(
         torch.arange(length).float(), frequencies / torch.from_numpy(config.rope.divisors(config.head))
     )
-    return angles.cos(), angles.sin()
+    return angles.cos() * config.rope.magnitude, angles.sin() * config.rope.magnitude
 
 
 def rotate(x: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from codellm.errors import ModelFileError
 from codellm.sources.architecture import Architecture, Config
+from codellm.sources.rope import Rope, growth
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +43,7 @@ class GgufArchitecture(Architecture):
 
     blocks: ClassVar[Mapping[str, str]]
     """GGUF's name of each module inside a layer."""
-    ropes: ClassVar[tuple[str, ...]] = ("default", "linear")
+    ropes: ClassVar[tuple[str, ...]] = ("default", "linear", "yarn")
 
     @abc.abstractmethod
     def add_norm_epsilon(self, writer: GGUFWriter, epsilon: float) -> None:
@@ -52,6 +53,8 @@ class GgufArchitecture(Architecture):
         config = super().read(raw, where)
         if config.layers > MAX_BLOCKS:
             raise ModelFileError(f"{where}: {config.layers} layers, more than llama.cpp's {MAX_BLOCKS}")
+        if config.rope.kind == "yarn":
+            check_yarn(config.rope, where)
         return config
 
     def gguf_name(self, name: str) -> str:
@@ -72,8 +75,6 @@ class GgufArchitecture(Architecture):
 
     def add_keys(self, writer: GGUFWriter, config: Config) -> None:
         """Write the keys that llama.cpp needs to build the model."""
-        from gguf import RopeScalingType
-
         writer.add_context_length(config.context)
         writer.add_embedding_length(config.hidden)
         writer.add_block_count(config.layers)
@@ -86,7 +87,36 @@ class GgufArchitecture(Architecture):
         self.add_norm_epsilon(writer, config.epsilon)
         writer.add_rope_dimension_count(config.head)
         writer.add_rope_freq_base(config.rope.theta)
-        if config.rope.kind == "linear":
-            writer.add_rope_scaling_type(RopeScalingType.LINEAR)
-            writer.add_rope_scaling_factor(config.rope.factor)
+        add_rope_scaling(writer, config.rope)
         writer.add_vocab_size(config.vocabulary)
+
+
+def check_yarn(rope: Rope, where: str) -> None:
+    """Refuse what llama.cpp computes otherwise: of these architectures it reads no key of the betas.
+
+    Raises:
+        ModelFileError: names the field.
+    """
+    computed = {"beta_fast": (rope.beta_fast, 32.0), "beta_slow": (rope.beta_slow, 1.0)}
+    computed |= {"truncate": (rope.truncate, True)}
+    computed |= {"original_max_position_embeddings": (rope.original_length, round(rope.original_length))}
+    for field, (value, known) in computed.items():
+        if value != known:
+            raise ModelFileError(
+                f"{where}: yarn with {field} {value!r} cannot be converted to GGUF, llama.cpp computes with {known!r}; "
+                "use a torch backend"
+            )
+
+
+def add_rope_scaling(writer: GGUFWriter, rope: Rope) -> None:
+    """Write the keys of "linear" and "yarn"; of the latter llama.cpp multiplies by its own `growth` unasked."""
+    from gguf import RopeScalingType
+
+    if rope.kind == "linear":
+        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope.factor)
+    elif rope.kind == "yarn":
+        writer.add_rope_scaling_type(RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(rope.factor)
+        writer.add_rope_scaling_orig_ctx_len(int(rope.original_length))
+        writer.add_rope_scaling_attn_factors(rope.magnitude / growth(rope.factor))

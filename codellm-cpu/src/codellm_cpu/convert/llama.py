@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Llama(Gated, gated.Llama):
     """Its rope of the kind "llama3" goes into a tensor of its own."""
 
-    ropes: ClassVar[tuple[str, ...]] = ("default", "linear", "llama3")
+    ropes: ClassVar[tuple[str, ...]] = ("default", "linear", "llama3", "yarn")
 
     def turned(self, name: str, config: Config) -> int | None:
         if ".self_attn.q_proj." in name:

@@ -123,7 +123,8 @@ def rotation(config: Config, length: int) -> tuple[Array, Array]:
     """Cosines and sines of every position and pair of a head: two of [T, D / 2]."""
     frequencies = config.rope.theta ** (-np.arange(0, config.head, 2) / config.head)
     angles = np.outer(np.arange(length), frequencies / config.rope.divisors(config.head))
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    cos, sin = config.rope.magnitude * np.cos(angles), config.rope.magnitude * np.sin(angles)
+    return cos.astype(np.float32), sin.astype(np.float32)
 
 
 def rotate(x: Array, turn: tuple[Array, Array]) -> Array:
