@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -109,3 +110,14 @@ def end_with_parent(destination: Path | None) -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def limit(memory: int, seconds: int) -> None:
+    """In the child: bound its own memory (bytes) and processor time, let it write no file, and leave no core dump.
+
+    Too much memory is refused, which most libraries end with SIGABRT; too much time ends it with SIGXCPU.
+    """
+    kinds = ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_CPU, seconds))
+    for kind, bound in (*kinds, (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
+        most = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (bound if most == resource.RLIM_INFINITY else min(bound, most), most))

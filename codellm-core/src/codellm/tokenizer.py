@@ -15,6 +15,7 @@ from codellm.fim import TEMPLATES, FimIds, find_fim
 from codellm.sources.regular import read_text
 from codellm.sources.special_tokens import token_string
 from codellm.text import utf8
+from codellm.tokenizer_probe import require_sound, surviving
 
 if TYPE_CHECKING:
     import tokenizers
@@ -111,18 +112,18 @@ class HFTokenizer(Tokenizer):
     What a file says of cutting and padding is of the run that saved it, and is left out.
 
     Raises:
-        ModelFileError: the file is missing, or is no tokenizer.json.
+        ModelFileError: the file is missing, is no tokenizer.json, or the library does not survive it; `encode`: the
+            library fails on the text.
     """
 
     def __init__(self, path: Path, config: Mapping[str, Any], ends: Iterable[str | int] = ()) -> None:
         bos, eos = token_string(config, "bos"), token_string(config, "eos")
         named = [*([] if eos is None else [eos]), *ends]
-        text = read_text(path)
-        try:
+        self._path, text = path, read_text(path)
+        require_sound(path, text)
+        with surviving(f"{path}: not a readable tokenizer.json"):
             text = with_controls(text, {*named, *([] if bos is None else [bos])})
             self._tokenizer, self._plain = opened(text), opened(text)
-        except Exception as error:  # the library raises bare Exception for every fault
-            raise ModelFileError(f"{path}: not a readable tokenizer.json ({error})") from error
         self._plain.encode_special_tokens = True
         self._byte_level = not getattr(self._tokenizer.model, "byte_fallback", False)
         self.vocab_size = self._tokenizer.get_vocab_size()
@@ -159,17 +160,20 @@ class HFTokenizer(Tokenizer):
     def encode(self, text: str, special: bool = False) -> list[int]:
         utf8(text)
         tokenizer = self._tokenizer if special else self._plain
-        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+        with surviving(f"{self._path}: the tokenizers library fails on a text"):
+            return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
     def token_bytes(self, id: int) -> bytes:
         if id in self._added:
             content = self._added[id]
             return b"" if content in self._special else content.encode()
-        token = self._tokenizer.id_to_token(id)
+        token = self._tokenizer.id_to_token(id) if 0 <= id < 1 << 32 else None
         if token is None:
             return b""
         if self._byte_level:
-            return bytes(byte_of()[char] for char in token)
+            table = byte_of()
+            # as the library decodes: what is written in other characters too is text as it stands
+            return bytes(table[char] for char in token) if table.keys() >= set(token) else token.encode()
         byte = BYTE_TOKEN.fullmatch(token)
         return bytes.fromhex(byte[1]) if byte else token.replace("▁", " ").encode()
 

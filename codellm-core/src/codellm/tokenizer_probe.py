@@ -1,0 +1,105 @@
+"""A first reading of a tokenizer.json in a process of its own.
+
+The tokenizers library does what a file says, whatever that is: it may take all memory, never end, or panic, which is no
+Exception. So a file that no verdict is kept of is tried by tokenizer_child.py under limits. The verdict is kept in
+codellm's cache by the file's content; the file that codellm brings with it is not tried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from codellm.cache import Memo
+from codellm.child import Ending, running
+from codellm.errors import BackendError, CodellmError, ModelFileError
+from codellm.sources.regular import read_text, shown
+from codellm.tokenizer_child import REFUSED
+
+MEMORY = 2 << 30
+"""Bytes that a first reading may take: several times what the largest published files need."""
+
+SECONDS = 10
+"""Of processor time, which a busy machine does not change. A large published file takes one or two."""
+
+_LINE = 500
+"""Characters of what the library says that a message shows."""
+
+
+def require_sound(path: Path, text: str) -> None:
+    """See that the tokenizers library survives the file at `path`, which holds `text`: by the verdict that is kept of
+    such content, else by trying.
+
+    Raises:
+        ModelFileError: it does not; the message says how it failed.
+        BackendError: no process can be started to try it in.
+    """
+    if Path(__file__).parent / "data" in path.parents:
+        return
+    import tokenizers
+
+    verdicts = Memo("tokenizers.json", most=500)
+    key = f"{hashlib.sha256(text.encode()).hexdigest()}|{tokenizers.__version__}"
+    fault = verdicts.read().get(key)
+    if fault is None:
+        fault, final = probe(path)
+        if final and read_text(path) == text:
+            verdicts.keep({key: fault})
+    if fault:
+        raise ModelFileError(f"{shown(path)}: {fault}")
+
+
+def probe(path: Path) -> tuple[str, bool]:
+    """Try a file in a child process: what is wrong with it, empty where nothing is, and whether it would be again.
+
+    Raises:
+        BackendError: no process can be started, or it fails before it comes to the file.
+    """
+    quiet = {"RUST_BACKTRACE": "0", "TOKENIZERS_PARALLELISM": "false"}
+    try:
+        with running("codellm.tokenizer_child", path.absolute(), MEMORY, SECONDS, environment=quiet) as child:
+            for _ in child.lines():
+                pass
+            ending = child.wait()
+    except OSError as error:
+        raise BackendError(f"cannot start a process to try {shown(path)} in ({error.strerror})") from error
+    return _verdict(path, ending)
+
+
+def _verdict(path: Path, ending: Ending) -> tuple[str, bool]:
+    last = shown(ending.last)[:_LINE]
+    match ending.signal:
+        case "SIGXCPU":
+            return f"the tokenizers library takes more than {SECONDS} seconds of processor time for it", True
+        case "SIGABRT" if any(line.startswith("memory allocation of ") for line in ending.lines):
+            return f"the tokenizers library takes more than {MEMORY / 2**30:g} GiB of memory for it", True
+        case "SIGKILL":  # somebody else's doing
+            return "the process that tried it was killed, perhaps for want of memory; try again", False
+        case "":
+            if ending.code not in (0, REFUSED):
+                raise BackendError(f"cannot try {shown(path)} in a process of its own: {last}")
+            return (last if ending.code else ""), True
+        case other:
+            return f"the tokenizers library crashes on it ({other}): {last}", True
+
+
+@contextlib.contextmanager
+def surviving(what: str) -> Iterator[None]:
+    """For calls of the tokenizers library: what it raises becomes one line that begins with `what`.
+
+    Its panics are `pyo3_runtime.PanicException`, which nobody can import and which is no Exception.
+
+    Raises:
+        ModelFileError: it raised.
+    """
+    try:
+        yield
+    except CodellmError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        said = shown(str(error) or type(error).__name__)[:_LINE]
+        raise ModelFileError(f"{what} ({said})") from error
