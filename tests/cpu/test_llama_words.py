@@ -11,6 +11,7 @@ import pytest
 
 from codellm import machine
 from codellm.errors import InvalidValueError, NotEnoughMemoryError
+from codellm_cpu.llama.words import bounded
 from support.gguf_bytes import STRING, starcoder2
 from support.tokenize_child import TEXTS
 
@@ -95,6 +96,15 @@ def test_what_would_take_minutes_is_refused_in_one_line(tokenizer_of, pre, text)
 def test_ordinary_runs_are_not_refused(tokenizer_of, pre):
     text = ("x" + " " * 200 + "=" + "7" * 300 + "\n") * 40
     assert tokenizer_of(pre).decode(tokenizer_of(pre).encode(text)) == text
+    table = ("中" + " " * 24 + "中 1234567890\n") * 200_000
+    assert bounded(table, pre, lambda: table) is table
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\nx"])
+def test_blanks_that_end_a_line_are_not_refused(tokenizer_of, end):
+    text = "x" + " " * 20_000 + end
+    tokenizer = tokenizer_of("deepseek-llm")
+    assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def test_a_line_for_which_there_is_no_memory_is_refused(tokenizer_of, monkeypatch):

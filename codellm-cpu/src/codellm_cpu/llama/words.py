@@ -32,12 +32,15 @@ _TOUCHED = 400
 _LINE_ENDS = re.compile(r"\n(?=\S)")
 """Where every match ends: none that llama.cpp knows goes on past a line's end and the blanks after it."""
 
-_SQUARES = {
-    "deepseek-llm": (re.compile(r"[^\S\r\n]+(?=\S)"), 50_000_000, "blanks"),  # \s+$, tried from each of them
-    "superbpe": (re.compile(r"\d+"), 40_000_000, "digits"),  # (?=(\d{3})+(?!\d)), from each of them
-    "jais-2": (re.compile(r"[^\S\r\n]+"), 8_000_000_000, "blanks"),  # \s*[\r\n]+, from each 512th
+_BLANKS, _DIGITS = re.compile(r"[^\S\r\n]{100,}"), re.compile(r"\d{100,}")
+
+_SQUARES: dict[str, tuple[re.Pattern[str], tuple[str, ...], int, str]] = {
+    "deepseek-llm": (_BLANKS, ("\r", "\n", ""), 50_000_000, "blanks"),  # \s+$, tried from each of them
+    "superbpe": (_DIGITS, (), 40_000_000, "digits"),  # (?=(\d{3})+(?!\d)), from each of them
+    "jais-2": (_BLANKS, ("\r", "\n"), 8_000_000_000, "blanks"),  # \s*[\r\n]+, from each 512th
 }
-"""Where a pre-tokenizer takes time that grows with the square of a run, and the squares that take some five seconds."""
+"""Where a pre-tokenizer takes time that grows with the square of a run, what ends one that matches at once, and the
+squares that take some five seconds. Of shorter runs it takes time that grows with the text, however many they are."""
 
 _stacks = threading.Lock()
 
@@ -63,10 +66,10 @@ def bounded(text: str, pre: str, tokenize: Callable[[], Answer]) -> Answer:
 
 
 def _refuse_squares(text: str, pre: str) -> None:
-    run, most, kind = _SQUARES.get(pre, (None, 0, ""))
-    if run is None or len(text) ** 2 <= most:
+    if pre not in _SQUARES:
         return
-    runs = [len(found) for found in run.findall(text)]
+    run, quick, most, kind = _SQUARES[pre]
+    runs = [len(found[0]) for found in run.finditer(text) if text[found.end() : found.end() + 1] not in quick]
     if sum(length**2 for length in runs) > most:
         raise InvalidValueError(
             f"the text has {max(runs)} {kind} in a row, on which the pre-tokenizer {pre} would take minutes; "
