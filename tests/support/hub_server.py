@@ -183,7 +183,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _api(self, id: str, revision: str, token: str | None, fault: Fault | None) -> None:
         repo = self._repo(id, token)
         commit, files = self._files(repo, revision)
-        info = {"id": id, "sha": commit, "siblings": [{"rfilename": name} for name in files], "gated": repo.gated}
+        siblings = [{"rfilename": name, "size": len(content)} for name, content in files.items()]
+        info = {"id": id, "sha": commit, "siblings": siblings, "gated": repo.gated}
         self._send(200, json.dumps(info).encode(), {"Content-Type": "application/json"}, fault=fault)
 
     def _resolve(self, id: str, revision: str, name: str, token: str | None, fault: Fault | None) -> None:

@@ -83,8 +83,14 @@ def download(file: Remote, advance: Callable[[int], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(file.lock):
         if file.blob.exists():
-            advance(file.size or 0)
-            return
+            have = file.blob.stat().st_size
+            if file.size in {None, have}:
+                advance(file.size or 0)
+                return
+            # it was cut after it had come, by a crash or a full disk: what is there of it is gone on from
+            file.blob.replace(file.partial)
+            if have > (file.size or 0):
+                file.partial.unlink()
         with file.partial.open("ab") as partial:
             advance(partial.tell())
             _receive(file, partial, advance)

@@ -11,16 +11,17 @@ from codellm.errors import CodellmError, ModelFileError, ModelNotFoundError
 from codellm.progress import Progress, quiet, tell_licence
 from codellm.sources.local import INDEX, NAMING, PACKINGS, WEIGHTS, read_config, read_directory, shard_names
 from codellm.sources.packed import packed_scheme
-from codellm.sources.published import Published
+from codellm.sources.published import Published, model_files
 from codellm.sources.reference import Reference
 from codellm.sources.regular import read_json
 from codellm.sources.repository import Repository
 from codellm.sources.source import ModelSource
+from codellm.sources.unloadable import ADAPTER, MERGE, adapter_kind
 
 CONFIG, TOKENIZER, CARD = "config.json", "tokenizer.json", "README.md"
 SMALL = {CONFIG, TOKENIZER, *NAMING, *PACKINGS, INDEX, CARD}
 _AUTOGPTQ = re.compile(r"gptq_model-\d+bit-.+\.safetensors")
-_PICKLED = re.compile(r"\.(bin|pt|pth|ckpt|pkl)$")
+_PICKLED = re.compile(r"(?!training_args|optimizer|scheduler|rng_state).*\.(bin|pt|pth|ckpt|pkl)")
 
 
 def hub(model: str, revision: str | None, progress: Progress = quiet) -> Reference:
@@ -54,13 +55,14 @@ def hub(model: str, revision: str | None, progress: Progress = quiet) -> Referen
         scheme = scheme or _packed(repository) or ""
         return Reference(name=id, format="safetensors", scheme=scheme or None, fetch=fetch, ready=ready)
     if not published.whole and not published.others:
-        raise repository.refusal or _unreadable(repository)
+        raise _other_model(repository) or repository.refusal or _no_model(repository)
     if len(published.whole) == 1 and not published.others and not scheme:
         only, file = next(iter(published.whole.items()))
         return ready.get(only) or _gguf(repository, file, None, progress)
-    fault = repository.refusal or _undecided(repository, published, ready)
+    fault = _undecided(repository, published, ready)
     if scheme:
-        raise fault
+        # without an answer of the hub, it may have what the cache does not hold
+        raise fault if repository.refusal is None or scheme in published.others else _uncached(repository, ready)
     return Reference(name=id, format="gguf", scheme=None, fetch=_raising(fault), ready=ready)
 
 
@@ -145,17 +147,51 @@ def _undecided(repository: Repository, published: Published, ready: dict[str, Re
     said += [f"it has {name or 'one without a scheme'} {why}" for name, why in sorted(published.others.items())]
     foreign = sorted(set(published.whole.values()) - {published.whole[name] for name in ready})
     if foreign:
-        said.append(f"to use {foreign[0]}, fetch it with `hf download {repository.id} {foreign[0]}` and give the file")
-    return ModelNotFoundError(f"{repository}: holds only GGUF files; {'; '.join(said)}")
+        said.append(f"to use {foreign[0]}, {_by_hand(repository, foreign[0])}")
+    holds = "holds only GGUF files" if repository.refusal is None else "the cache holds only GGUF files of it"
+    return ModelNotFoundError(f"{repository}: {holds}; {'; '.join(said)}")
 
 
-def _unreadable(repository: Repository) -> CodellmError:
-    pickled = sorted(filter(_PICKLED.search, repository.names))
+def _uncached(repository: Repository, ready: dict[str, Reference]) -> CodellmError:
+    """The hub's refusal, with the schemes that the cache holds."""
+    assert repository.refusal is not None
+    held = f"; the cache holds {', '.join(f'{repository.id}:{name}' for name in sorted(ready))}" if ready else ""
+    return type(repository.refusal)(f"{repository.refusal}{held}")
+
+
+def _by_hand(repository: Repository, file: str) -> str:
+    """How to load a file that its repository's name does not lead to."""
+    cached = repository.cached(file)
+    if cached is not None:
+        return f"give its file: {cached}"
+    return f"fetch it with `hf download {repository.id} {file}` and give the file"
+
+
+def _other_model(repository: Repository) -> CodellmError | None:
+    """What a repository without files that can be loaded holds instead, as far as that can be told."""
+    if ADAPTER in repository.names:
+        return ModelNotFoundError(f"{repository}: is {adapter_kind()}, not a whole model; {MERGE}")
+    whole, parts = model_files(repository.nested)
+    if whole:
+        return ModelNotFoundError(
+            f"{repository}: holds its GGUF files in a folder, as {whole[0]}; {_by_hand(repository, whole[0])}"
+        )
+    if parts:
+        return ModelNotFoundError(
+            f"{repository}: holds its GGUF files in a folder and in parts, as {parts[0]}; fetch them with "
+            f"`hf download {repository.id} --include '{parts[0].rpartition('/')[0]}/*'`, merge them with "
+            "`llama-gguf-split --merge`, and give the file"
+        )
+    pickled = sorted(filter(_PICKLED.fullmatch, repository.names))
     if pickled:
         return ModelNotFoundError(
             f"{repository}: holds its weights pickled ({pickled[0]}), which is never loaded; "
             "name a repository or --revision with safetensors"
         )
+    return None
+
+
+def _no_model(repository: Repository) -> CodellmError:
     return ModelNotFoundError(
         f"{repository}: holds no {WEIGHTS} with a {CONFIG} and no .gguf file, so it is no model that can be read"
     )

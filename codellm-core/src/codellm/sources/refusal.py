@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 
 from codellm.errors import CodellmError, DownloadError, ModelNotFoundError
@@ -38,8 +39,11 @@ def _refusal(id: str, revision: str | None, error: Exception) -> CodellmError:
     at = f"{id}@{revision}" if revision else id
     page = f"{constants.ENDPOINT}/{id}"
     if isinstance(error, errors.OfflineModeIsEnabled):
+        # huggingface_hub heeds both
+        named = [name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)]
+        which = " and ".join(named) or "HF_HUB_OFFLINE"
         return DownloadError(
-            f"{at}: not in the local cache, or not all of it, and HF_HUB_OFFLINE is set; unset it, {_elsewhere(id)}"
+            f"{at}: not in the local cache, or not all of it, and {which} is set; unset it, {_elsewhere(id)}"
         )
     if isinstance(error, errors.HFValidationError):
         return ModelNotFoundError(f"{at}: no hub id ({error}); give organisation/name")

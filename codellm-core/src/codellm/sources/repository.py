@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -25,6 +25,10 @@ class Repository:
     commit: str
     names: frozenset[str]
     """Its files at the top; what lies in folders is of no use here (onnx, original)."""
+    nested: frozenset[str] = frozenset()
+    """GGUF files that lie in folders: where a repository has no others, they are what its user looks for."""
+    sizes: Mapping[str, int] = attrs.field(factory=dict, repr=False)
+    """Bytes of files, as far as the hub says."""
     refusal: CodellmError | None = None
     """Why the hub did not say this, so that `names` are what the cache holds."""
 
@@ -43,15 +47,27 @@ class Repository:
 
         try:
             with explained(id, revision):
-                info = HfApi().model_info(id, revision=revision, timeout=constants.DEFAULT_REQUEST_TIMEOUT)
+                info = HfApi().model_info(
+                    id, revision=revision, timeout=constants.DEFAULT_REQUEST_TIMEOUT, files_metadata=True
+                )
         except CodellmError as error:
             snapshot = _snapshot(id, revision)
             if snapshot is None:
-                raise
+                raise _with_commits(id, revision, error) from error
             names = frozenset(path.name for path in snapshot.iterdir() if path.is_file())
-            return cls(id=id, revision=revision, commit=snapshot.name, names=names, refusal=error)
-        names = frozenset(file.rfilename for file in info.siblings or () if "/" not in file.rfilename)
-        return cls(id=id, revision=revision, commit=str(info.sha), names=names)
+            nested = frozenset(
+                path.relative_to(snapshot).as_posix() for path in snapshot.glob("*/**/*.gguf") if path.is_file()
+            )
+            return cls(id=id, revision=revision, commit=snapshot.name, names=names, nested=nested, refusal=error)
+        files = {file.rfilename: file.size for file in info.siblings or ()}
+        return cls(
+            id=id,
+            revision=revision,
+            commit=str(info.sha),
+            names=frozenset(name for name in files if "/" not in name),
+            nested=frozenset(name for name in files if "/" in name and name.lower().endswith(".gguf")),
+            sizes={name: size for name, size in files.items() if size is not None},
+        )
 
     def fetch(self, names: Iterable[str], progress: Progress = quiet) -> Path:
         """Have `names`, which are all its own, in the cache, and nothing else; the directory that they are in.
@@ -64,18 +80,30 @@ class Repository:
 
         names = sorted(names)
         with explained(self.id, self.revision):
-            self._receive([remote(self.id, name, self.commit) for name in self.missing(names)], progress)
+            missing = self.missing(names)
+            self._receive([remote(self.id, name, self.commit) for name in missing], progress)
+            for name in missing:  # what stood there was cut
+                cut = self.cached(name)
+                if cut is not None and not self._whole(name, cut):
+                    cut.unlink()
             # their content is there by now: this puts them into the snapshot, whatever the file system can do
             paths = [Path(hf_hub_download(self.id, name, revision=self.commit)) for name in names]
         return paths[0].parent
 
     def missing(self, names: Iterable[str]) -> list[str]:
-        """Those of `names` that the cache does not hold."""
+        """Those of `names` that the cache does not hold, or holds in another size than the hub says."""
+        paths = {name: self.cached(name) for name in names}
+        return [name for name, path in paths.items() if path is None or not self._whole(name, path)]
+
+    def cached(self, name: str) -> Path | None:
+        """Where the cache holds a file, whole or cut; None where it does not."""
         from huggingface_hub import try_to_load_from_cache
 
-        return [
-            name for name in names if not isinstance(try_to_load_from_cache(self.id, name, revision=self.commit), str)
-        ]
+        found = try_to_load_from_cache(self.id, name, revision=self.commit)
+        return Path(found) if isinstance(found, str) else None
+
+    def _whole(self, name: str, path: Path) -> bool:
+        return self.sizes.get(name) in {None, path.stat().st_size}
 
     def remember(self) -> None:
         """Let the cache know which commit the revision is, once all that is wanted of it is there.
@@ -120,6 +148,18 @@ class Repository:
                 f"{self}: {(total - have) / 1e6:.0f} MB are to come, and {place} has {free / 1e6:.0f} MB free; "
                 "free some space, or set HF_HOME to another place"
             )
+
+
+def _with_commits(id: str, revision: str | None, error: CodellmError) -> CodellmError:
+    """`error` of a hub that gave no answer, with a commit that the cache holds without knowing its revision."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    if revision is not None or not isinstance(error, DownloadError):
+        return error
+    folder = Path(constants.HF_HUB_CACHE).expanduser() / repo_folder_name(repo_id=id, repo_type="model") / "snapshots"
+    commits = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return type(error)(f"{error}; or name what the cache holds: --revision {commits[0]}") if commits else error
 
 
 def _snapshot(id: str, revision: str | None) -> Path | None:
