@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import traceback
 
 import click
@@ -36,16 +35,16 @@ def exit_code(error: BaseException, command: str, *, debug: bool) -> int:
         return error.exit_code if error.exit_code in (1, 2) else 1  # a plugin's own kind may say anything
     foreign = _foreign(error)
     if foreign is None or _brings(foreign, command):
-        if _reader_left(error):
-            _drop_stdout()
+        if isinstance(error, BrokenPipeError):  # the reader went away, as `head` does: nothing is wrong
+            drop_stdout()
             return 0
         if isinstance(error, SystemExit):
             raise error
     if foreign is not None:
         say(f"codellm: {described(error)}")
-    elif isinstance(error, OSError) and (fault := _stdout_fault()):
-        say(f"codellm: standard output cannot be written ({fault})")
-        _drop_stdout()
+    elif isinstance(error, OSError) and _of_stdout(error):
+        say(f"codellm: standard output cannot be written ({error.strerror or error})")
+        drop_stdout()
     else:
         say(f"codellm: internal error, please report it with the output of --debug: {described(error)}")
     return 1
@@ -78,24 +77,13 @@ def _brings(entry: Entry, command: str) -> bool:
     return any(each.package == entry.package for each in named)
 
 
-def _reader_left(error: BaseException) -> bool:
-    """Whether what reads our output went away, as `head` does: nothing is wrong, and nothing more can be written.
-
-    click and rich make an exit of it.
-    """
-    return isinstance(error.__context__ if isinstance(error, SystemExit) else error, BrokenPipeError)
+def _of_stdout(error: OSError) -> bool:
+    """Whether standard output could not be written, as on a full disk: raised where something was printed."""
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return error.filename is None and bool(modules) and modules[-1].partition(".")[0] in {"click", "rich", "codellm"}
 
 
-def _stdout_fault() -> str:
-    """Why standard output cannot be written, as on a full disk; empty where it can."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
-
-
-def _drop_stdout() -> None:
+def drop_stdout() -> None:
     """Let nothing more be written: Python would try to at its end, and say so."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from codellm.cli.destination import require_writable
 from codellm.cli.options import DEFAULT_MODEL
 from codellm.cli.output import format_option, note, progress, show, size
 from codellm.errors import ArtifactError, InvalidValueError
@@ -86,6 +87,8 @@ def quantize(
         return
     if output is not None and not output.is_dir():
         raise click.UsageError(f"--output is for several files then, and {output} is no directory")
+    if output is not None:
+        require_writable(output)
     with progress() as update:
         source = _source(model, revision, update)
         chosen = wanted or ladder.all_schemes(source)
@@ -138,6 +141,8 @@ def _make_one(
     from codellm import artifacts, store
     from codellm.registry import registry
 
+    if output is not None:
+        require_writable(output)
     with progress() as update:
         source = _source(model, revision, update)
         scheme = wanted or registry().scheme(artifacts.PRECISIONS.get(source.dtype, source.dtype))

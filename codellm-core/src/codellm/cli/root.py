@@ -132,13 +132,18 @@ def main(args: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if args is None else args
     debug = "--debug" in arguments[:1] or bool(os.environ.get("CODELLM_DEBUG"))
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    streams.prepare()
+    stdout = sys.stdout
     try:
-        streams.prepare()
         if args is None and not debug:  # the process is ours
             streams.tell_strays()
         with no_exit():
             value: Any = root.main(args=arguments, prog_name="codellm", standalone_mode=False)
-        sys.stdout.flush()
+        stdout.flush()
         return value if isinstance(value, int) else 0
     except BaseException as error:
+        if isinstance(error, SystemExit) and (
+            sys.stdout is not stdout or isinstance(error.__context__, BrokenPipeError)
+        ):
+            error = BrokenPipeError()  # which click, that replaces stdout then, and rich make an exit of
         return exit_code(error, command, debug=debug)

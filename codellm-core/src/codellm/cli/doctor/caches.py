@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import tempfile
 from pathlib import Path
 
 import attrs
 
 from codellm.cache import cache_path
+from codellm.cli.destination import unwritable
 from codellm.cli.doctor.section import Section
 from codellm.cli.output import size
 from codellm.finding import Finding
@@ -51,25 +51,12 @@ def caches() -> Section:
 
 
 def _finding(cache: Cache, variable: str) -> Finding:
-    fault = _unwritable(cache.path)
+    fault = unwritable(cache.path)
     if fault:
         remedy = f"set {variable} to a directory that you may write"
         return Finding(topic=cache.name, value=f"cannot be written ({fault}): {cache.path}", ok=False, remedy=remedy)
     held = f"{size(cache.bytes)} in {cache.files} files" if cache.files else "empty"
     return Finding(topic=cache.name, value=f"{held}: {cache.path}")
-
-
-def _unwritable(path: Path) -> str:
-    """What keeps a file from being made in `path`, or in the nearest folder above it; empty where nothing does.
-
-    Tried, not asked: permissions say nothing of a full or read-only disk, nor of what root may do.
-    """
-    try:
-        nearest = next(folder for folder in (path, *path.absolute().parents) if os.path.lexists(folder))
-        with tempfile.TemporaryFile(dir=nearest):
-            return ""
-    except OSError as error:
-        return error.strerror or str(error)
 
 
 def _abandoned(directory: Path) -> Finding:
