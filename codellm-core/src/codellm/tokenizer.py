@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from codellm.errors import ModelFileError, NoFimError
 from codellm.fim import TEMPLATES, FimIds, find_fim
+from codellm.rows import leave_out
 from codellm.sources.regular import read_text
 from codellm.sources.special_tokens import token_string
 from codellm.text import utf8
@@ -109,20 +110,23 @@ class HFTokenizer(Tokenizer):
     puts it. A sequence ends at each of `ends`, which stand for strings or ids (`ModelSource.ends`), and at the config's
     `eos_token`; `eos` is the first of them that is a special token, that of the config before the others.
 
-    What a file says of cutting and padding is of the run that saved it, and is left out.
+    What a file says of cutting and padding is of the run that saved it, and is left out; so are tokens from id `rows`
+    on, for which the model's embedding has none.
 
     Raises:
         ModelFileError: the file is missing, is no tokenizer.json, or the library does not survive it; `encode`: the
             library fails on the text.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any], ends: Iterable[str | int] = ()) -> None:
+    def __init__(
+        self, path: Path, config: Mapping[str, Any], ends: Iterable[str | int] = (), rows: int | None = None
+    ) -> None:
         bos, eos = token_string(config, "bos"), token_string(config, "eos")
         named = [*([] if eos is None else [eos]), *ends]
         self._path, text = path, read_text(path)
         require_sound(path, text)
         with surviving(f"{path}: not a readable tokenizer.json"):
-            text = with_controls(text, {*named, *([] if bos is None else [bos])})
+            text = with_controls(text, {*named, *([] if bos is None else [bos])}, rows)
             self._tokenizer, self._plain = opened(text), opened(text)
         self._plain.encode_special_tokens = True
         self._byte_level = not getattr(self._tokenizer.model, "byte_fallback", False)
@@ -150,7 +154,8 @@ class HFTokenizer(Tokenizer):
         """
         if source.tokenizer is None:
             raise ModelFileError(f"{source.path or source.name}: no tokenizer.json")
-        return cls(source.tokenizer, source.tokenizer_config, source.ends)
+        rows = source.config.get("vocab_size")
+        return cls(source.tokenizer, source.tokenizer_config, source.ends, rows if type(rows) is int else None)
 
     def _id(self, name: str | int) -> int | None:
         if isinstance(name, str):
@@ -191,13 +196,16 @@ def opened(text: str) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def with_controls(text: str, named: Iterable[str | int]) -> str:
-    """A tokenizer.json whose `CONTROLS` and `named` added tokens are special; the very text where they are already.
+def with_controls(text: str, named: Iterable[str | int], rows: int | None = None) -> str:
+    """A tokenizer.json whose `CONTROLS` and `named` added tokens are special, and whose tokens have one of `rows`.
+
+    It is the very text where that is so already.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is no JSON, or a byte has none of the rows.
     """
     data = json.loads(text)
+    fewer = rows is not None and leave_out(data, rows, BYTES)
     added = data.get("added_tokens") or []
     steering = {*CONTROLS, *named}
     ordinary = [
@@ -205,7 +213,7 @@ def with_controls(text: str, named: Iterable[str | int]) -> str:
     ]
     for token in ordinary:
         token["special"] = True
-    return json.dumps(data) if ordinary else text
+    return json.dumps(data) if ordinary or fewer else text
 
 
 class ByteTokenizer(Tokenizer):
@@ -238,3 +246,7 @@ def byte_of() -> Mapping[str, int]:
     table = {chr(byte): byte for byte in printable}
     table.update({chr(0x100 + place): byte for place, byte in enumerate(others)})
     return table
+
+
+BYTES = frozenset(byte_of()) | {f"<0x{byte:02X}>" for byte in range(256)}
+"""The tokens that single bytes are written with, in vocabularies of bytes and of whole characters."""
