@@ -12,9 +12,10 @@ import resource
 import signal
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from . import kernel
+from . import kernel, landlock
 from .checker import Checker, Problem
 
 TOO_LONG = signal.SIGPROF
@@ -36,14 +37,19 @@ class Report(NamedTuple):
 
 
 class CheckerProcess:
-    """The worker's end of one. `limits` are the candidate's, which keep a test that an answer leads astray."""
+    """The worker's end of one. `limits` are the candidate's, which keep a test that an answer leads astray; `rules`
+    are Landlock's for it, where the worker is held to some.
+    """
 
-    def __init__(self, problems: Mapping[int, Problem], limits: dict[str, Any]) -> None:
+    def __init__(self, problems: Mapping[int, Problem], limits: dict[str, Any], rules: int | None = None) -> None:
         self._control, theirs = socket.socketpair()
         self._process = os.fork()
         if self._process == 0:
-            _check_all(theirs, problems, limits)
+            _check_all(theirs, problems, limits, rules)
         theirs.close()
+        counts = f"/proc/{self._process}/schedstat"
+        self.schedstat = os.open(counts if Path(counts).exists() else os.devnull, os.O_RDONLY)
+        """Tells how long the process was kept from running; nothing where the kernel does not count it."""
         self._known = frozenset(problems)
 
     def fileno(self) -> int:
@@ -77,10 +83,13 @@ class CheckerProcess:
         if by_force:
             os.kill(self._process, signal.SIGKILL)
         self._control.close()
+        os.close(self.schedstat)
         return os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
 
 
-def _check_all(control: socket.socket, problems: Mapping[int, Problem], limits: dict[str, Any]) -> NoReturn:
+def _check_all(
+    control: socket.socket, problems: Mapping[int, Problem], limits: dict[str, Any], rules: int | None
+) -> NoReturn:
     """In the forked process."""
 
     def tell(outcome: str, message: str, *, lasting: bool = False) -> None:
@@ -91,6 +100,8 @@ def _check_all(control: socket.socket, problems: Mapping[int, Problem], limits: 
     try:
         try:
             kernel.die_with_parent()
+            if rules is not None:
+                landlock.restrict(rules)
             _stay_within(limits["memory"], control.fileno())
         except BaseException as error:  # there is nobody else to tell
             tell("broken", f"the checker cannot be limited: {type(error).__name__}: {error}")

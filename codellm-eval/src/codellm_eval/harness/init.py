@@ -20,14 +20,13 @@ from typing import Any
 from . import kernel
 from .candidate import answer_calls
 from .network import Use
+from .watch import Watch
 
 _READY = b"ready"
 _MAX_SAID = 1024
 _MANY_DESCRIPTORS = 4096
 _TICK = 0.05
 """Seconds between looks for an excess."""
-_PAGE = resource.getpagesize()
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def prepare_namespaces(scratch: dict[str, str], kept: Iterable[str], links: Iterable[tuple[str, str]]) -> None:
@@ -57,7 +56,7 @@ def run_candidate(
     request: dict[str, Any],
     confine: Callable[[], None],
     orders: int,
-    excess: Callable[[], str],
+    watch: Watch,
     keep: tuple[int, ...] = (),
     *,
     use: Use | None = None,
@@ -65,12 +64,11 @@ def run_candidate(
     """Start the candidate and wait for its end, an excess that no limit of the kernel stops, or an order; how it ended.
 
     `confine` is called in the candidate, last before the program, and installs what holds for ever; until then there
-    are the descriptors to `keep`. Something to read on `orders` ends the candidate, and so does what `excess` names.
-    Calls that `use` is asked about wait until they are allowed here.
+    are the descriptors to `keep`. Something to read on `orders` ends the candidate, and so does an excess that `watch`
+    finds. Calls that `use` is asked about wait until they are allowed here.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # process 1 does not get what it has no handler for
     kernel.set_dumpable(False)
-    start = time.monotonic()
     prepared, tell = os.pipe()
     candidate = os.fork()
     if candidate == 0:
@@ -82,9 +80,7 @@ def run_candidate(
         answer_calls(end)
     end.close()
     os.close(tell)
-    status = _watch(
-        candidate, orders, lambda: excess() or _excess_of_time(candidate, start, request["wall_seconds"]), use
-    )
+    status = _wait(candidate, orders, watch, use)
     said = os.read(prepared, _MAX_SAID)
     os.close(prepared)
     # Said and closed before the program began: a program cannot say it.
@@ -131,7 +127,7 @@ def drop_rights(uid: int | None) -> None:
     kernel.die_with_parent()
 
 
-def _watch(candidate: int, orders: int, excess: Callable[[], str], use: Use | None) -> dict[str, Any]:
+def _wait(candidate: int, orders: int, watch: Watch, use: Use | None) -> dict[str, Any]:
     poll = select.poll()
     ended = os.pidfd_open(candidate)
     poll.register(ended, select.POLLIN)
@@ -149,106 +145,27 @@ def _watch(candidate: int, orders: int, excess: Callable[[], str], use: Use | No
         if orders in ready:
             stopped = "killed"
         elif time.monotonic() >= look:  # however often it is asked for something
-            _bury(candidate)
-            stopped, look = excess(), time.monotonic() + _TICK
+            watch.usage.collect(_bury(candidate))
+            stopped, look = watch.excess(), time.monotonic() + _TICK
     os.close(ended)
     if stopped:
         os.kill(candidate, signal.SIGKILL)
     _, status, usage = os.wait4(candidate, 0)
-    return {"status": os.waitstatus_to_exitcode(status), "cpu": usage.ru_utime + usage.ru_stime, "stopped": stopped}
+    return {"status": os.waitstatus_to_exitcode(status), "cpu": _seconds(usage), "stopped": stopped}
 
 
-def _bury(candidate: int) -> None:
-    """Collect the dead that were left to process 1."""
+def _bury(candidate: int) -> float:
+    """Collect the dead that were left to process 1; the seconds of processor time that they and theirs took."""
+    seconds = 0.0
     while True:
         try:
             dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if dead is None or dead.si_pid == candidate:
-                return
-            os.waitpid(dead.si_pid, 0)
+                return seconds
+            seconds += _seconds(os.wait4(dead.si_pid, 0)[2])
         except ChildProcessError:
-            return
+            return seconds
 
 
-def _excess_of_time(candidate: int, start: float, limit: float) -> str:
-    """The word time past `limit` seconds on a clock that stands still while the candidate waits for a processor."""
-    over = time.monotonic() - start - limit
-    return "time" if over > 0 and over > _seconds_waiting(candidate) else ""
-
-
-def _seconds_waiting(process: int) -> float:
-    """How long its main thread was ready to run and another process had the processor; 0 where the kernel counts not.
-
-    The second field of schedstat, in nanoseconds (Documentation/scheduler/sched-stats.rst).
-    """
-    try:
-        return int(Path(f"/proc/{process}/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return 0.0
-
-
-def excess_of_processes(memory: int, seconds: int) -> str:
-    """Whether all processes of this namespace together are past a limit that the kernel keeps for each alone.
-
-    The word memory for more bytes than `memory`, shared ones counted once; cpu for a second more than `seconds`, so
-    that the kernel comes first where there is one process.
-    """
-    processes = [path for path in Path("/proc").iterdir() if path.name.isdecimal() and path.name != "1"]
-    if sum(_cpu_seconds(process) for process in processes) > seconds + 1:
-        return "cpu"
-    if sum(_resident(process) for process in processes) <= memory:
-        return ""
-    return "memory" if sum(_share(process) for process in processes) > memory else ""
-
-
-def _cpu_seconds(process: Path) -> float:
-    """Of the process and of its children that it has collected: fields 14 to 17 of stat, in clock ticks."""
-    try:
-        fields = (process / "stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:15])) / _TICKS
-    except (OSError, ValueError):
-        return 0.0
-
-
-def _resident(process: Path) -> int:
-    try:
-        return int((process / "statm").read_text().split()[1]) * _PAGE
-    except (OSError, IndexError):
-        return 0
-
-
-def _share(process: Path) -> int:
-    """The proportional share, or all that is resident where that may not be read."""
-    try:
-        lines = (process / "smaps_rollup").read_text().splitlines()
-        return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    except (OSError, ValueError, IndexError):
-        return _resident(process)
-
-
-def excess_of_disk(folder: Path, size: int, files: int) -> str:
-    """The word disk when the files below `folder` are more than `files`, or larger together than `size` bytes."""
-    folders = [folder]
-    while folders:
-        try:
-            entries = list(os.scandir(folders.pop()))
-        except FileNotFoundError:
-            continue
-        except OSError:  # nested deeper than a path can name
-            return "disk"
-        files -= len(entries)
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(Path(entry.path))
-            else:
-                size -= _size(entry)
-        if files < 0 or size < 0:
-            return "disk"
-    return ""
-
-
-def _size(entry: os.DirEntry[str]) -> int:
-    try:
-        return entry.stat(follow_symlinks=False).st_size
-    except OSError:
-        return 0
+def _seconds(usage: resource.struct_rusage) -> float:
+    return usage.ru_utime + usage.ru_stime

@@ -44,8 +44,8 @@ class Sandboxed:
         """Readable when the sample has ended."""
         return self._control
 
-    def start(self, end: socket.socket, limits: dict[str, Any]) -> None:
-        """Start a candidate that answers on the other side of `end`.
+    def start(self, end: socket.socket, checker: int, limits: dict[str, Any]) -> None:
+        """Start a candidate that answers on the other side of `end`; `checker` is the open `schedstat` of who asks.
 
         Raises:
             Broken: the server is gone.
@@ -54,7 +54,7 @@ class Sandboxed:
         uid = _UNUSED_UIDS[int.from_bytes(os.urandom(4), "big") % len(_UNUSED_UIDS)] if self._own_user else None
         request = json.dumps({"uid": uid, **limits}).encode()
         try:
-            socket.send_fds(self._control, [request], [end.fileno()])
+            socket.send_fds(self._control, [request], [end.fileno(), checker])
         except OSError as error:
             raise Broken(f"the sandbox ended: {error.strerror}") from error
 

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from . import imports, kernel, landlock, network, seccomp
-from .init import excess_of_disk, excess_of_processes, prepare_namespaces, run_candidate
+from .init import prepare_namespaces, run_candidate
+from .usage import descendants, of_namespace
+from .watch import Watch
 
 COMMON = (
     "abc", "bisect", "collections", "copy", "dataclasses", "datetime", "enum", "functools", "hashlib", "heapq",
@@ -35,8 +37,6 @@ _MAX_REQUEST = 1 << 16
 _MAX_PLACE = 1 << 18
 _WITH_SAME_RULES = 64
 """Samples at level C: rules take a millisecond and more to make, and hold the folder of each, though it is gone."""
-_DISK = (64 << 20, 16384)
-"""Bytes and files that a program may have in its folder, where no file system of its own limits them."""
 _Request = dict[str, Any]
 
 
@@ -44,9 +44,9 @@ def serve_namespaces() -> None:
     """Level A: pid, mount and ipc namespaces for each sample, made here, and a network that none used before it."""
     control, place = _take_control(COMMON)
     calls = seccomp.program()
-    for request, end in _requests(control, place):
+    for request, end, checker in _requests(control, place):
         with end:  # nobody may wait for an answer from a program that could not start
-            run = partial(_run_in_namespaces, end, request, calls, control.fileno())
+            run = partial(_run_in_namespaces, end, request, checker, calls, control.fileno())
             status = kernel.call_as_process_1(run)
         if status.pop("network", True):
             network.renew()
@@ -57,14 +57,9 @@ def serve_once() -> None:
     """Level B: one sample, as process 1 of namespaces that bubblewrap made."""
     control, place = _take_control(())
     calls = seccomp.program()
-    for request, end in _requests(control, place):
-        status = run_candidate(
-            end,
-            request,
-            lambda: kernel.filter_calls(calls),
-            control.fileno(),
-            _excess(request),
-        )
+    for request, end, checker in _requests(control, place):
+        watch = Watch(request, of_namespace, [checker])
+        status = run_candidate(end, request, lambda: kernel.filter_calls(calls), control.fileno(), watch)
         control.send(json.dumps(status).encode())
         control.recv(_MAX_REQUEST)  # an order that comes too late, or the end: unread, it would take the answer along
         return
@@ -113,16 +108,15 @@ def _serve_in_folders(prepare: Callable[[_Request], tuple[Callable[[], None], tu
     with tempfile.TemporaryDirectory(prefix="codellm-judge-") as parent:
         tempfile.tempdir = None  # found out by now, and inherited by candidates, which have their own
         Path(parent).chmod(0o711)  # another user's candidate has to pass
-        for request, end in _requests(control, place):
+        for request, end, checker in _requests(control, place):
             folder = Path(parent, "scratch")
             folder.mkdir(0o700)
             if request["uid"] is not None:
                 os.chown(folder, request["uid"], request["uid"])
             request["folder"] = os.environ["HOME"] = os.environ["TMPDIR"] = str(folder)
             confine, keep = prepare(request)
-            status = run_candidate(
-                end, request, confine, control.fileno(), partial(excess_of_disk, folder, *_DISK), keep
-            )
+            watch = Watch(request, descendants, [checker], folder=folder)
+            status = run_candidate(end, request, confine, control.fileno(), watch, keep)
             _kill_orphans()
             # rm, because a program may nest folders deeper than shutil.rmtree recurses
             subprocess.run(["rm", "-rf", "--", folder], check=False, stderr=subprocess.DEVNULL)
@@ -138,10 +132,6 @@ def _kill_orphans() -> None:
         for child in map(int, children):
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-
-
-def _excess(request: _Request) -> Callable[[], str]:
-    return partial(excess_of_processes, request["memory"], request["resources"]["RLIMIT_CPU"])
 
 
 def _take_control(modules: tuple[str, ...]) -> tuple[socket.socket, dict[str, Any]]:
@@ -163,20 +153,26 @@ def _take_control(modules: tuple[str, ...]) -> tuple[socket.socket, dict[str, An
     return control, json.loads(control.recv(_MAX_PLACE) or b"{}")
 
 
-def _requests(control: socket.socket, place: dict[str, Any]) -> Iterator[tuple[_Request, socket.socket]]:
+def _requests(control: socket.socket, place: dict[str, Any]) -> Iterator[tuple[_Request, socket.socket, int]]:
+    """Each with the candidate's end of the channel, and the open `schedstat` of the checker at the other."""
     while True:
-        data, descriptors, _, _ = socket.recv_fds(control, _MAX_REQUEST, 1)
+        data, descriptors, _, _ = socket.recv_fds(control, _MAX_REQUEST, 2)
         if not data:
             return
         if descriptors:  # without one it is an order to kill what has ended by itself
-            yield {**place, **json.loads(data)}, socket.socket(fileno=descriptors[0])
+            end, checker = descriptors
+            yield {**place, **json.loads(data)}, socket.socket(fileno=end), checker
+            os.close(checker)
 
 
-def _run_in_namespaces(end: socket.socket, request: _Request, calls: bytes, orders: int) -> dict[str, Any]:
+def _run_in_namespaces(
+    end: socket.socket, request: _Request, checker: int, calls: bytes, orders: int
+) -> dict[str, Any]:
     try:
         prepare_namespaces(request["scratch"], request["kept"], request["links"])
+        watch = Watch(request, of_namespace, [checker])
         with network.Use() as use:
-            status = run_candidate(end, request, lambda: kernel.filter_calls(calls), orders, _excess(request), use=use)
+            status = run_candidate(end, request, lambda: kernel.filter_calls(calls), orders, watch, use=use)
         return {**status, "network": use.seen}
     except OSError as error:
         return {"broken": f"{type(error).__name__}: {error}"}

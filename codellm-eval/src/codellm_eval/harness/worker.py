@@ -32,6 +32,7 @@ _MAX_READ = 1 << 20
 _MAX_PROBLEMS = 512
 _LATEST = 10
 """Times the wall limit when a check ends at the latest. The limit itself is kept by init, on the candidate's clock."""
+_PROCESSES = "/proc"
 _STATISTICS = "/proc/vmstat"
 _PATIENCE = 3.0
 """Seconds for a candidate that left its channel to end; it takes far less unless it stays on purpose."""
@@ -73,8 +74,9 @@ class Worker:
         self._unused = itertools.count()
         self._problems: dict[int, Problem] = {}
         self._kernel_kills = _kernel_kills()
+        self._rules: int | None = None
         if not configuration["sandbox"]["once"] and landlock.version():
-            _confine(configuration["sandbox"]["readable"])
+            self._rules = _confine(configuration["sandbox"]["readable"])
 
     def judge(self, job: dict[str, Any]) -> dict[str, Any]:
         """The verdict on one job, or `unusable` where the problem is no Python.
@@ -91,7 +93,7 @@ class Worker:
         checker = self._checker_for(problem)
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            self._sandboxed.start(theirs, self._limits)
+            self._sandboxed.start(theirs, checker.schedstat, self._limits)
             checker.start(problem, job["program"], ours)
         outcome, message = self._outcome(checker, start + _LATEST * self._limits["wall_seconds"])
         return {"outcome": outcome, "message": message, "seconds": time.monotonic() - start}
@@ -119,7 +121,7 @@ class Worker:
             self._checker.end(by_force=True)
             self._checker = None
         if self._checker is None:
-            self._checker = CheckerProcess(self._problems, self._limits)
+            self._checker = CheckerProcess(self._problems, self._limits, self._rules)
         return self._checker
 
     def _outcome(self, checker: CheckerProcess, deadline: float) -> tuple[str, str]:
@@ -185,14 +187,17 @@ class Worker:
         return "failed", f"the process ended with status {code} before the test did"
 
 
-def _confine(readable: Iterable[str]) -> None:
-    """Leave this process and its checkers no files but the interpreter's, and no program to start.
+def _confine(readable: Iterable[str]) -> int:
+    """Leave this process no files but the interpreter's and the kernel's figures, and no program to start.
 
-    Tests are trusted and answers are not. Where a sandbox is started for each sample, this would keep from starting it.
+    The rules for its checkers, which are left not even the figures. Tests are trusted and answers are not. Where a
+    sandbox is started for each sample, this would keep from starting it.
     """
     imports.keep_listings()
     kernel.forbid_privileges()
-    landlock.restrict(landlock.ruleset((*readable, _STATISTICS), ("/dev/null",)))
+    rules = landlock.ruleset(readable, ("/dev/null",))
+    landlock.restrict(landlock.ruleset((*readable, _PROCESSES), ("/dev/null",)))
+    return rules
 
 
 def _signal_name(code: int) -> str:
