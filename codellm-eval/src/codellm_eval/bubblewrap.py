@@ -37,7 +37,7 @@ def one_each(bwrap: str, *, as_root: bool) -> Sandbox:
     capabilities = _ROOT if as_root else ()
     return Sandbox(
         level="B",
-        command=_command(bwrap, as_root, [*capabilities], "serve_once", "--as-pid-1"),
+        command=_command(bwrap, as_root, [*capabilities], "serve_once", "--as-pid-1", "--remount-ro", "/proc"),
         once=True,
         own_user=as_root,
         user=_user(as_root),
@@ -59,7 +59,7 @@ def _command(bwrap: str, as_root: bool, capabilities: list[str], function: str, 
     environment = [part for name, value in ENVIRONMENT.items() for part in ("--setenv", name, value)]
     return (
         bwrap, *user, *spaces, "--hostname", "localhost", "--die-with-parent", "--new-session", "--cap-drop", "ALL",
-        *rights, *more, *_filesystem(), *environment, "--", *command(SERVER_PATH, "server", function),
+        *rights, *_filesystem(), *more, *environment, "--", *command(SERVER_PATH, "server", function),
     )  # fmt: skip
 
 

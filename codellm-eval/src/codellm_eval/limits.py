@@ -45,5 +45,9 @@ class Limits:
             "RLIMIT_NPROC": self.processes,
             "RLIMIT_NOFILE": self.open_files,
             "RLIMIT_CORE": 0,
+            # no pages that others cannot have, no priority over them
+            "RLIMIT_MEMLOCK": 0,
+            "RLIMIT_NICE": 0,
+            "RLIMIT_RTPRIO": 0,
         }
         return {"wall_seconds": self.wall_seconds, "memory": self.memory, "resources": resources}

@@ -22,6 +22,8 @@ from .candidate import answer_calls
 from .network import Use
 from .watch import Watch
 
+FIRST_VICTIM = b"1000"
+"""The score of whom the kernel ends first when the machine runs out of memory."""
 _READY = b"ready"
 _MAX_SAID = 1024
 _MANY_DESCRIPTORS = 4096
@@ -33,7 +35,7 @@ def prepare_namespaces(scratch: dict[str, str], kept: Iterable[str], links: Iter
     """Mount what belongs to this sample alone: scratch folders by their mount options, and the view of processes.
 
     What lies in the scratch folders and is `kept` stays where it is: an interpreter below /tmp for instance, and the
-    `links` that lead to it.
+    `links` that lead to it. The view of processes is read-only: no program may change its score for the end of memory.
     """
     opened = {path: os.open(path, os.O_PATH) for path in kept}
     for place, options in scratch.items():
@@ -59,18 +61,19 @@ def run_candidate(
     watch: Watch,
     keep: tuple[int, ...] = (),
     *,
+    score: int = -1,
     use: Use | None = None,
 ) -> dict[str, Any]:
     """Start the candidate and wait for its end, an excess that no limit of the kernel stops, or an order; how it ended.
 
     `confine` is called in the candidate, last before the program, and installs what holds for ever; until then there
     are the descriptors to `keep`. Something to read on `orders` ends the candidate, and so does an excess that `watch`
-    finds. Calls that `use` is asked about wait until they are allowed here.
+    finds. Calls that `use` is asked about wait until they are allowed here. `score` is from `own_score`.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # process 1 does not get what it has no handler for
     kernel.set_dumpable(False)
     prepared, tell = os.pipe()
-    candidate = os.fork()
+    candidate = _fork_first_victim(score)
     if candidate == 0:
         try:
             end = _become_candidate(end, tell, request, confine, keep)
@@ -101,9 +104,6 @@ def _become_candidate(
     for first, last in itertools.pairwise((2, *sorted((end.fileno(), tell, *keep)), _MANY_DESCRIPTORS)):
         os.closerange(first + 1, last)
     os.chdir(request["folder"])
-    score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-    os.write(score, b"1000")  # whom the kernel ends first when the machine runs out of memory
-    os.close(score)
     for name, value in request["resources"].items():
         # One second between SIGXCPU, which tells what happened, and SIGKILL, which cannot be ignored.
         hard = value + 1 if name == "RLIMIT_CPU" else value
@@ -113,6 +113,28 @@ def _become_candidate(
     os.write(tell, _READY)
     os.close(tell)
     return end
+
+
+def own_score() -> int:
+    """The open file of what the kernel thinks of ending this process."""
+    kernel.set_dumpable(True)  # or only root may write it; no candidate is there yet
+    return os.open("/proc/self/oom_score_adj", os.O_RDWR)
+
+
+def _fork_first_victim(score: int) -> int:
+    """Fork a child that the kernel ends first when the machine runs out of memory.
+
+    It inherits its score and finds no file to write another one to. Where `score` is -1, this process inherited it too.
+    """
+    if score < 0:
+        return os.fork()
+    own = os.read(score, _MAX_SAID)
+    os.write(score, FIRST_VICTIM)
+    child = os.fork()
+    if child:
+        os.write(score, own)
+        os.close(score)
+    return child
 
 
 def drop_rights(uid: int | None) -> None:

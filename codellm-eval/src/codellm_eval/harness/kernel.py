@@ -26,7 +26,7 @@ _NEW_NAMESPACES = 0x20000000 | 0x00020000 | 0x08000000  # pid, mount, ipc
 _SHARE_MEMORY, _SHARE_FILES, _WAIT = 0x00000100, 0x00000400, 0x00004000
 _USED_STACK = 1 << 18
 """Bytes of the main stack that are more than a server's own frames, and little of what a program may have."""
-_NOSUID, _NODEV, _NOEXEC = 2, 4, 8
+_READ_ONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
 _BIND, _RECURSIVELY = 4096, 16384
 _SET_PDEATHSIG, _SET_DUMPABLE, _SET_SECCOMP, _CAPBSET_DROP, _SET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS, _CAP_AMBIENT = (
     1, 4, 22, 24, 36, 38, 47,
@@ -82,8 +82,8 @@ def _end_of_stack() -> int:
 
 
 def mount(kind: str, place: str, options: str = "") -> None:
-    """Mount a file system of a kind that needs no device, without set-user-id programs and devices."""
-    flags = _NOSUID | _NODEV | (_NOEXEC if kind == "proc" else 0)
+    """Mount a file system of a kind that needs no device, without set-user-id programs and devices; proc read-only."""
+    flags = _NOSUID | _NODEV | (_NOEXEC | _READ_ONLY if kind == "proc" else 0)
     name, data = kind.encode(), options.encode()
     _check(_libc.mount(name, place.encode(), name, ctypes.c_ulong(flags), data))
 

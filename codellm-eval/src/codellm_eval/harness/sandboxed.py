@@ -9,7 +9,10 @@ import select
 import signal
 import socket
 import time
+from pathlib import Path
 from typing import Any
+
+from .init import FIRST_VICTIM
 
 _START_SECONDS = 60.0
 """For the interpreter to come up on a machine that is busy."""
@@ -17,6 +20,7 @@ _END_SECONDS = 60.0
 """For the kernel to take a killed sample apart on a machine that is busy."""
 _MAX_MESSAGE = 1 << 16
 _MAX_COMPLAINT = 4096
+_SCORE = Path("/proc/self/oom_score_adj")
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that Python ignores, and what it starts should not."""
 _UNUSED_UIDS = range(1879048192, 2147483647)
@@ -37,6 +41,7 @@ class Sandboxed:
         self._own_user: bool = configuration["own_user"]
         self._harness = os.open(configuration["harness"], os.O_PATH | os.O_DIRECTORY)
         self._place = json.dumps({**configuration["place"], "readable": configuration["readable"]}).encode()
+        self._score = _SCORE.read_bytes() if self._once else b""
         self._launch()
 
     @property
@@ -90,6 +95,8 @@ class Sandboxed:
         given = (theirs.fileno(), complain, complain, self._harness)
         streams = [(os.POSIX_SPAWN_DUP2, source, goal) for goal, source in enumerate(given)]
         try:
+            if self._once:  # process 1 finds no file to write it to
+                _SCORE.write_bytes(FIRST_VICTIM)
             # Not subprocess: it imports threading, whose handlers for fork would double the time of each checker's.
             self._process = os.posix_spawn(
                 self._command[0], self._command, self._environment, file_actions=streams, setsigdef=_IGNORED
@@ -97,6 +104,8 @@ class Sandboxed:
         except OSError as error:
             raise Broken(f"cannot start {self._command[0]}: {error.strerror}") from error
         finally:
+            if self._once:
+                _SCORE.write_bytes(self._score)
             theirs.close()
             os.close(complain)
         try:

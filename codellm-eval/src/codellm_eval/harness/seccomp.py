@@ -36,7 +36,9 @@ _DENIED: dict[str, tuple[int, int]] = {
     "mbind": (237, 235), "set_mempolicy": (238, 237), "set_mempolicy_home_node": (450, 450),
     # memory that no limit of a process counts
     "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "msgget": (68, 186),
-    "semget": (64, 190),
+    "semget": (64, 190), "mq_open": (240, 180), "mq_unlink": (241, 181), "io_setup": (206, 0), "vmsplice": (278, 75),
+    # what slows the files of others down, or tells of them
+    "inotify_init": (253, -1), "inotify_init1": (294, 26), "inotify_add_watch": (254, 27),
     # the machine itself
     "init_module": (175, 105), "finit_module": (313, 273), "delete_module": (176, 106), "kexec_load": (246, 104),
     "kexec_file_load": (320, 294), "reboot": (169, 142), "swapon": (167, 224), "swapoff": (168, 225),
@@ -52,21 +54,32 @@ _DENIED_ALONE: dict[str, tuple[int, int]] = {
     "chmod": (90, -1), "fchmod": (91, 52), "fchmodat": (268, 53), "chown": (92, -1), "fchown": (93, 55),
     "lchown": (94, -1), "fchownat": (260, 54), "utime": (132, -1), "utimes": (235, -1), "futimesat": (261, -1),
     "utimensat": (280, 88), "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7),
-    "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "inotify_add_watch": (254, 27),
+    "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
     "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119), "sched_setparam": (142, 118),
     "sched_setattr": (314, 274), "setpriority": (141, 140), "ioprio_set": (251, 30), "tkill": (200, 130),
     "pidfd_open": (434, 434), "pidfd_send_signal": (424, 424),
+    # A message may carry an open file, which then counts nowhere.
+    "sendmsg": (46, 211), "sendmmsg": (307, 269),
 }  # fmt: skip
+_IGNORED = {"sync": (162, 81), "syncfs": (306, 267)}
+"""Calls that do as if they had worked: they hold up whoever uses the disk, and here nothing has to last."""
+_FALLOCATE = (285, 47)
+"""Takes space faster than anybody looks; libc writes instead where a file system does not know it."""
 _CLONE, _CLONE3, _PRLIMIT, _SOCKET, _SOCKETPAIR = (56, 220), (435, 435), (302, 261), (41, 198), (53, 199)
 _KILLS = {"kill": (62, 129), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240)}
-_FCNTL, _IOCTL, _PRCTL, _BIND = (72, 25), (16, 29), (157, 167), (49, 200)
+_FCNTL, _IOCTL, _PRCTL, _BIND, _SETSOCKOPT = (72, 25), (16, 29), (157, 167), (49, 200), (54, 208)
 
 _NAMESPACES = 0x7E020000
 """CLONE_NEW* of clone's flags."""
-_THREAD = 0x00010000
-"""CLONE_THREAD."""
+_THREAD, _SHARE_FILES = 0x00010000, 0x00000400
+"""CLONE_THREAD, and CLONE_FILES: a thread with descriptors of its own would have as many again."""
 _FAMILIES = (1, 2, 10)
 """AF_UNIX, AF_INET, AF_INET6."""
+_HOLDS = (1024, 1026)
+"""F_SETLEASE, by which whoever opens the file waits for the program, and F_NOTIFY."""
+_BUFFERS = (7, 8, 32, 33)
+"""SO_SNDBUF, SO_RCVBUF and their forms with FORCE: memory of the kernel that no limit of a process counts."""
+_SOL_SOCKET = 1
 _OWNERS = (8, 15)
 """F_SETOWN and F_SETOWN_EX, by which the kernel sends signals to anyone in the program's name."""
 _OWNER_IOCTLS = (0x8901, 0x8902)
@@ -102,17 +115,21 @@ def program(*, alone: bool = False) -> bytes:
         number = numbers[column]
         if number >= 0:
             code += _when(number, _fail(errno.EPERM))
+    for numbers in _IGNORED.values():
+        code += _when(numbers[column], _fail(0))
+    code += _if_argument(_FCNTL[column], 1, (*_HOLDS, *_OWNERS) if alone else _HOLDS, errno.EPERM)
+    code += _buffer_sizes(_SETSOCKOPT[column])
     code += _unless(_PRLIMIT[column], 0, (0,), errno.EPERM)
     code += _unless(_SOCKETPAIR[column], 0, _FAMILIES, errno.EAFNOSUPPORT)
     if alone:
-        code += _bits(_CLONE[column], _THREAD, present=_ALLOW, absent=_fail(errno.EPERM))
+        code += _when(_FALLOCATE[column], _fail(errno.EOPNOTSUPP))
+        code += _unless_bits(_CLONE[column], (_THREAD, _SHARE_FILES), errno.EPERM)
         for kill in _KILLS.values():
             code += _unless(kill[column], 0, (os.getpid(),), errno.EPERM)
-        code += _if_argument(_FCNTL[column], 1, _OWNERS, errno.EPERM)
         code += _if_argument(_PRCTL[column], 0, (_SET_PDEATHSIG,), errno.EPERM)
         code += _if_argument(_IOCTL[column], 1, _OWNER_IOCTLS, errno.EPERM)
     else:
-        code += _bits(_CLONE[column], _NAMESPACES, present=_fail(errno.EPERM), absent=_ALLOW)
+        code += _if_any_bit(_CLONE[column], _NAMESPACES, errno.EPERM)
         code += _unless(_SOCKET[column], 0, _FAMILIES, errno.EAFNOSUPPORT)
     code.append((_RETURN, 0, 0, _ALLOW))
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
@@ -153,6 +170,22 @@ def _if_argument(number: int, index: int, values: Iterable[int], error: int) -> 
     return _argument(number, index, [*tests, (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _fail(error))])
 
 
-def _bits(number: int, mask: int, *, present: int, absent: int) -> list[_Instruction]:
-    """Judge the call by whether its first argument has any bit of `mask`."""
-    return _argument(number, 0, [(_ANY_BIT, 0, 1, mask), (_RETURN, 0, 0, present), (_RETURN, 0, 0, absent)])
+def _buffer_sizes(number: int) -> list[_Instruction]:
+    """Do nothing, as if it had worked, where setsockopt is to change the size of a socket's buffers."""
+    name = [(_EQUAL, len(_BUFFERS) - place, 0, value) for place, value in enumerate(_BUFFERS)]
+    tests = [
+        (_EQUAL, 0, 1 + len(name), _SOL_SOCKET), (_LOAD, 0, 0, _ARGUMENTS + 16), *name,
+        (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _fail(0)),
+    ]  # fmt: skip
+    return _argument(number, 1, tests)
+
+
+def _if_any_bit(number: int, mask: int, error: int) -> list[_Instruction]:
+    """Refuse the call if its first argument has any bit of `mask`."""
+    return _argument(number, 0, [(_ANY_BIT, 0, 1, mask), (_RETURN, 0, 0, _fail(error)), (_RETURN, 0, 0, _ALLOW)])
+
+
+def _unless_bits(number: int, bits: Iterable[int], error: int) -> list[_Instruction]:
+    """Refuse the call unless its first argument has all of `bits`."""
+    tests = [test for bit in bits for test in ((_ANY_BIT, 1, 0, bit), (_RETURN, 0, 0, _fail(error)))]
+    return _argument(number, 0, [*tests, (_RETURN, 0, 0, _ALLOW)])

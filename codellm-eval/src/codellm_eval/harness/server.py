@@ -14,12 +14,13 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import imports, kernel, landlock, network, seccomp
-from .init import prepare_namespaces, run_candidate
+from .init import own_score, prepare_namespaces, run_candidate
 from .usage import descendants, of_namespace
 from .watch import Watch
 
@@ -60,6 +61,8 @@ def serve_once() -> None:
     for request, end, checker in _requests(control, place):
         watch = Watch(request, of_namespace, [checker])
         status = run_candidate(end, request, lambda: kernel.filter_calls(calls), control.fileno(), watch)
+        with suppress(ProcessLookupError):  # who is left keeps the channel open, and the checker waiting
+            os.kill(-1, signal.SIGKILL)
         control.send(json.dumps(status).encode())
         control.recv(_MAX_REQUEST)  # an order that comes too late, or the end: unread, it would take the answer along
         return
@@ -109,14 +112,14 @@ def _serve_in_folders(prepare: Callable[[_Request], tuple[Callable[[], None], tu
         tempfile.tempdir = None  # found out by now, and inherited by candidates, which have their own
         Path(parent).chmod(0o711)  # another user's candidate has to pass
         for request, end, checker in _requests(control, place):
-            folder = Path(parent, "scratch")
+            folder = Path(parent, "scratch").resolve()
             folder.mkdir(0o700)
             if request["uid"] is not None:
                 os.chown(folder, request["uid"], request["uid"])
             request["folder"] = os.environ["HOME"] = os.environ["TMPDIR"] = str(folder)
             confine, keep = prepare(request)
             watch = Watch(request, descendants, [checker], folder=folder)
-            status = run_candidate(end, request, confine, control.fileno(), watch, keep)
+            status = run_candidate(end, request, confine, control.fileno(), watch, keep, score=own_score())
             _kill_orphans()
             # rm, because a program may nest folders deeper than shutil.rmtree recurses
             subprocess.run(["rm", "-rf", "--", folder], check=False, stderr=subprocess.DEVNULL)
@@ -169,10 +172,13 @@ def _run_in_namespaces(
     end: socket.socket, request: _Request, checker: int, calls: bytes, orders: int
 ) -> dict[str, Any]:
     try:
+        score = own_score()
         prepare_namespaces(request["scratch"], request["kept"], request["links"])
         watch = Watch(request, of_namespace, [checker])
         with network.Use() as use:
-            status = run_candidate(end, request, lambda: kernel.filter_calls(calls), orders, watch, use=use)
+            status = run_candidate(
+                end, request, lambda: kernel.filter_calls(calls), orders, watch, score=score, use=use
+            )
         return {**status, "network": use.seen}
     except OSError as error:
         return {"broken": f"{type(error).__name__}: {error}"}

@@ -30,6 +30,7 @@ class Watch:
         self._cpu: int = request["resources"]["RLIMIT_CPU"]
         self._wall: float = request["wall_seconds"]
         self._memory: int = request["memory"]
+        self._largest_file: int = request["resources"]["RLIMIT_FSIZE"]
         self._folder = folder
         self.usage = Usage(processes, beside)
 
@@ -42,6 +43,6 @@ class Watch:
             return "time"
         if memory.more_than(self._memory, processes):
             return "memory"
-        if self._folder is not None and disk.more_than(*_DISK, self._folder):
+        if self._folder is not None and disk.more_than(*_DISK, self._folder, processes, self._largest_file):
             return "disk"
         return ""
