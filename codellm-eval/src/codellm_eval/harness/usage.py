@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -92,7 +93,10 @@ class Usage:
     def _all_delays(self, processes: list[int]) -> dict[int, float]:
         """By the number of the task, or the negative one of a descriptor."""
         delays = {task: seconds for process in processes for task, seconds in _delays(process)}
-        return delays | {-file: _delay(os.pread(file, _LONGEST, 0)) for file in self._beside}
+        for file in self._beside:
+            with suppress(OSError):  # it has ended
+                delays[-file] = _delay(os.pread(file, _LONGEST, 0))
+        return delays
 
 
 def _cpu_seconds(process: int) -> float:
