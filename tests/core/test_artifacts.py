@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -8,7 +9,8 @@ import attrs
 import pytest
 
 from codellm import artifacts, quality, store
-from codellm.errors import ArtifactError, InvalidValueError, QualityError
+from codellm.cache import content_digest, state
+from codellm.errors import ArtifactError, InvalidValueError, ModelFileError, QualityError
 from codellm.registry import registry
 from codellm.sources import find
 
@@ -149,3 +151,78 @@ def test_whatever_is_made_next_sweeps_what_killed_runs_left(cache):
     (stale / "half.gguf").write_bytes(b"GGUF")
     ensure("dummy:tiny", "bf16")
     assert not stale.exists()
+
+
+def flip(path, offset):
+    """Change one bit, and set the time of modification back."""
+    stat = path.stat()
+    with path.open("r+b") as stream:
+        stream.seek(offset % stat.st_size)
+        byte = stream.read(1)[0]
+        stream.seek(-1, os.SEEK_CUR)
+        stream.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def cut(path, _):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def swap(path, _):
+    """Another file of the same size and time of modification."""
+    stat, other = path.stat(), path.with_name("other")
+    other.write_bytes(bytes(stat.st_size))
+    os.utime(other, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    other.replace(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "offset"), [(flip, 4), (flip, 100), (flip, 333_333), (flip, -1), (cut, 0), (swap, 0)], ids=str
+)
+def test_an_artifact_that_is_not_as_it_was_made_is_made_again(cache, damage, offset):
+    made, told = ensure("dummy:tiny", "f32"), []
+    right = made.path.read_bytes()
+    damage(made.path, offset)
+    again = ensure("dummy:tiny", "f32", progress=lambda *event: told.append(event[0]))
+    assert again.path.read_bytes() == right
+    assert told[0] == "dummy:tiny: its file in f32 is not as it was made; making it again"
+
+
+@pytest.mark.parametrize("manifest", ["", "[]", "{}", '{"file": "none"}'])
+def test_a_manifest_that_is_none_is_no_artifact(cache, manifest):
+    made = ensure("dummy:tiny", "f32")
+    right = made.path.read_bytes()
+    (made.path.parent / "manifest.json").write_text(manifest)
+    assert store.kept_artifacts() == []
+    assert ensure("dummy:tiny", "f32").path.read_bytes() == right
+
+
+@pytest.mark.parametrize(("change", "offset"), [(flip, 0), (flip, 70_000), (flip, -1), (swap, 0), (cut, 0)], ids=str)
+def test_a_digest_is_of_what_the_file_holds_now(cache, tmp_path, change, offset):
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(os.urandom(1 << 20))
+    before = content_digest([file])
+    assert content_digest([file]) == before
+    change(file, offset)
+    changed = content_digest([file])
+    assert changed != before
+    shutil.rmtree(cache)
+    assert content_digest([file]) == changed
+
+
+def test_a_digest_is_remembered_where_the_folder_is_moved(cache, tmp_path):
+    file = tmp_path / "making" / "model.safetensors"
+    file.parent.mkdir()
+    file.write_bytes(b"weights")
+    before = state(file)
+    assert state(file.parent.rename(tmp_path / "kept") / file.name) == before
+
+
+def test_a_file_that_is_being_made_is_told_of_by_what_it_is(cache, monkeypatch):
+    def gate(source, *_):
+        raise ModelFileError(f"{source.path}: llama.cpp crashes on it: near {source.path}")
+
+    monkeypatch.setattr(quality, "gate", gate)
+    with pytest.raises(ArtifactError) as told:
+        ensure("codellm-demo", "f32")
+    assert str(told.value) == "codellm-demo in f32: llama.cpp crashes on it: near codellm-demo in f32"

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from codellm import store
 from codellm.errors import BackendError, ModelFileError
 from codellm_cpu.llama import header, probe
 from codellm_cpu.llama.check import check
@@ -103,9 +104,14 @@ def test_what_codellm_made_and_gated_is_not_tried_again(cache, good, probes):
     kept = cache / "artifacts" / "good-f32-0"
     kept.mkdir(parents=True)
     path = good.rename(kept / "good.gguf")
-    (kept / "manifest.json").write_text("{}")
+    (kept / "manifest.json").write_text(json.dumps({"file": path.name, "content": store.content(path)}))
     probe.vetted(path)
     assert probes == []
+    with path.open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        stream.write(b"\1")
+    probe.vetted(path)
+    assert probes == [path]
 
 
 def test_a_probe_that_takes_too_long_is_ended_and_nothing_is_concluded(cache, good, monkeypatch):
@@ -134,10 +140,24 @@ def test_a_child_that_floods_or_falls_silent_is_ended(good, tmp_path, monkeypatc
     child.chmod(0o755)
     monkeypatch.setattr(probe.sys, "executable", str(child))
     monkeypatch.setattr(probe, "SECONDS", 1.0)
+    monkeypatch.setattr(probe, "_PATIENCE", 2.0)
     before = psutil.Process().memory_info().rss
     assert not probe.probe(good).final
     assert psutil.Process().memory_info().rss < before + (50 << 20)
     assert not psutil.Process().children()
+
+
+@pytest.mark.parametrize(
+    "script", ["sleep 2", "[ -e again ] || { touch again; exec sleep 100; }"], ids=["late", "once"]
+)
+def test_a_machine_that_is_busy_refuses_no_file(cache, good, tmp_path, monkeypatch, script):
+    """Time in which the child waits is not counted against the file, and a try that came to no end is made again."""
+    child = tmp_path / "child"
+    child.write_text(f"#!/bin/sh\ncd {tmp_path}\n{script}\n")
+    child.chmod(0o755)
+    monkeypatch.setattr(probe.sys, "executable", str(child))
+    monkeypatch.setattr(probe, "SECONDS", 0.5)
+    probe.vetted(good)
 
 
 CALLER = """

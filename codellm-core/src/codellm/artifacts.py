@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -89,14 +90,16 @@ def ensure(
     require_original(source)
     text = _text(scheme, text)
     place = _place(source, scheme, text)
-    kept = place.kept()
+    kept = place.sound()
     if kept is None:
+        if place.kept() is not None:
+            progress(f"{source.name}: its file in {scheme.name} is not as it was made; making it again", 0, 0)
         lossless = base_scheme(source, scheme)
         if not planned:
             plan(source, scheme, text=text, progress=progress)
         base = source if lossless is None else ensure(source, lossless, threads=threads, progress=progress)
         with place.lock():
-            kept = place.kept() or _make(place, source, base, scheme, threads, text, progress)
+            kept = place.sound() or _make(place, source, base, scheme, threads, text, progress)
     return _as_source(source, Artifact(path=kept.path, scheme=scheme.name, format=scheme.format))
 
 
@@ -148,12 +151,12 @@ def plan(source: ModelSource, scheme: Scheme, *, text: Calibration | None = None
 
 
 def find_kept(source: ModelSource, scheme: Scheme, text: Calibration | None = None) -> Kept | None:
-    """The artifact of `source` in `scheme`, if it is in the cache.
+    """The artifact of `source` in `scheme`, if it is in the cache and as it was made.
 
     Raises:
         InvalidValueError: the scheme takes no text.
     """
-    return _place(source, scheme, _text(scheme, text)).kept()
+    return _place(source, scheme, _text(scheme, text)).sound()
 
 
 def _text(scheme: Scheme, text: Calibration | None) -> Calibration | None:
@@ -180,7 +183,7 @@ def _make(
 
     tell_licence(source.name, source.licence, progress)
     manifest: dict[str, Any] = {}
-    with place.making(manifest) as directory:
+    with place.making(manifest) as directory, _unnamed(directory, f"{source.name} in {scheme.name}"):
         request = QuantizeRequest(
             source=base,
             scheme=scheme,
@@ -264,6 +267,19 @@ def _named(what: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in _FULL:
             raise
         raise ArtifactError(f"{what} failed: {plugins.describe(error)}{blame(error)}") from error
+
+
+@contextlib.contextmanager
+def _unnamed(directory: Path, what: str) -> Iterator[None]:
+    """A fault of a file in `directory` says what the file is: its name there is gone with it."""
+    try:
+        yield
+    except CodellmError as error:
+        told = str(error)
+        if str(directory) not in told:
+            raise
+        words = (what if str(directory) in word else word for word in re.split(r"(\s|:(?=\s))", told))
+        raise ArtifactError("".join(words)) from error
 
 
 def _reference(base: ModelSource) -> float:

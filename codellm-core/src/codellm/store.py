@@ -14,8 +14,8 @@ from typing import Any
 import attrs
 
 from codellm._version import __version__
-from codellm.cache import cache_path
-from codellm.errors import ArtifactError
+from codellm.cache import cache_path, content_digest
+from codellm.errors import ArtifactError, ModelFileError
 
 
 @attrs.frozen(kw_only=True)
@@ -36,6 +36,14 @@ class Kept:
         with contextlib.suppress(OSError):
             return size(self.path)
         return 0
+
+    @property
+    def intact(self) -> bool:
+        """Whether it holds what was kept: a digest of all of it, remembered until the file changes."""
+        try:
+            return content(self.path) == self.manifest.get("content")
+        except ModelFileError:
+            return False
 
 
 @attrs.frozen
@@ -64,6 +72,11 @@ class Place:
     def kept(self) -> Kept | None:
         """What is there."""
         return read(self.directory)
+
+    def sound(self) -> Kept | None:
+        """What is there and was not changed since."""
+        kept = self.kept()
+        return kept if kept is not None and kept.intact else None
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -106,6 +119,7 @@ class Place:
             directory = final.with_name(f".{final.name}-{secrets.token_hex(4)}")
             directory.mkdir()
             yield directory
+            manifest["content"] = content(directory / str(manifest["file"]))
             (directory / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
             directory.rename(final)
         except OSError as error:
@@ -131,14 +145,24 @@ def read(directory: Path) -> Kept | None:
         manifest = json.loads((directory / "manifest.json").read_bytes())
     except (OSError, ValueError):
         return None
+    if not isinstance(manifest, dict) or "file" not in manifest:
+        return None
     kept = Kept(directory=directory, manifest=manifest)
     return kept if kept.path.exists() else None
 
 
 def size(path: Path) -> int:
     """Bytes of a file, or of all files under a directory."""
-    files = filter(Path.is_file, path.rglob("*")) if path.is_dir() else (path,)
-    return sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in _files(path))
+
+
+def content(path: Path) -> str:
+    """The digest of a file, or of all files under a directory.
+
+    Raises:
+        ModelFileError: one cannot be read.
+    """
+    return content_digest(_files(path))
 
 
 def remove(kept: Kept) -> None:
@@ -164,6 +188,10 @@ def abandoned() -> list[Path]:
         with contextlib.suppress(OSError), filelock.FileLock(lock).acquire(timeout=0):
             found.append(directory)
     return sorted(found)
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(filter(Path.is_file, path.rglob("*"))) if path.is_dir() else [path]
 
 
 def _root() -> Path:

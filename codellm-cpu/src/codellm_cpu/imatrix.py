@@ -36,10 +36,10 @@ def matrix(request: QuantizeRequest, text: Calibration, path: Path, progress: Ca
     """
     source = request.source
     place = Place(source.name, KIND, (source.digest, source.scheme or "", text.digest))
-    kept = place.kept()
+    kept = place.sound()
     if kept is None:
         with place.lock():
-            kept = place.kept() or _make(place, request, text, path, progress)
+            kept = place.sound() or _make(place, request, text, path, progress)
     return kept.path
 
 

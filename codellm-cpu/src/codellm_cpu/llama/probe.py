@@ -7,6 +7,7 @@ token, which reads its weights once. The verdict is kept in codellm's cache.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import selectors
@@ -15,11 +16,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO
 
 import attrs
+import psutil
 
-from codellm.cache import Memo, cache_path
+from codellm import store
+from codellm.cache import Memo, cache_path, state
 from codellm.errors import BackendError, ModelFileError
 from codellm.sources.regular import shown
 from codellm_cpu.llama.check import check
@@ -28,7 +30,13 @@ from codellm_cpu.llama.probe_child import REFUSED
 
 SECONDS = 20.0
 BYTES_PER_SECOND = 50e6
-"""A probe may take 20 seconds, and a second more for every 50 MB of the file: slower than any disk reads it."""
+"""A probe's first thread may compute for 20 seconds, and a second more for every 50 MB of the file."""
+
+_PATIENCE = 10.0
+"""Times as long it may take on the clock: a machine that is busy, or whose disk is, changes no verdict."""
+
+_LOOK = 0.5
+"""Seconds between looks at what it has used."""
 
 _TAIL = 8192
 """Bytes kept of what the child prints: a broken file may make llama.cpp print without end."""
@@ -77,8 +85,9 @@ def require_probed(path: Path) -> None:
 
 
 def _gated(path: Path) -> bool:
-    """Whether codellm made the file itself and kept it: its quality gate has loaded and probed it by then."""
-    return path.parent.parent == cache_path() / "artifacts" and (path.parent / "manifest.json").is_file()
+    """Whether codellm made the file itself, which its quality gate has loaded and probed, and it is as it was kept."""
+    kept = store.read(path.parent) if path.parent.parent == cache_path() / "artifacts" else None
+    return kept is not None and kept.path == path and kept.intact
 
 
 def require(path: Path) -> None:
@@ -92,6 +101,8 @@ def require(path: Path) -> None:
     fault = verdicts.read().get(key)
     if fault is None:
         outcome = probe(path)
+        if not outcome.final:  # nothing about the file is known yet
+            outcome = probe(path)
         fault = outcome.fault
         if outcome.final and file_key(path) == key:
             verdicts.keep({key: fault})
@@ -102,18 +113,16 @@ def require(path: Path) -> None:
 def file_key(path: Path) -> str:
     """A file as it is now, and the llama.cpp that tries it.
 
-    The time of change stands beside that of modification, which anybody may set back.
-
     Raises:
         ModelFileError: the file is gone.
     """
     import llama_cpp
 
     try:
-        stat, real = path.stat(), path.resolve()
+        now, real = state(path), path.resolve()
     except (OSError, RuntimeError) as error:  # the second for symbolic links in a circle
         raise ModelFileError(f"{shown(path)}: cannot be read ({error})") from error
-    return f"{real}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}|{stat.st_ino}|{llama_cpp.__version__}"
+    return f"{real}|{now}|{llama_cpp.__version__}"
 
 
 @attrs.frozen
@@ -145,12 +154,12 @@ def probe(path: Path) -> Outcome:
         raise BackendError(f"cannot start a process to try {shown(path)} in ({error.strerror})") from error
     assert child.stdin is not None  # pipes were asked for
     assert child.stdout is not None
-    end = time.monotonic() + seconds
+    end = time.monotonic() + _PATIENCE * seconds
     try:
-        said = _listen(child.stdout, end)
+        said = _listen(child, seconds, end)
         code = child.wait(timeout=max(1.0, end - time.monotonic()))
     except (TimeoutError, subprocess.TimeoutExpired):
-        return Outcome(f"llama.cpp did not finish loading it within {seconds:.0f} seconds", final=False)
+        return Outcome(f"llama.cpp did not finish loading it within {seconds:.0f} seconds of computing", final=False)
     finally:
         child.kill()
         child.wait()
@@ -159,22 +168,39 @@ def probe(path: Path) -> Outcome:
     return _outcome(path, code, said)
 
 
-def _listen(pipe: IO[bytes], end: float) -> str:
+def _listen(child: subprocess.Popen[bytes], seconds: float, end: float) -> str:
     """The last that the child prints, until it prints no more.
 
     Raises:
-        TimeoutError: it prints, or may yet, when the clock shows `end`.
+        TimeoutError: it prints, or may yet, when its first thread has computed for `seconds`, or the clock shows `end`.
     """
-    tail = b""
+    assert child.stdout is not None  # a pipe was asked for
+    tail, look = b"", 0.0
     with selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
-        while (left := end - time.monotonic()) > 0:
-            if selector.select(left):
-                data = os.read(pipe.fileno(), 1 << 16)
+        selector.register(child.stdout, selectors.EVENT_READ)
+        while (now := time.monotonic()) < end:
+            if now >= look:
+                look = now + min(_LOOK, seconds)
+                if _computed(child.pid) > seconds:
+                    break
+            if selector.select(min(look, end) - now):
+                data = os.read(child.stdout.fileno(), 1 << 16)
                 if not data:
                     return tail.decode("utf-8", "replace")
                 tail = (tail + data)[-_TAIL:]
     raise TimeoutError
+
+
+def _computed(process: int) -> float:
+    """Seconds of processor time of its first thread, or of all where that is not told."""
+    with contextlib.suppress(psutil.Error):
+        running = psutil.Process(process)
+        for thread in running.threads():
+            if thread.id == process:
+                return float(thread.user_time + thread.system_time)
+        times = running.cpu_times()
+        return float(times.user + times.system)
+    return 0.0
 
 
 def _outcome(path: Path, code: int, said: str) -> Outcome:
