@@ -230,9 +230,9 @@ FAULTS = {
     "odd merge": (model(merges=["a b c"]), "merge 'a b c' is no pair"),
     "merge of spaces": (model(merges=[["a ", "b"]]), "is no pair"),
     "added no text": (top(added_tokens=[{"id": 3}]), "has no content"),
-    "added strips": (
-        top(added_tokens=[{"id": 0, "content": "<|endoftext|>", "lstrip": True}]),
-        "strips its surroundings",
+    "added word": (
+        top(added_tokens=[{"id": 0, "content": "<|endoftext|>", "single_word": True}]),
+        "added token '<|endoftext|>' is a single word: no GGUF form",
     ),
     "large": (model(vocab={"a": 1100}), "token id 1100, but the embedding has 1100 rows"),
 }

@@ -22,12 +22,17 @@ from codellm.errors import ModelFileError
 
 @attrs.frozen(kw_only=True)
 class Preparation:
-    """`model` is GGUF's kind of tokenizer, `pre` its name of the rules, `normalizer` a Unicode normal form."""
+    """`model` is GGUF's kind of tokenizer, `pre` its name of the rules, `normalizer` a Unicode normal form.
+
+    A vocabulary of whole characters may put a space before every stretch of text (`space_prefix`, which llama.cpp does)
+    or before the first alone and only where none stands there (`first_space`, which it does not, so we do).
+    """
 
     model: str = "gpt2"
     pre: str
     normalizer: str | None = None
     space_prefix: bool = False
+    first_space: bool = False
 
 
 def _words(digits: str) -> str:
@@ -72,15 +77,25 @@ def read_preparation(data: Mapping[str, Any], path: Path) -> Preparation:
     parts, before = listed(data.get("pre_tokenizer"), "pretokenizers"), listed(data.get("normalizer"), "normalizers")
     model = data["model"]
     if model.get("byte_fallback"):
-        if parts or [shape(part) for part in before] != SPACES:
-            raise unknown("normalizer and pre-tokenizer", [*before, *parts], path, "Prepend(▁), Replace(' ', ▁)")
-        return Preparation(model="llama", pre="default", space_prefix=True)
+        return _characters(before, parts, path)
     if [part.get("type") for part in before] not in ([], ["NFC"]):
         raise unknown("normalizer", before, path, "none, NFC")
     name = NAMES.get((tuple(map(shape, parts)), bool(model.get("ignore_merges"))))
     if name is None:
         raise unknown("pre-tokenizer", parts, path, "those of " + ", ".join(NAMES.values()))
     return Preparation(pre=name, normalizer="NFC" if before else None)
+
+
+def _characters(before: list[Mapping[str, Any]], parts: list[Mapping[str, Any]], path: Path) -> Preparation:
+    """How a vocabulary of whole characters writes spaces."""
+    steps = [shape(part) for part in (*before, *parts)]
+    if not parts and steps in (SPACES, SPACES[1:]):
+        return Preparation(model="llama", pre="default", space_prefix=steps == SPACES)
+    for scheme in ("first", "never"):
+        if steps == [("Metaspace", "▁", scheme, False)]:
+            return Preparation(model="llama", pre="default", first_space=scheme == "first")
+    known = "Prepend(▁), Replace(' ', ▁), or the latter alone, or Metaspace(first or never, without a split)"
+    raise unknown("normalizer and pre-tokenizer", [*before, *parts], path, known)
 
 
 SPACES = [("Prepend", "▁"), ("Replace", " ", "▁")]
@@ -105,6 +120,9 @@ def shape(step: Mapping[str, Any]) -> tuple[Any, ...]:
         return kind, bool(step.get("individual_digits"))
     if kind == "Split" and step.get("behavior") == "Isolated" and not step.get("invert"):
         return kind, pattern.get("Regex") if isinstance(pattern, Mapping) else None
+    if kind == "Metaspace":
+        scheme = step.get("prepend_scheme", "always" if step.get("add_prefix_space", True) else "never")
+        return kind, step.get("replacement"), scheme, bool(step.get("split", True))
     if kind == "Prepend":
         return kind, step.get("prepend")
     if kind == "Replace":

@@ -18,10 +18,10 @@ from codellm.errors import ModelFileError
 from codellm.fim import find_fim
 from codellm.sources import special_tokens
 from codellm.sources.regular import read_json
-from codellm.tokenizer import HFTokenizer
+from codellm.tokenizer import HFTokenizer, byte_of
 from codellm_cpu.convert.pretokenizer import Preparation, read_preparation
-from codellm_cpu.convert.scores import merge_scores
-from codellm_cpu.llama.tokenizer import ENDS_KEY, NORMALIZER_KEY
+from codellm_cpu.convert.scores import hide_unmerged, merge_scores, unused
+from codellm_cpu.llama.tokenizer import ENDS_KEY, FIRST_SPACE_KEY, NORMALIZER_KEY, STRIPS
 
 # The pieces that end a generation or mark a place in a repository, by the strings of StarCoder2 and Qwen2.5-Coder.
 PLACES = {
@@ -45,6 +45,8 @@ class Vocabulary:
     preparation: Preparation
     special: dict[str, int]
     ends: frozenset[int]
+    strips: Mapping[str, frozenset[int]]
+    """Added tokens that take the space before ("lstrip") or behind them ("rstrip")."""
     add_bos: bool
 
     def add_keys(self, writer: gguf.GGUFWriter) -> None:
@@ -63,6 +65,11 @@ class Vocabulary:
         writer.add_add_eos_token(False)
         writer.add_add_space_prefix(self.preparation.space_prefix)
         writer.add_string(ENDS_KEY, " ".join(map(str, sorted(self.ends))))
+        for side, ids in self.strips.items():
+            if ids:
+                writer.add_string(STRIPS[side], " ".join(map(str, sorted(ids))))
+        if self.preparation.first_space:
+            writer.add_string(FIRST_SPACE_KEY, "first")
         if self.preparation.normalizer is not None:
             writer.add_string(NORMALIZER_KEY, self.preparation.normalizer)
 
@@ -74,13 +81,13 @@ def read_vocabulary(
     size: int,
     ends: Iterable[str | int] = (),
 ) -> Vocabulary:
-    """The vocabulary of a tokenizer.json, padded with unused tokens to `size`, the rows of the embedding.
+    """The vocabulary of a tokenizer.json, padded with unused tokens to `size`, the rows of the embedding, or cut there.
 
     `ends` are the tokens that end a text, as `ModelSource.ends` has them.
 
     Raises:
         ModelFileError: the file is missing or damaged, of another kind than BPE, prepares text in a way that GGUF has
-            no name for, larger than `size`, or has no end-of-text token.
+            no name for, or has no end-of-text token.
     """
     data = read_json(path)
     model = data.get("model")
@@ -91,17 +98,22 @@ def read_vocabulary(
         if model.get(field):
             raise ModelFileError(f"{path}: {field} {model[field]!r} has no GGUF form")
     preparation = read_preparation(data, path)
-    ids, added = token_ids(model.get("vocab"), data.get("added_tokens") or [], path)
-    if ids and max(ids) >= size:
-        raise ModelFileError(f"{path}: token id {max(ids)}, but the embedding has {size} rows")
+    listed = data.get("added_tokens") or []
+    ids, added = token_ids(model.get("vocab"), listed, path)
     merges = merge_strings(model.get("merges"), path)
+    ids, added, merges = within(ids, added, merges, size, preparation, path)
+    known = set(ids.values())
+    for merge in merges:
+        if not known.issuperset((*merge.split(" "), merge.replace(" ", "", 1))):
+            raise ModelFileError(f"{path}: merge {merge!r} is not of three tokens")
     tokenizer = HFTokenizer(path, tokenizer_config, (*special_tokens.token_ids(config, "eos"), *ends))
     controls = {token: id for id in added if tokenizer.special_id(token := ids[id]) is not None}
     tokens, kinds = pad(ids, {id: ids[id] in controls for id in added}, size)
     scores: list[float] = []
     if preparation.model == "llama":
         mark_characters(tokens, kinds, model.get("unk_token"), path)
-        scores = merge_scores(tokens, kinds, [merge.split(" ") for merge in merges], path)
+        pairs = hide_unmerged(tokens, kinds, [merge.split(" ") for merge in merges])
+        scores = merge_scores(tokens, kinds, pairs, path)
     return Vocabulary(
         tokens=tokens,
         kinds=kinds,
@@ -109,9 +121,28 @@ def read_vocabulary(
         scores=scores,
         preparation=preparation,
         special=special_ids(controls, tokenizer, tokenizer_config, config, path),
-        ends=tokenizer.ends,
+        ends=frozenset(id for id in tokenizer.ends if id < size),
+        strips={side: frozenset(token["id"] for token in listed if token.get(side)) & added for side in STRIPS},
         add_bos=tokenizer.add_bos,
     )
+
+
+def within(
+    ids: dict[int, str], added: set[int], merges: list[str], size: int, preparation: Preparation, path: Path
+) -> tuple[dict[int, str], set[int], list[str]]:
+    """Ids, added tokens and merges without the tokens beyond the `size` rows of the embedding: nothing has them.
+
+    Raises:
+        ModelFileError: a byte is among these, so that the tokenizer is another model's.
+    """
+    beyond = {token for id, token in ids.items() if id >= size}
+    if not beyond:
+        return ids, added, merges
+    kept = {id: token for id, token in ids.items() if id < size}
+    if preparation.model == "gpt2" and not byte_of().keys() <= set(kept.values()):
+        raise ModelFileError(f"{path}: token id {max(ids)}, but the embedding has {size} rows")
+    merges = [merge for merge in merges if beyond.isdisjoint((*merge.split(" "), merge.replace(" ", "", 1)))]
+    return kept, {id for id in added if id < size}, merges
 
 
 def mark_characters(tokens: list[str], kinds: list[int], unknown: Any, path: Path) -> None:
@@ -134,8 +165,8 @@ def token_ids(vocab: Any, added: Any, path: Path) -> tuple[dict[int, str], set[i
     """Token by id, and which ids are added tokens.
 
     Raises:
-        ModelFileError: an id is no whole number or stands for two tokens; an added token strips or needs what is
-            around it.
+        ModelFileError: an id is no whole number or stands for two tokens; an added token is a word by what is around
+            it.
     """
     if not isinstance(vocab, Mapping) or not isinstance(added, list):
         raise ModelFileError(f"{path}: no vocabulary")
@@ -144,8 +175,8 @@ def token_ids(vocab: Any, added: Any, path: Path) -> tuple[dict[int, str], set[i
     for token in added:
         if not isinstance(token, Mapping) or not isinstance(token.get("content"), str):
             raise ModelFileError(f"{path}: added token {token!r} has no content")
-        if token.get("lstrip") or token.get("rstrip") or token.get("single_word"):
-            raise ModelFileError(f"{path}: added token {token['content']!r} strips its surroundings: no GGUF form")
+        if token.get("single_word"):
+            raise ModelFileError(f"{path}: added token {token['content']!r} is a single word: no GGUF form")
         entries.append((token["content"], token.get("id")))
     for token, id in entries:
         if type(id) is not int or id < 0:
@@ -185,9 +216,7 @@ def pad(ids: Mapping[int, str], special: Mapping[int, bool], size: int) -> tuple
             normal = gguf.TokenType.NORMAL
             kind = {True: gguf.TokenType.CONTROL, False: gguf.TokenType.USER_DEFINED, None: normal}[special.get(id)]
         else:
-            token, kind = f"[PAD{id}]", gguf.TokenType.UNUSED
-            while token in taken:  # llama.cpp looks tokens up by text: two of one text would be one
-                token += "]"
+            token, kind = unused(id, taken), gguf.TokenType.UNUSED
         tokens.append(token)
         kinds.append(int(kind))
     return tokens, kinds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import re
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -32,11 +33,21 @@ NORMALIZER_KEY = "codellm.tokenizer.normalizer"
 """Our own key: the Unicode normal form that text is put into before it is tokenized."""
 
 
+FIRST_SPACE_KEY = "codellm.tokenizer.first_space"
+"""Our own key: a text gets a space before it, unless it begins with one, "▁", or an added token."""
+
+STRIPS = {"lstrip": "codellm.tokenizer.lstrip_token_ids", "rstrip": "codellm.tokenizer.rstrip_token_ids"}
+"""Our own keys: tokens that take the white space before or behind them, with spaces between."""
+
+_SPACE = "[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+"""Unicode's White_Space, which is what the tokenizers library strips."""
+
+
 class LlamaTokenizer(Tokenizer):
     """Encodes with llama.cpp, so that a file tokenizes as its own header says.
 
-    llama.cpp knows no Unicode normal forms: where our converter noted that the model's tokenizer has one, text is put
-    into it first.
+    llama.cpp knows no Unicode normal forms, no tokens that take the space around them, and no space before the first
+    word alone: where our converter noted that the model's tokenizer has them, text is brought into that form first.
 
     Usable while its model is open; afterwards it raises ModelClosedError.
     """
@@ -49,6 +60,11 @@ class LlamaTokenizer(Tokenizer):
         self.bos, self.eos = self._role("bos"), self._role("eos")
         self.add_bos = bool(lib.llama_vocab_get_add_bos(vocab))
         self._normalized = model.meta(NORMALIZER_KEY) == "NFC"
+        self._first_space = model.meta(FIRST_SPACE_KEY) is not None
+        self._strips = {
+            side: [int(id) for id in (model.meta(key) or "").split() if id.isdecimal() and int(id) < self.vocab_size]
+            for side, key in STRIPS.items()
+        }
         self._pre = model.meta("tokenizer.ggml.pre") or ""
         self._bytes: list[bytes | None] = [None] * self.vocab_size
         self._buffer = ctypes.create_string_buffer(256)
@@ -92,10 +108,41 @@ class LlamaTokenizer(Tokenizer):
         return text.decode("utf-8", "replace")
 
     def encode(self, text: str, special: bool = False) -> list[int]:
+        text = self._stripped(text, special)
         if self._normalized:
             text = unicodedata.normalize("NFC", text)
+        if self._first_space and text and not text.startswith((" ", "▁", *self._added(special))):
+            text = f" {text}"
         data, vocab = utf8(text), self._model.vocab
         return bounded(text, self._pre, lambda: self._tokenize(vocab, data, special))
+
+    def _stripped(self, text: str, special: bool) -> str:
+        """`text` without the space that its added tokens take; a special string that stays text takes none."""
+        for side, ids in self._strips.items():
+            tokens = [self.text_of(id) for id in ids if special or not self._is_control(id)]
+            found = "|".join(map(re.escape, sorted(tokens, key=len, reverse=True)))
+            if found:
+                text = re.sub(f"({found}){_SPACE}+" if side == "rstrip" else f"{_SPACE}+({found})", r"\1", text)
+        return text
+
+    def _added(self, special: bool) -> tuple[str, ...]:
+        """Texts that are one token wherever they stand."""
+        return self._ordinary + self._controls if special else self._ordinary
+
+    @functools.cached_property
+    def _ordinary(self) -> tuple[str, ...]:
+        return self._of_kind(self._lib.LLAMA_TOKEN_ATTR_USER_DEFINED)
+
+    @functools.cached_property
+    def _controls(self) -> tuple[str, ...]:
+        return self._of_kind(self._lib.LLAMA_TOKEN_ATTR_CONTROL | self._lib.LLAMA_TOKEN_ATTR_UNKNOWN)
+
+    def _of_kind(self, kinds: int) -> tuple[str, ...]:
+        attributes, vocab = self._lib.llama_vocab_get_attr, self._model.vocab
+        return tuple(self.text_of(id) for id in range(self.vocab_size) if attributes(vocab, id) & kinds)
+
+    def _is_control(self, id: int) -> bool:
+        return bool(self._lib.llama_vocab_is_control(self._model.vocab, id))
 
     def _tokenize(self, vocab: int, data: bytes, special: bool) -> list[int]:
         ids = np.empty(len(data) + 8, np.int32)  # never more tokens than bytes, but for a prefix some vocabularies add
