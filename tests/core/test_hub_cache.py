@@ -141,7 +141,7 @@ PARTS = {f"demo-q8_0-0000{part}-of-00002.gguf": b"GGUF" for part in (1, 2)}
     [
         ("", {**Q8, **Q4}, "the cache holds only GGUF files of it; name one: ours/demo:q4_k_m, ours/demo:q8_0"),
         ("", {**Q8, **Q4, **CONFIG}, "name one: ours/demo:q4_k_m, ours/demo:q8_0"),
-        ("", PARTS, "it has q8_0 in parts, which are not supported"),
+        ("", PARTS, "it has q8_0 in parts, which are not supported; merge the parts with `llama-gguf-split --merge`"),
         (":q8_0", PARTS, "it has q8_0 in parts, which are not supported"),
         (":q8_0", {**PARTS, **Q4}, "name one: ours/demo:q4_k_m; it has q8_0 in parts"),
         ("", {"a.gguf": b"GGUF", "b.gguf": b"GGUF"}, "it has one without a scheme in several files: a.gguf, b.gguf"),
@@ -166,6 +166,13 @@ def test_a_file_in_a_folder_is_named_by_a_path_that_is_there(cache, monkeypatch)
     put(cache, {"sub/demo-q8_0.gguf": b"GGUF"})
     named = cause("ours/demo", monkeypatch).partition("give its file: ")[2]
     assert find(named).format == "gguf"
+
+
+def test_a_file_in_a_folder_whose_content_is_gone_is_named_too(cache, monkeypatch):
+    put(cache, {"README.md": b"", "sub/demo-q8_0.gguf": b"GGUF"})
+    (cache / "snapshots" / COMMIT / "sub" / "demo-q8_0.gguf").resolve().unlink()
+    text = cause("ours/demo:q8_0", monkeypatch)
+    assert "in a folder, as sub/demo-q8_0.gguf; fetch it with `hf download ours/demo sub/demo-q8_0.gguf`" in text
 
 
 @pytest.mark.parametrize(

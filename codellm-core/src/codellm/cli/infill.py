@@ -36,7 +36,10 @@ Lines end where the Language Server Protocol has them end, and so VS Code (its s
     help="How to print the result.",
 )
 def infill(file: Path, lines: str | None, offset: int | None, format_: str, **arguments: Any) -> None:
-    """Print what belongs into a place of FILE: instead of a range of lines, or at a cursor."""
+    """Print what belongs into a place of FILE: instead of a range of lines, or at a cursor.
+
+    A line ends at LF, CRLF or CR; a form feed or another separator of Unicode ends none.
+    """
     params, spec = sampling_params(arguments), load_spec(arguments)
     if (lines is None) == (offset is None):
         raise click.UsageError("give either --lines A:B or --offset N")

@@ -11,7 +11,7 @@ from codellm.errors import CodellmError, ModelFileError, ModelNotFoundError
 from codellm.progress import Progress, quiet, tell_licence
 from codellm.sources.local import INDEX, NAMING, PACKINGS, WEIGHTS, read_config, read_directory, shard_names
 from codellm.sources.packed import packed_scheme
-from codellm.sources.published import Published, model_files
+from codellm.sources.published import IN_PARTS, Published, model_files
 from codellm.sources.reference import Reference
 from codellm.sources.regular import read_json
 from codellm.sources.repository import Repository
@@ -148,6 +148,8 @@ def _undecided(repository: Repository, published: Published, ready: dict[str, Re
     foreign = sorted(set(published.whole.values()) - {published.whole[name] for name in ready})
     if foreign:
         said.append(f"to use {foreign[0]}, {_by_hand(repository, foreign[0])}")
+    if IN_PARTS in published.others.values():
+        said.append("merge the parts with `llama-gguf-split --merge`, and give the file that comes of it")
     holds = "holds only GGUF files" if repository.refusal is None else "the cache holds only GGUF files of it"
     return ModelNotFoundError(f"{repository}: {holds}; {'; '.join(said)}")
 

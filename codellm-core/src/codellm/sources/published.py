@@ -14,6 +14,9 @@ _PART = re.compile(r"-\d{5}-of-\d{5}$")
 _OTHER = re.compile(r"mmproj|imatrix")
 """Files beside a model: the eyes of a multimodal one, and what was measured for quantizing."""
 
+IN_PARTS = "in parts, which are not supported"
+"""Why a scheme has no file that can be loaded: it has several, each a part."""
+
 
 @attrs.frozen
 class Published:
@@ -35,7 +38,7 @@ class Published:
         for name in whole:
             files.setdefault(scheme_of(_stem(name)), []).append(name)
         parts = {scheme_of(_PART.sub("", _stem(name))) for name in pieces}
-        others = dict.fromkeys(parts - files.keys(), "in parts, which are not supported")
+        others = dict.fromkeys(parts - files.keys(), IN_PARTS)
         others |= {scheme: f"in several files: {', '.join(named)}" for scheme, named in files.items() if len(named) > 1}
         return cls({scheme: named[0] for scheme, named in files.items() if len(named) == 1}, others)
 

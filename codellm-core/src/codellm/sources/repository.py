@@ -55,9 +55,8 @@ class Repository:
             if snapshot is None:
                 raise _with_commits(id, revision, error) from error
             names = frozenset(path.name for path in snapshot.iterdir() if path.is_file())
-            nested = frozenset(
-                path.relative_to(snapshot).as_posix() for path in snapshot.glob("*/**/*.gguf") if path.is_file()
-            )
+            # also one whose content is gone: it tells where the repository has its files
+            nested = frozenset(path.relative_to(snapshot).as_posix() for path in snapshot.glob("*/**/*.gguf"))
             return cls(id=id, revision=revision, commit=snapshot.name, names=names, nested=nested, refusal=error)
         files = {file.rfilename: file.size for file in info.siblings or ()}
         return cls(
