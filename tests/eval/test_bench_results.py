@@ -88,3 +88,55 @@ def test_nor_with_other_versions_or_on_another_machine(place, other):
     manifest = json.loads((place / "out" / "manifest.json").read_text())
     (place / "out" / "manifest.json").write_text(json.dumps({**manifest, **other}))
     assert "made with other versions or on another machine" in " ".join(bench(place, *ROWS, code=2).stderr.split())
+
+
+@pytest.mark.parametrize("quality", [["--no-quality"], ["--quality-bytes", "2000"]])
+def test_a_row_that_failed_in_further_workloads_is_measured_again_by_the_same_command(place, quality, monkeypatch):
+    command = [*quality, "--row", "toy:int8", "--row", "toy:int4", "--batch-size", "1,2"]
+    with monkeypatch.context() as patch:
+        patch.setenv("TOY_FAULT", "narrow")
+        patch.setenv("TOY_FAULTY", "int4")
+        assert "failed" in bench(place, *command).stdout
+    done = bench(place, *command)
+    assert "toy:int4, measured again" in done.stderr
+    kept = [json.loads(line) for line in (place / "out" / "rows.jsonl").read_text().splitlines()]
+    first, *_, last = kept
+    assert (first["row"], last["row"]) == ("toy:int8", "toy:int4")
+    assert {point["workload"]["batch_size"] for point in last["points"]} == {1, 2}
+    assert last["gaps"].get("points") is None
+    assert len(kept) == (3 if quality == ["--no-quality"] else 4)  # with quality, what it is compared with too
+    assert (place / "out" / "report.html").read_text().count("runs 1 sequences together") == 0
+    if quality != ["--no-quality"]:
+        assert last["against"]["reference"] == "toy:int8"
+        assert last["divergence"]["kl"] == pytest.approx(0, abs=1e-6)
+    again = bench(place, *command)
+    assert "out has 2 rows already" in again.stderr
+    assert "measured again" not in again.stderr
+
+
+def test_a_row_that_fails_when_it_is_measured_again_keeps_what_it_had(place, monkeypatch):
+    command = ["--no-quality", "--row", "toy:int8", "--batch-size", "1,2", "--format", "json"]
+    monkeypatch.setenv("TOY_FAULT", "narrow")
+    bench(place, *command)
+    monkeypatch.setenv("TOY_FAULT", "load")
+    [row] = json.loads(bench(place, *command).stdout)
+    assert row["error"] is None
+    assert row["pp_tokens_per_second"] > 0
+    assert len((place / "out" / "rows.jsonl").read_text().splitlines()) == 2
+
+
+def test_quality_does_not_go_on_beside_another_row(place):
+    bench(place, "--quality-bytes", "2000", "--row", "toy:int8", "--row", "toy:int4")
+    done = bench(place, "--quality-bytes", "2000", "--row", "toy:int4", "--row", "toy:int8", code=2)
+    assert "its rows are compared with toy:int8; name that with --reference" in " ".join(done.stderr.split())
+    assert "toy:int8" in (place / "out" / "table.md").read_text()
+
+
+def test_what_the_reference_row_left_goes_at_the_end_and_at_the_next_start(place):
+    bench(place, "--quality-bytes", "2000", "--row", "toy:int8", "--row", "toy:int4")
+    out = place / "out"
+    assert list(out.glob(".*")) == []
+    (out / ".reference-killed").mkdir()
+    (out / ".reference-killed" / "distributions").write_bytes(b"x")
+    bench(place, "--quality-bytes", "2000", "--row", "toy:int8", "--row", "toy:int4")
+    assert list(out.glob(".*")) == []

@@ -23,9 +23,16 @@ from codellm import Availability, Backend, ByteTokenizer, Memory, Model, ModelIn
 from codellm.errors import InvalidValueError
 
 
+def fault_of(spec):
+    """That of the row, or of the environment for a time, there of the scheme TOY_FAULTY alone where that is named."""
+    if spec.scheme == os.environ.get("TOY_FAULTY", spec.scheme):
+        return spec.options.get("fault", os.environ.get("TOY_FAULT", ""))
+    return spec.options.get("fault", "")
+
+
 class Bigram(Model):
     def __init__(self, spec, dummy):
-        self.fault = spec.options.get("fault", "")
+        self.fault = fault_of(spec)
         self.seen, self.last, self.calls = set(), None, 0
         self.tokenizer = ByteTokenizer()
         self.info = ModelInfo(
@@ -89,7 +96,7 @@ class Toy(Backend):
         return (Scheme(name="int8", bits=8, applies="load"), Scheme(name="int4", bits=4, applies="load"))
 
     def load(self, spec, source):
-        fault = spec.options.get("fault")
+        fault = fault_of(spec)
         if fault == "chatter":
             print("{\\"error\\": \\"not an event\\"}", flush=True)
             os.write(2, b"noise on stderr\\n")

@@ -17,6 +17,7 @@ import attrs
 
 from codellm.errors import InputError
 from codellm_eval.errors import refuse_dummy
+from codellm_eval.writing import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +69,7 @@ class ReferenceFile:
                 top += map(int, rows.argmax(axis=1))
                 file.write(np.maximum(rows, LOWEST).astype(np.float16).tobytes())
         facts = {"vocabulary": model.tokenizer.vocab_size, "passages": _digest(passages), "top": top}
-        self._facts.write_text(json.dumps(facts))
+        write_whole(self._facts, json.dumps(facts))
 
     def compare(self, model: Model, passages: Sequence[Passage], progress: Progress | None = None) -> Divergence:
         """How far `model` is from it.

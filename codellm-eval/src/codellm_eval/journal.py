@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from codellm.errors import InputError
 from codellm_eval.jsonl import parse_lines
+from codellm_eval.writing import unwritable
 
 
 class Journal:
@@ -29,7 +30,7 @@ class Journal:
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
         try:
             self._lock()
             self.lines = list(parse_lines(self._whole(), path))
@@ -52,7 +53,7 @@ class Journal:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.truncate(self._file, self._size)
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
         self._size += len(data)
 
     def clear(self) -> None:
@@ -64,7 +65,7 @@ class Journal:
         try:
             os.truncate(self._file, 0)
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
         self._size = 0
         self.lines = []
 
@@ -88,7 +89,7 @@ class Journal:
         except BlockingIOError as error:
             raise InputError(f"{self.path}: another run writes it; wait for it, or name another --output") from error
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
 
     def _whole(self) -> str:
         """The text up to the last line's end; what follows it is taken off the file."""
@@ -99,10 +100,6 @@ class Journal:
                 os.truncate(self._file, end)
             return data[:end].decode("utf-8-sig")
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
         except UnicodeDecodeError as error:
             raise InputError(f"{self.path}: byte {error.start} is not UTF-8 ({error.reason})") from error
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path}: cannot be written ({error.strerror}); name another --output")

@@ -12,6 +12,7 @@ import attrs
 
 from codellm.errors import InputError
 from codellm_eval.manifest import Manifest
+from codellm_eval.writing import unwritable, write_whole
 
 Settings = Mapping[str, str | int | float | None]
 _LONGEST = 50
@@ -84,7 +85,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
         try:
             yield
         finally:
@@ -99,14 +100,10 @@ class RunFolder:
             InputError: it cannot be written.
         """
         path = self.path / name
-        partial = path.with_name(f".{name}.partial")
         try:
-            partial.write_text(text, "utf-8")
-            partial.replace(path)
+            write_whole(path, text)
         except OSError as error:
-            raise _unwritable(path, error) from error
-        finally:
-            partial.unlink(missing_ok=True)
+            raise unwritable(path, error) from error
 
 
 def refuse_other(folder: RunFolder, begun: Settings, now: Settings) -> None:
@@ -127,7 +124,3 @@ def _shown(value: str | float | None) -> str:
     """A setting in a message; a digest by its first figures."""
     text = "not given" if value is None else str(value)
     return text if len(text) <= _LONGEST else f"{text[:12]}…"
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path}: cannot be written ({error.strerror}); name another --output")

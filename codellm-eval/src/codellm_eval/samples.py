@@ -6,6 +6,7 @@ evalplus's JSONL (`task_id` and `completion` or `solution`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -86,16 +87,28 @@ class JsonlWriter:
         self.path = path
         self.lines = 0
         try:
-            self._file = path.open("x", encoding="utf-8")
+            self._file = path.open("xb", buffering=0)
         except FileExistsError as error:
             raise InputError(f"{path} exists and is kept; give another --output, or remove it") from error
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror}); give another --output") from error
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append one line."""
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        """Append one line.
+
+        Raises:
+            InputError: the file takes no more, the disk being full for example; the lines before are kept whole.
+        """
+        size, data = self._file.tell(), memoryview(json.dumps(line).encode() + b"\n")
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(size)
+            raise InputError(
+                f"{self.path}: cannot be written ({error.strerror}); its {self.lines} lines are kept"
+            ) from error
         self.lines += 1
 
     def __enter__(self) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -80,7 +80,7 @@ class Benchmark:
         jobs = [Job(row=row, reference=rows[0], **common) for row in rows]
         for job in jobs:
             job.spec()  # a value out of range is refused here
-        results = Results(arguments["output"] or default_path(arguments["model"]), cattrs.unstructure(common))
+        results = Results(arguments["output"] or default_path(arguments["model"]), cattrs.unstructure(common), rows[0])
         return cls(
             jobs=tuple(attrs.evolve(job, samples=str(results.samples(job.row))) for job in jobs),
             plan=plan,
@@ -105,9 +105,8 @@ class Benchmark:
 
     def _run_rows(self, records: list[Record], progress: Progress, folder: Path | None) -> None:
         bandwidths: dict[str, float] = {}
-        finished = {record.row: record for record in self.results.records}
-        if finished:
-            note(f"{self.results.path} has {len(finished)} rows already")
+        known = {record.row: record for record in self.results.records}
+        finished = self._finished(known)
         for number, job in enumerate(self.jobs, 1):
 
             def on_phase(text: str, number: int = number, row: Row = job.row) -> None:
@@ -121,10 +120,25 @@ class Benchmark:
                 if records:
                     record = record.compared_with(records[0])
                 self.results.add(record)
+                record = record.after(known.get(job.row))
             records.append(record)
             progress.done(number, record.row, _ending(record), record.seconds)
             if record.info is not None and record.bandwidth is not None:
                 bandwidths[f"{record.info.backend}@{record.info.device}"] = record.bandwidth
+
+    def _finished(self, known: Mapping[Row, Record]) -> dict[Row, Record]:
+        """The rows that need not be measured: nothing of them failed. Where one does and quality is told, the reference
+        row is measured again too, since what it left to compare with is not kept.
+        """
+        finished = {row: record for row, record in known.items() if record.whole}
+        if self.quality is not None and any(job.row not in finished for job in self.jobs):
+            finished.pop(self.jobs[0].row, None)
+        again = [str(row) for row in known if row not in finished]
+        if finished:
+            note(f"{self.results.path} has {len(finished)} rows already")
+        if again:
+            note(f"{self.results.path} has {', '.join(again)}, measured again")
+        return finished
 
     def _finish(self, records: Sequence[Record]) -> None:
         remarks = notes(records, self.plan, self.quality)

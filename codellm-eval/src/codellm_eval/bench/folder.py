@@ -13,6 +13,7 @@ import cattrs
 from codellm_eval.bench.job import QualityPlan
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.record import Record, make_converter
+from codellm_eval.bench.row import Row
 from codellm_eval.errors import ResultsError
 
 LONGEST_COUNT = 19
@@ -80,7 +81,8 @@ def read_manifest(file: Path) -> Mapping[str, Any]:
 
 
 def read_records(file: Path) -> list[Record]:
-    """The rows; a last line that was cut while it was written is left out.
+    """The rows, of one that was measured again what is to be told; a last line that was cut while it was written is
+    left out.
 
     Raises:
         ResultsError: the file cannot be read, or a line is no row.
@@ -90,14 +92,15 @@ def read_records(file: Path) -> list[Record]:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise _unreadable(file, error) from error
-    records = []
+    records: dict[Row, Record] = {}
     # a line without its end was cut while it was written
     for number, line in enumerate(text.split("\n")[:-1], 1):
         try:
-            records.append(converter.structure(json.loads(line, parse_int=_count), Record))
+            record = converter.structure(json.loads(line, parse_int=_count), Record)
         except (*_BROKEN, RecursionError) as error:
             raise _unreadable(file, error, number) from error
-    return records
+        records[record.row] = record.after(records.get(record.row))
+    return list(records.values())
 
 
 def _count(digits: str) -> int:

@@ -118,8 +118,10 @@ class HumanEval:
 
     @staticmethod
     def _write(path: Path, verdicts: Sequence[tuple[Sample, Verdict]]) -> None:
-        from codellm_eval.samples import JsonlWriter, judged_line
+        import json
 
-        with JsonlWriter(path) as file:
-            for sample, verdict in sorted(verdicts, key=lambda pair: int(pair[0].task_id.rpartition("/")[2])):
-                file.write(judged_line(sample, verdict))
+        from codellm_eval.samples import judged_line
+        from codellm_eval.writing import write_whole
+
+        ordered = sorted(verdicts, key=lambda pair: int(pair[0].task_id.rpartition("/")[2]))
+        write_whole(path, "".join(json.dumps(judged_line(*pair)) + "\n" for pair in ordered))

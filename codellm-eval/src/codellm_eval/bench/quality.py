@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from codellm_eval.bench.record import make_converter
+from codellm_eval.writing import write_whole
 
 if TYPE_CHECKING:
     from codellm.model import Model
@@ -73,7 +74,7 @@ def _measure_solutions(model: Model, job: Job, plan: QualityPlan, report: Report
         reference = json.loads(kept.read_text())
     found = score_solutions(model, problems, reference, _percent("canonical solutions", report))
     if kept is not None and job.is_reference:
-        kept.write_text(json.dumps(found.greedy))
+        write_whole(kept, json.dumps(found.greedy))
     report.fields(canonical=make_converter().unstructure(found.each), canonical_asked=len(problems))
 
 

@@ -21,6 +21,9 @@ from codellm_eval.differences import difference, solved
 from codellm_eval.divergence import Divergence
 from codellm_eval.scored import Scored, bits_per_byte
 
+FAILED = "failed"
+"""The cell of what was tried and failed."""
+
 
 @attrs.frozen
 class Gap:
@@ -165,9 +168,18 @@ class Record:
         record = self
         for column in ("bits_per_byte", "canonical", "divergence", "bandwidth", "pass_at_1", "joules_per_token"):
             if getattr(self, column) in (None, ()) and column not in self.gaps:
-                record = record.with_gap(column, Gap("failed", reason))
+                record = record.with_gap(column, Gap(FAILED, reason))
         missing = record.missing_workloads
-        return record.with_gap("points", Gap("failed", reason)) if missing and "points" not in record.gaps else record
+        return record.with_gap("points", Gap(FAILED, reason)) if missing and "points" not in record.gaps else record
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing of it failed; what does not exist here, or may not run, is no failure."""
+        return self.error is None and all(gap.cell != FAILED for gap in self.gaps.values())
+
+    def after(self, earlier: Record | None) -> Record:
+        """This record of a row that was measured again; the earlier one where only that has a speed."""
+        return earlier if earlier is not None and earlier.error is None and self.error is not None else self
 
     @property
     def missing_workloads(self) -> list[Workload]:

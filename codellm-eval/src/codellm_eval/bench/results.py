@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import json
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,54 +19,64 @@ from codellm_eval.bench.folder import read_manifest, read_records
 from codellm_eval.bench.record import Record, make_converter
 from codellm_eval.bench.row import Row
 from codellm_eval.journal import Journal
+from codellm_eval.writing import unwritable, write_whole
 
 _MADE_WITH = ("packages", "cpu", "cpu_features", "cores", "gpus")
 """Of a manifest what must not change between the rows of one folder."""
+_REFERENCE = ".reference-"
 
 
 class Results:
     """`rows.jsonl` (every repeat of every row, as it finishes), `samples-ROW.jsonl`, `table.md`, `manifest.json`.
 
     `settings` are what the figures depend on besides the rows. A folder of a benchmark with the same ones, on the same
-    versions and machine, is gone on with: `records` are the rows that it has. One that tells quality is not, since what
-    the others are compared with is not kept.
+    versions and machine, is gone on with: `records` are the rows that it has. Their quality is told beside that
+    of `reference`.
 
     Raises:
-        InvalidValueError: the folder cannot be made, or holds the results of another benchmark.
-        InputError: another process writes it.
+        InvalidValueError: the folder holds the results of another benchmark.
+        InputError: the folder cannot be written, or another process writes it.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Any], reference: Row) -> None:
         self.path = path
         self._settings = dict(settings)
         self._converter = make_converter()
         try:
             path.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            raise InvalidValueError(f"{path}: is a file; name another folder with --output") from error
         except OSError as error:
-            raise InvalidValueError(
-                f"{path}: cannot be written ({error.strerror}); name another with --output"
-            ) from error
+            raise unwritable(path, error) from error
         found = read_manifest(path / "manifest.json")
         if found and "bench" not in found:
             raise InvalidValueError(f"{path}: holds what another command left; name another folder with --output")
         self._journal = Journal(path / "rows.jsonl")
-        self.records = self._begun() if self._journal.lines else []
-        self._write_manifest((), finished=False)
+        try:
+            self.records = self._begun(reference) if self._journal.lines else []
+            for left in path.glob(f"{_REFERENCE}*"):  # by a benchmark that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            self._write_manifest((), finished=False)
+        except BaseException:
+            self._journal.close()
+            raise
 
-    def _begun(self) -> list[Record]:
+    def _begun(self, reference: Row) -> list[Record]:
         """The rows of this benchmark that are there."""
         found = read_manifest(self.path / "manifest.json")
         now = json.loads(manifest.collect().to_json())
         same = _without(found.get("bench"), "finished") == json.loads(json.dumps(self._settings))
-        if not same or self._settings["quality"] is not None or any(found.get(key) != now[key] for key in _MADE_WITH):
-            self._journal.close()
+        if not same or any(found.get(key) != now[key] for key in _MADE_WITH):
             raise InvalidValueError(
-                f"{self.path}: holds the results of another benchmark, or of one that does not go on, since it tells "
-                "quality or was made with other versions or on another machine; name another folder with --output"
+                f"{self.path}: holds the results of another benchmark, or of one that was made with other versions or "
+                "on another machine; name another folder with --output"
             )
-        return read_records(self.path / "rows.jsonl")
+        records = read_records(self.path / "rows.jsonl")
+        first = records[0].row
+        if self._settings["quality"] is not None and first != reference:
+            raise InvalidValueError(
+                f"{self.path}: its rows are compared with {first}; name that with --reference, or another folder with "
+                "--output"
+            )
+        return records
 
     def samples(self, row: Row) -> Path:
         """The file for a row's completions."""
@@ -76,15 +87,13 @@ class Results:
         """A folder, while the benchmark runs, for what the reference row leaves to the others; hundreds of MB may be.
 
         Raises:
-            InvalidValueError: it cannot be made.
+            InputError: it cannot be made.
         """
         with contextlib.ExitStack() as stack:
             try:
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".reference-", dir=self.path))
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=_REFERENCE, dir=self.path))
             except OSError as error:
-                raise InvalidValueError(
-                    f"{self.path}: cannot be written ({error.strerror}); name another with --output"
-                ) from error
+                raise unwritable(self.path, error) from error
             yield Path(folder)
 
     def add(self, record: Record) -> None:
@@ -92,10 +101,16 @@ class Results:
         self._journal.append(self._converter.unstructure(record))
 
     def finish(self, records: Sequence[Record], table: str) -> None:
-        """Write the table and what it was made with; `records` may be fewer than were planned."""
-        (self.path / "table.md").write_text(table, encoding="utf-8")
-        self._write_manifest(records, finished=True)
-        self._journal.close()
+        """Write the table and what it was made with; `records` may be fewer than were planned.
+
+        Raises:
+            InputError: they cannot be written; the rows are kept.
+        """
+        try:
+            self._write("table.md", table)
+            self._write_manifest(records, finished=True)
+        finally:
+            self._journal.close()
 
     def _write_manifest(self, records: Sequence[Record], *, finished: bool) -> None:
         seeds = [self._settings["plan"]["seed"]]
@@ -103,7 +118,13 @@ class Results:
         collected = json.loads(manifest.collect(seeds=seeds, models=models).to_json())
         made = {**collected, "bench": {**self._settings, "finished": finished}}
         text = json.dumps(made, indent=2, ensure_ascii=False)
-        (self.path / "manifest.json").write_text(text + "\n", encoding="utf-8")
+        self._write("manifest.json", text + "\n")
+
+    def _write(self, name: str, text: str) -> None:
+        try:
+            write_whole(self.path / name, text)
+        except OSError as error:
+            raise unwritable(self.path / name, error) from error
 
 
 def default_path(model: str) -> Path:

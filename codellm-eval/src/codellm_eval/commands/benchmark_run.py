@@ -35,6 +35,7 @@ from codellm_eval.run_folder import Begun, RunFolder, Settings, refuse_other
 from codellm_eval.samples import Sample
 from codellm_eval.sandbox import PERMISSION, code_allowed, sandbox_status
 from codellm_eval.tables import Column, render
+from codellm_eval.writing import refuse_unwritable
 
 if TYPE_CHECKING:
     from codellm.model import Model
@@ -75,6 +76,7 @@ class BenchmarkRun:
         """
         from codellm.loading import prepare
 
+        refuse_unwritable(self.output or Path())
         with progress() as update:
             settings = self._held(*prepare(self.spec, update))
         folder = RunFolder(self.output or self._default_output(settings))

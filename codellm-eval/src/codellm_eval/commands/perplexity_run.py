@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from codellm.cli.output import note, progress
 from codellm.errors import InputError
@@ -16,6 +17,7 @@ from codellm_eval.manifest import collect, record
 from codellm_eval.perplexity import Perplexity, measure
 from codellm_eval.reading import PROTOCOLS, Protocol, Reading
 from codellm_eval.tables import Column, number, render
+from codellm_eval.writing import refuse_unwritable, unwritable, write_whole
 
 if TYPE_CHECKING:
     from codellm.model import Model
@@ -49,6 +51,8 @@ def run_perplexity(
         CodellmError: a file cannot be read or written, a value is out of range, the model or the backend failed.
     """
     refuse_dummy(spec.model.startswith("dummy:"), "perplexity")
+    if output is not None:
+        _refuse_unwritable(output)
     documents = (file_document(file),) if file is not None else heldout_documents()[:limit]
     text = file.name if file is not None else HELDOUT
     from codellm.loading import open_spec
@@ -63,8 +67,12 @@ def run_perplexity(
         note(f"text {text}, {found[0].bytes} bytes; tokens: " + "; ".join(str(each.reading) for each in found))
     table = render([column for column in COLUMNS if format_ != "table" or column.key in TERMINAL], rows, format_)
     if output is not None and manifest is not None:
-        _write(output, table)
-        _write(output.with_name(f"{output.name}.manifest.json"), manifest.to_json())
+        try:
+            _write(output, table)
+            _write(output.with_name(f"{output.name}.manifest.json"), manifest.to_json())
+        except InputError:
+            click.echo(table, nl=False)  # what was measured is told whatever becomes of the file
+            raise
     return table
 
 
@@ -116,13 +124,19 @@ def _cells(found: Perplexity) -> dict[str, Any]:
     }
 
 
+def _refuse_unwritable(path: Path) -> None:
+    """Before anything is measured.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file with --output")
+    refuse_unwritable(path.parent, path)
+
+
 def _write(path: Path, text: str) -> None:
-    """Write whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_text(text, "utf-8")
-        partial.replace(path)
+        write_whole(path, text)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); give another --output") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        raise unwritable(path, error) from error

@@ -30,6 +30,7 @@ from codellm_eval.grid.folder import Grid, GridFolder
 from codellm_eval.grid.job import GridJob
 from codellm_eval.grid.plan import DEFAULTS, GridPlan, Size, refuse_sizes, sizes
 from codellm_eval.grid.process import RowOfCells
+from codellm_eval.writing import unwritable, write_whole
 
 
 @attrs.frozen(kw_only=True)
@@ -138,15 +139,21 @@ def leave(path: Path, grid: Grid) -> Path:
     """Write the tables and pictures of `grid` beside its cells → the tables' file.
 
     What was measured is kept whatever goes wrong there.
+
+    Raises:
+        InputError: the tables cannot be written.
     """
     from codellm_eval.grid.picture import pictures
 
-    (path / "table.md").write_text(table.render(grid, "md"), encoding="utf-8")
+    try:
+        write_whole(path / "table.md", table.render(grid, "md"))
+    except OSError as error:
+        raise unwritable(path / "table.md", error) from error
     try:
         for picture in pictures(grid):
             (path / "plots").mkdir(exist_ok=True)
-            (path / "plots" / f"{picture.name}.svg").write_text(picture.svg, encoding="utf-8")
-            (path / "plots" / f"{picture.name}.png").write_bytes(picture.png)
+            write_whole(path / "plots" / f"{picture.name}.svg", picture.svg)
+            write_whole(path / "plots" / f"{picture.name}.png", picture.png)
     except Exception as error:
         note(f"no pictures: {explain(error)}; `codellm bench report {path}` makes them again")
     return path / "table.md"

@@ -8,6 +8,7 @@ from codellm_eval.bench.folder import Folder
 from codellm_eval.errors import ResultsError
 from codellm_eval.report.page import page
 from codellm_eval.report.pictures import Picture, pictures
+from codellm_eval.writing import write_whole
 
 FILE = "report.html"
 PLOTS = "plots"
@@ -27,9 +28,9 @@ def write_report(path: Path) -> Path:
         (path / PLOTS).mkdir(exist_ok=True)
         for picture in drawn:
             if isinstance(picture, Picture):
-                (path / PLOTS / f"{picture.name}.svg").write_text(picture.svg, encoding="utf-8")
-                (path / PLOTS / f"{picture.name}.png").write_bytes(picture.png)
-        (path / FILE).write_text(page(folder, drawn), encoding="utf-8")
+                write_whole(path / PLOTS / f"{picture.name}.svg", picture.svg)
+                write_whole(path / PLOTS / f"{picture.name}.png", picture.png)
+        write_whole(path / FILE, page(folder, drawn))
     except OSError as error:
         raise ResultsError(f"{error.filename or path}: cannot be written ({error.strerror})") from error
     return path / FILE
