@@ -179,16 +179,26 @@ def check_canonical(problems: Mapping[str, Problem], *, sandbox: Sandbox, limits
     Raises:
         SandboxError: one does not, or the sandbox did not start: a figure would measure this machine.
     """
-    jobs = ((task, problem, problem.canonical_solution) for task, problem in problems.items())
-    judged = judge_all(jobs, sandbox=sandbox, limits=limits, workers=workers)
-    failed = {task: verdict for task, verdict in judged if not verdict.passed}
-    for task, problem in problems.items():
-        if task in failed:
-            verdict = failed[task]
-            raise SandboxError(
-                f"{len(failed)} of {len(problems)} canonical solutions do not pass here, so no model is judged; "
-                f"first {problem.task_id}: {verdict.outcome} {verdict.message}".rstrip()
-            )
+    failed = failed_canonical(problems, sandbox=sandbox, limits=limits, workers=workers)
+    for task, verdict in failed.items():
+        raise SandboxError(
+            f"{len(failed)} of {len(problems)} canonical solutions do not pass here, so no model is judged; "
+            f"first {task}: {verdict.outcome} {verdict.message}".rstrip()
+        )
+
+
+def failed_canonical(
+    problems: Mapping[str, Problem], *, sandbox: Sandbox, limits: Limits, workers: int
+) -> dict[str, Verdict]:
+    """The verdicts on canonical solutions that do not pass here, by task, in the order of the problems.
+
+    Raises:
+        SandboxError: the sandbox did not start.
+        ProblemsError: a problem is no Python.
+    """
+    jobs = ((task, problem, problem.canonical_solution + problem.suffix) for task, problem in problems.items())
+    verdicts = dict(judge_all(jobs, sandbox=sandbox, limits=limits, workers=workers))
+    return {task: verdicts[task] for task in problems if not verdicts[task].passed}
 
 
 def judge_samples(

@@ -9,9 +9,12 @@ from typing import Any
 
 from codellm.cli.output import note, progress
 from codellm.machine import usable_threads
-from codellm_eval.humaneval import Score, judge_samples, score
+from codellm.sources.regular import quoted
+from codellm_eval.errors import ProblemsError
+from codellm_eval.humaneval import Score, check_canonical, judge_samples, score
 from codellm_eval.isolation import Sandbox
 from codellm_eval.judge import Verdict
+from codellm_eval.judgeable import judgeable
 from codellm_eval.limits import Limits
 from codellm_eval.problems import Problem, load_problems
 from codellm_eval.samples import JsonlWriter, Sample, judged_line, read_samples
@@ -38,8 +41,9 @@ def run_judge(
 
     Raises:
         CodeExecutionError: nobody allowed model-written code to run.
-        SandboxError: there is no sandbox, or it stopped working.
-        InputError, SamplesError, ProblemsError: a file cannot be read, or the verdicts' file exists.
+        SandboxError: there is no sandbox, it stopped working, or a canonical solution of HumanEval does not pass in it.
+        InputError, SamplesError, ProblemsError: a file cannot be read, the verdicts' file exists, or no problem of the
+            file `problems` can be judged.
     """
     limits = Limits.of(timeout, memory)
     known = load_problems(problems)
@@ -47,14 +51,50 @@ def run_judge(
     require_permission(allow)
     sandbox = unsandboxed_or_sandbox(unsandboxed)
     target = output or file.with_name(f"{file.name}_results.jsonl")
+    answered = {sample.task_id for sample in samples}
+    asked = {task: problem for task, problem in known.items() if task in answered}
     with JsonlWriter(target) as results, progress() as update:
+        update("checking that the canonical solutions pass", 0, 0)
+        if problems is None:
+            check_canonical(asked, sandbox=sandbox, limits=limits, workers=workers or usable_threads())
+        else:
+            asked = _judgeable(asked, problems, sandbox, limits, workers)
+            samples = _of(samples, asked)
         found = judge_into(results, samples, known, sandbox, limits, workers, len(samples), update)
     if found.problems < len(known):
-        note(f"{found.problems} of {len(known)} problems are answered: this is no figure for all of them")
+        done = "judged" if len(asked) < len(answered) else "answered"
+        note(f"{found.problems} of {len(known)} problems are {done}: this is no figure for all of them")
     note_outcomes(found)
     note(f"verdicts: {target}, isolation {sandbox.level}")
     columns = [Column("file", "File"), *score_columns(found, format_)]
     return render(columns, [{"file": file.name, **score_row(found)}], format_)
+
+
+def _judgeable(
+    asked: Mapping[str, Problem], file: Path, sandbox: Sandbox, limits: Limits, workers: int | None
+) -> dict[str, Problem]:
+    """The problems that can be judged; of each other one it is said why not.
+
+    Raises:
+        ProblemsError: there is none.
+        SandboxError: the sandbox did not start.
+    """
+    found = judgeable(asked, sandbox=sandbox, limits=limits, workers=workers or usable_threads())
+    for task, why in found.refused.items():
+        note(f"{quoted(task)} is not judged: {why}")
+    if not found.problems:
+        raise ProblemsError(f"{file}: none of the {len(asked)} problems that are answered can be judged here")
+    if found.unchecked:
+        note(f"{len(found.unchecked)} problems have no canonical solution: nothing shows that a right one passes here")
+    return dict(found.problems)
+
+
+def _of(samples: list[Sample], problems: Mapping[str, Problem]) -> list[Sample]:
+    """The samples of these problems; it is said how many others there are."""
+    kept = [sample for sample in samples if sample.task_id in problems]
+    if len(kept) < len(samples):
+        note(f"{len(samples) - len(kept)} of {len(samples)} samples answer problems that are not judged; none counts")
+    return kept
 
 
 def judge_into(

@@ -11,7 +11,7 @@ import ast
 import socket
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 
 from .channel import Channel, Closed
@@ -20,6 +20,7 @@ from .traces import leaves_traces
 
 MODULE = "problem"
 MAX_MESSAGE = 300
+_MAX_NAME = 60
 _UNFINISHED_BODY = "    pass\n"
 
 
@@ -27,7 +28,7 @@ class Problem:
     """A problem's compiled parts, kept from sample to sample.
 
     Raises:
-        SyntaxError, ValueError: the prompt or the test is no Python.
+        SyntaxError, ValueError, RecursionError, MemoryError: the prompt or the test is no Python, or too deeply nested.
     """
 
     def __init__(self, prompt: str, reference: str, test: str, entry_point: str) -> None:
@@ -69,7 +70,8 @@ class Checker:
         try:
             self._check(self._peer.ask([program, self._problem.entry_point], {}))
         except BaseException as error:  # a test may raise anything, and a candidate have it raised
-            return _failure(error)
+            outcome, message = _failure(error)
+            return outcome, _with_hint(message, self._peer.handles.kept)
         finally:
             self._module.__dict__.clear()  # its functions hold it, so that nothing else would free it soon
         return ("passed", "") if self._called else ("failed", "the test never called the candidate")
@@ -102,6 +104,14 @@ def _failure(error: BaseException) -> tuple[str, str]:
         text = ""
     name = type(error).__name__
     return "memory" if isinstance(error, MemoryError) else "failed", one_line(f"{name}: {text}" if text else name)
+
+
+def _with_hint(message: str, kept: Collection[str]) -> str:
+    """The message, and a class of which an object was passed to the program, which cannot read its attributes."""
+    if not kept:
+        return message
+    hint = one_line(f" (an argument of class {min(kept)[:_MAX_NAME]} does not cross)")
+    return message[: MAX_MESSAGE - len(hint)] + f" {hint}"[:MAX_MESSAGE]
 
 
 def one_line(text: str) -> str:

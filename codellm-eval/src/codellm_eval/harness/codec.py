@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .channel import Refused
-from .handles import Handles, kind_of
+from .handles import WHOLE_KINDS, Handles, kind_of
 from .library import FORMS, form_of, is_data, named, names
 
 MAX_DEPTH = 100
@@ -110,6 +110,10 @@ class Encoder:
                 if is_data(value, base):
                     return self._node(value, base, depth)
                 break
+        return self._single(value, kind)
+
+    def _single(self, value: Any, kind: type) -> Any:
+        """What both sides have, by its name; anything else stays."""
         if value is ...:
             return ["."]
         if value is NotImplemented:
@@ -118,7 +122,10 @@ class Encoder:
             return ["t", _name(value)]
         if self._handles.trusted and (named := _by_name(value)) is not None:
             return named
-        return ["o", _kind(kind), self._handles.lend(value)]
+        told = _kind(kind)
+        if told not in WHOLE_KINDS:
+            self._handles.kept.add(_name(kind))
+        return ["o", told, self._handles.lend(value)]
 
     def _float(self, value: float) -> list[Any]:
         bits = struct.pack(">d", value).hex()

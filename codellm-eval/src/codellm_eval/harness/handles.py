@@ -33,6 +33,8 @@ class Handles:
 
     def __init__(self, proxy: Callable[[str, int], Any], *, trusted: bool) -> None:
         self.trusted = trusted
+        self.kept: set[str] = set()
+        """The names of the classes of which objects were lent."""
         self._proxy = proxy
         self._mine: list[Any] = []
         self._numbers: dict[int, int] = {}

@@ -87,7 +87,7 @@ class Worker:
         """
         try:
             problem = self._problem(job)
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             return {"unusable": one_line(f"{type(error).__name__}: {error}")}
         start = time.monotonic()
         checker = self._checker_for(problem)
