@@ -142,6 +142,14 @@ def test_what_may_change_the_text_is_refused_by_name(folder, name, values):
         architecture.infos(source.tensors, config, folder)
 
 
+def test_the_names_of_an_architecture_that_a_plugin_computes_are_its_own(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "theirs"}))
+    names = {"layers.0.weight", "score.weight", "module.x", "lm_head.weight"}
+    save(folder, Arrays({name: np.ones((2, 2), F32) for name in names}))
+    assert {info.name for info in find(str(folder)).fetch().tensors} == names
+
+
 def test_two_tensors_of_one_name_are_refused_with_both(folder):
     save(folder, Edited(norm__weight=np.ones(256, F32)))
     with pytest.raises(ModelFileError, match=r"'model\.norm\.weight' and 'norm\.weight' are both 'model\.norm"):

@@ -99,6 +99,16 @@ def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):
         read_json(path)
 
 
+def test_the_licence_is_read_whatever_ends_the_lines(tmp_path):
+    for text in (
+        b"---\nlicense: mit\n---\n",
+        b"---\r\nlicense: mit\r\n---\r\n",
+        b"\xef\xbb\xbf---\nlicense: mit\n---\n",
+    ):
+        (tmp_path / "README.md").write_bytes(text)
+        assert read_licence(tmp_path / "README.md") == "mit"
+
+
 def test_names_are_shown_in_one_line():
     assert shown(Path("a\nb\x1b[0m\u202e")) == "a\\nb\\x1b[0m\\u202e"
     assert shown(Path(os.fsdecode(b"\xff"))) == "\\udcff"

@@ -97,7 +97,7 @@ class ReferenceFile:
 
     def _read_facts(self) -> dict[str, Any]:
         try:
-            facts: dict[str, Any] = json.loads(self._facts.read_text())
+            facts: dict[str, Any] = json.loads(self._facts.read_bytes())
         except FileNotFoundError as error:
             raise InputError("the reference row has left no distributions to compare with") from error
         return facts

@@ -8,18 +8,27 @@ from typing import TYPE_CHECKING, Any
 from codellm.errors import ModelFileError
 from codellm.sources.architecture import Architecture, Config
 from codellm.sources.gated import Llama, Qwen2
+from codellm.sources.naming import NamedTensors, as_stored
 from codellm.sources.starcoder2 import Starcoder2
 
 if TYPE_CHECKING:
-    from codellm.sources.source import ModelSource
+    from codellm.sources.source import ModelSource, Tensors
 
 ARCHITECTURES: dict[str, Architecture] = {each.name: each for each in (Starcoder2(), Llama(), Qwen2())}
 
 
-def is_tied(config: Mapping[str, Any]) -> bool:
-    """Whether a config.json says that embedding and output are one; False of an architecture that is not known."""
+def as_usual(tensors: Tensors, config: Mapping[str, Any], where: object) -> tuple[Tensors, Mapping[str, Any]]:
+    """The tensors and the config.json of `where` as transformers takes them; of other architectures, as they are.
+
+    Raises:
+        ModelFileError: two tensors would have one name, or one cannot be read.
+    """
     architecture = ARCHITECTURES.get(str(config.get("model_type")))
-    return architecture is not None and bool(config.get("tie_word_embeddings", architecture.tied))
+    if architecture is None:
+        return tensors, config
+    tied = bool(config.get("tie_word_embeddings", architecture.tied))
+    named = NamedTensors(tensors, where, tied=tied)
+    return named, as_stored(named, config, tied=tied)
 
 
 def read_config(source: ModelSource) -> tuple[Architecture, Config]:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from codellm.errors import ModelFileError, ModelNotFoundError
-from codellm.sources.architectures import is_tied
-from codellm.sources.naming import NamedTensors, as_stored
+from codellm.sources.architectures import as_usual
 from codellm.sources.packed import packed_scheme
 from codellm.sources.reference import Reference
 from codellm.sources.regular import quoted, read_json, read_regular, shown
@@ -66,8 +65,7 @@ def read_directory(path: Path, name: str, *, revision: str | None = None, licenc
     tokenizer = path / "tokenizer.json"
     if not tokenizer.is_file():
         raise ModelFileError(f"{tokenizer}: missing; only models with a tokenizer.json can be read")
-    tied = is_tied(config)
-    tensors = NamedTensors(SafetensorsFiles(weights), path, tied=tied)
+    tensors, config = as_usual(SafetensorsFiles(weights), config, path)
     named = {name: read_json(path / name) for name in NAMING if (path / name).is_file()}
     beside = [path / name for name in (*named, PACKING) if (path / name).is_file()]
     return ModelSource(
@@ -75,7 +73,7 @@ def read_directory(path: Path, name: str, *, revision: str | None = None, licenc
         format="safetensors",
         path=path,
         files=(path / "config.json", tokenizer, *beside, *weights),
-        config=as_stored(tensors, config, tied=tied),
+        config=config,
         tokenizer=tokenizer,
         tokenizer_config={**named.get(SPECIAL, {}), **named.get(TOKENIZER_CONFIG, {})},
         special_tokens=named.get(SPECIAL, {}),
@@ -122,10 +120,10 @@ def file(path: Path) -> Reference:
 def read_licence(card: Path) -> str | None:
     """The `license:` of a model card's front matter (Hugging Face's model cards), None where it says nothing."""
     try:
-        text = read_regular(card, _CARD).decode("utf-8", "replace")
+        text = read_regular(card, _CARD).decode("utf-8-sig", "replace")
     except (ModelFileError, ModelNotFoundError):
         return None
-    front = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
+    front = re.match(r"---\r?\n(.*?)\n---", text, re.DOTALL)
     found = re.search(r"^license:\s*(\S+)", front[1], re.MULTILINE) if front else None
     return found[1] if found else None
 

@@ -71,7 +71,7 @@ def _measure_solutions(model: Model, job: Job, plan: QualityPlan, report: Report
     kept = Path(job.reference_folder, "greedy.json") if job.reference_folder is not None else None
     reference: Greedy | None = None
     if kept is not None and not job.is_reference and kept.exists():
-        reference = json.loads(kept.read_text())
+        reference = json.loads(kept.read_bytes())
     found = score_solutions(model, problems, reference, _percent("canonical solutions", report))
     if kept is not None and job.is_reference:
         write_whole(kept, json.dumps(found.greedy))
