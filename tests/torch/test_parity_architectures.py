@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
+import codellm
+from codellm.errors import CodellmError
 from codellm.sources import find
 from codellm.tokenizer import HFTokenizer
 from codellm_cpu.convert import convert
@@ -12,7 +17,7 @@ from codellm_cpu.convert.probes import CODE
 from codellm_cpu.convert.reference import EXACT, Reference
 from codellm_cpu.convert.storage import to_float32
 from codellm_cpu.convert.writer import read_config
-from support.checkpoints import config_of, random_weights, source_of, train_tokenizer
+from support.checkpoints import Arrays, config_of, random_weights, save_safetensors, source_of, train_tokenizer
 from support.native import native_logits
 from support.theirs import transformers_logits
 
@@ -95,3 +100,56 @@ def test_the_reference_of_the_bundled_model_equals_transformers():
     ids = HFTokenizer(source.tokenizer, source.tokenizer_config).encode(CODE)
     [logits] = Reference(source.tensors, read_config(source)[1]).logits(ids)
     np.testing.assert_allclose(logits, transformers_logits(dict(source.config), weights, ids), rtol=0, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Write a checkpoint of a configuration; its folder and weights."""
+    tokenizer = train_tokenizer("llama3", tmp_path_factory.mktemp("tokenizer"))
+
+    def checkpoint(config):
+        folder, weights = tmp_path_factory.mktemp("checkpoint"), random_weights(config)
+        save_safetensors(folder / "model.safetensors", Arrays(weights), list(weights))
+        (folder / "config.json").write_text(json.dumps(config))
+        shutil.copyfile(tokenizer[0], folder / "tokenizer.json")
+        (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer[1]))
+        return folder, weights
+
+    return checkpoint
+
+
+STRETCHED = {
+    "yarn": {"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}},
+    "linear": {"rope_scaling": {"type": "linear", "factor": 4.0}, "max_position_embeddings": 256},
+    "llama3": {"rope_scaling": SCALED | {"original_max_position_embeddings": 64}, "max_position_embeddings": 256},
+}
+
+
+@pytest.mark.parametrize("scaling", STRETCHED.values(), ids=STRETCHED)
+@pytest.mark.parametrize("backend", ["torch-cpu", "transformers-cpu", "llama-cpp"])
+def test_every_backend_computes_a_stretched_context_as_transformers_does(tmp_path, checkpoint, backend, scaling):
+    """Through the whole road: the context is the stretched one, and its last token is as far as it goes."""
+    config = config_of("llama", 600, **{"max_position_embeddings": 64} | scaling)
+    path, weights = checkpoint(config)
+    ids = [int(id) for id in np.random.default_rng(1).integers(0, 570, 256)]
+    expected = transformers_logits(config, weights, ids)[-1]
+    way = {"dtype": "float32"} if backend != "llama-cpp" else {"scheme": "f32", "threads": 1}
+    with codellm.load(str(path), backend=backend, context_length=256, **way) as model:
+        ours = model.logits(ids)
+        np.testing.assert_allclose(ours, expected[: len(ours)], rtol=0, atol=0.02)
+        assert model.info.context_length == 256
+    with pytest.raises(CodellmError, match=r"takes a context_length of at most (the )?256 tokens"):
+        codellm.load(str(path), backend=backend, context_length=512, **way)
+
+
+@pytest.mark.parametrize("backend", ["torch-cpu", "transformers-cpu"])
+def test_dynamic_rope_is_taken_up_to_where_it_would_scale(checkpoint, backend):
+    config = config_of("llama", 600, rope_scaling={"type": "dynamic", "factor": 4.0}, max_position_embeddings=64)
+    path, weights = checkpoint(config)
+    ids = [int(id) for id in np.random.default_rng(1).integers(0, 570, 64)]
+    with codellm.load(str(path), backend=backend, dtype="float32") as model:
+        ours = model.logits(ids)
+    expected = transformers_logits(config, weights, ids)[-1]
+    np.testing.assert_allclose(ours, expected[: len(ours)], rtol=0, atol=1e-3)
+    with pytest.raises(CodellmError, match="at most the 64 tokens"):
+        codellm.load(str(path), backend=backend, context_length=65)
