@@ -102,7 +102,7 @@ SCHEDULES: st.SearchStrategy[Schedule] = st.lists(
         st.builds(Refused, st.sampled_from(sorted(REFUSED))),
         st.builds(Fails, st.sampled_from(sorted(NANS))),
     ),
-    max_size=24,
+    max_size=40,
 )
 MOVED: Schedule = [
     *(Ask("long"), Ask("short", 2), Ask("almost full", 9), Gap(3)),  # the last of them moves to where the second was

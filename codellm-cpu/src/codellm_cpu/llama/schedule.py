@@ -103,27 +103,31 @@ class Scheduler:
                 sequence.error = ContextLengthError(f"the context of {self._length} tokens is full")
             if sequence.finished or sequence.error is not None:
                 place.sequence = place.sampler = place.leader = None
-        self._wipe([place for place in self._places if place.spoilt])
+        self._wipe()
         for place in self._places:
             if place.leader is not None and place.leader.sequence is None:
                 self._find_prefix(place)
 
-    def _wipe(self, spoilt: list[Place]) -> None:
+    def _wipe(self) -> None:
         """Leave no cell of those that computed NaN: without flash attention a NaN counts even where it is masked.
 
-        llama.cpp zeroes all places or none, so the cells of one that is sound are written over theirs.
+        llama.cpp zeroes all places or none, so the cells of one that is known to be sound are written over theirs; a
+        place is not taken before.
         """
-        sound = next((place for place in self._places if not place.spoilt), None)
-        if spoilt and sound is None:
-            self._context.clear()
-        for place in spoilt:
-            if sound is not None:
+        spoilt = [place for place in self._places if place.spoilt]
+        sound = next((place for place in self._places if place.logits is not None and not place.spoilt), None)
+        if sound is not None:
+            for place in spoilt:
                 self._context.copy(sound.id, place.id, 0)
-            place.forget()
+                place.forget()
+        elif spoilt and all(place.sequence is None for place in self._places):
+            self._context.clear()
+            for place in self._places:
+                place.forget()
 
     def _admit(self) -> bool:
         """Seat new sequences while there is a free place; whether one was refused."""
-        while not self._exhausted and any(place.sequence is None for place in self._places):
+        while not self._exhausted and self._free():
             try:
                 sequence = next(self._source)
             except StopIteration:
@@ -152,8 +156,10 @@ class Scheduler:
             running = [place for place in self._places if place.sequence is not None]
             if not running or running[-1].id - running[0].id < len(running):
                 return
-            last = running[-1]
-            gap = next(place for place in self._places[running[0].id :] if place.sequence is None)
+            last, gap = running[-1], next((place for place in self._free() if place.id > running[0].id), None)
+            # what moves leaves its cells behind, and whether they hold NaN is known once the prompt is done
+            if gap is None or gap.id > last.id or (last.done and last.logits is None):
+                return
             if last.done:
                 self._context.copy(last.id, gap.id, last.done)
             else:
@@ -162,6 +168,10 @@ class Scheduler:
             last.id, gap.id = gap.id, last.id
             gap.forget()
             self._places.sort(key=lambda place: place.id)
+
+    def _free(self) -> list[Place]:
+        """Places that can be taken."""
+        return [place for place in self._places if place.sequence is None and not place.spoilt]
 
     def _fault(self, sequence: Sequence) -> Exception | None:
         """What keeps `sequence`, and it alone, from being computed."""
@@ -176,9 +186,8 @@ class Scheduler:
 
     def _seat(self, sequence: Sequence) -> None:
         prompt = np.array(sequence.prompt_ids, np.int32)
-        free = [place for place in self._places if place.sequence is None]
         # the cells of a free place can be kept where they are; else take the first
-        place = max(free, key=lambda place: self._shared(place, prompt))
+        place = max(self._free(), key=lambda place: self._shared(place, prompt))
         if place.holds(prompt):
             kept = len(prompt)
         else:
