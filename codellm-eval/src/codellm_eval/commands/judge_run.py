@@ -20,6 +20,7 @@ from codellm_eval.problems import Problem, load_problems
 from codellm_eval.samples import JsonlWriter, Sample, judged_line, read_samples
 from codellm_eval.sandbox import require_permission, unsandboxed_or_sandbox
 from codellm_eval.tables import Column, percent, render
+from codellm_eval.writing import refuse_unwritable
 
 Update = Callable[[str, int, int], None]
 OUTCOMES = ("timeout", "memory", "crash", "refused")
@@ -51,6 +52,7 @@ def run_judge(
     require_permission(allow)
     sandbox = unsandboxed_or_sandbox(unsandboxed)
     target = output or file.with_name(f"{file.name}_results.jsonl")
+    refuse_unwritable(target.parent, target)
     answered = {sample.task_id for sample in samples}
     asked = {task: problem for task, problem in known.items() if task in answered}
     with JsonlWriter(target) as results, progress() as update:
