@@ -39,6 +39,8 @@ def test_every_id_has_bytes(single: Model) -> None:
             assert 0 <= special < tokenizer.vocab_size, f"{name} is {special}, outside of the vocabulary."
             data = tokenizer.token_bytes(special)
             assert data == b"", f"token_bytes({name}) is {data!r}: a special token has no bytes, or it shows in text."
+    outside = [id for id in tokenizer.ends if not 0 <= id < tokenizer.vocab_size]
+    assert not outside, f"ends holds {outside[:3]}, outside of the vocabulary."
 
 
 def test_special_strings_in_text_stay_text(single: Model) -> None:
