@@ -63,17 +63,17 @@ def test_the_text_is_that_of_the_plain_checkpoint(folder, backend):
     assert texts[0] == texts[1] != ""
 
 
-@pytest.mark.parametrize("backend", ["torch-cpu", "transformers-cpu"])
+@pytest.mark.parametrize("backend", ["torch-cpu", "transformers-cpu", "llama-cpp"])
 def test_tokens_without_a_row_of_the_embedding_are_text(folder, tmp_path, backend):
     """CodeLlama-34B's form: a tokenizer.json with more tokens than the embedding has rows."""
     theirs = shutil.copytree(folder, tmp_path / "more")
     data = json.loads((theirs / "tokenizer.json").read_text("utf-8-sig"))
     entry = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    for number, text in enumerate(("return", "<|new|>")):
+    for number, text in enumerate(("add(a", "<|new|>")):
         data["added_tokens"].append({"id": 3584 + number, "content": text, "special": bool(number), **entry})
     (theirs / "tokenizer.json").write_text(json.dumps(data))
     texts = []
     for model in ("codellm-demo", str(theirs)):
-        with codellm.load(model, backend=backend) as loaded:
+        with codellm.load(model, backend=backend, scheme="bf16" if backend == "llama-cpp" else None) as loaded:
             texts.append([loaded.generate(prompt, PARAMS).text for prompt in (PROMPT, "# <|new|>\n" + PROMPT)])
     assert texts[0] == texts[1]
