@@ -174,3 +174,123 @@ def codellm_backends(): return [Toy()]
     told = error("generate", "x", "-b", "toy", path=path)
     assert "backend 'toy' cannot run here: availability() failed (" in told
     assert what in told
+
+
+MUTE = "class Mute(BaseException):\n    def __str__(self): raise Mute\n    __repr__ = __str__\n"
+WRAPS = MUTE + "from codellm import hookimpl\n@hookimpl(wrapper=True)\ndef {hook}():\n    "
+RAISES = {
+    "exit": "raise SystemExit(0)",
+    "os-exit": "__import__('os')._exit(0)",
+    "mute": "raise Mute",
+    "pipe": "raise BrokenPipeError(32, 'Broken pipe')",
+    "left": "raise GeneratorExit",
+}
+
+
+@pytest.mark.parametrize("kind", RAISES)
+@pytest.mark.parametrize(("hook", "when"), [("codellm_load", "before"), ("codellm_generate", "after")])
+def test_whatever_a_wrapper_raises_is_one_line(guest, kind, hook, when):
+    body = f"{RAISES[kind]}\n    yield" if when == "before" else f"result = yield\n    {RAISES[kind]}"
+    told = error("generate", "x", "--max-tokens", "1", path=guest(WRAPS.format(hook=hook) + body))
+    (line,) = [line for line in told.splitlines() if line.startswith("codellm: ")]
+    assert f"(raised in {GUEST})" in line
+
+
+@pytest.mark.parametrize("kind", RAISES)
+def test_whatever_a_listener_raises_loses_nothing(guest, kind):
+    path = guest(f"{MUTE}{HOOK}def codellm_generated(result): {RAISES[kind]}")
+    done = codellm("generate", "x", "--max-tokens", "1", path=path)
+    assert done.returncode == 0
+    assert done.stdout
+    assert f"{GUEST}: codellm_generated failed (" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("kind", RAISES)
+def test_whatever_the_writer_of_a_scheme_raises_is_one_line(guest, tmp_path, kind):
+    path = guest(MUTE + QUANTIZE.replace("BODY", RAISES[kind]))
+    told = error("quantize", "-q", "new4", path=path, CODELLM_CACHE=str(tmp_path / "cache"))
+    assert "codellm-demo: writing it in new4 failed: " in told
+    assert f"(raised in {GUEST})" in told
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        ("facts={'a': {1, 2}}", "gave facts that are no JSON (Object of type set is not JSON serializable)"),
+        ("facts={'a': float('nan')}", "gave facts that are no JSON (Out of range float"),
+        ("facts=3", "gave facts that are no JSON ('int' object is not iterable)"),
+        ("scheme='q4_0'", "gave 'q4_0' (str) in 'gguf' (str); report it to the plugin's author (codellm_quantize is"),
+        ("format='safetensors'", "gave 'new4' (str) in 'safetensors' (str)"),
+        ("format=None", "gave 'new4' (str) in None (NoneType)"),
+    ],
+)  # fmt: skip
+def test_an_artifact_that_is_another_than_requested_is_refused(guest, tmp_path, body, what):
+    fields = {"scheme": "scheme='new4'", "format": "format='gguf'"} | {body.partition("=")[0]: body}
+    made = f"Artifact(path=request.destination, {', '.join(fields.values())})"
+    write = f"request.destination.write_bytes(b'x'); return {made}"
+    path = guest(QUANTIZE.replace("BODY", write))
+    told = error("quantize", "-q", "new4", path=path, CODELLM_CACHE=str(tmp_path / "cache"))
+    assert what in told
+    assert GUEST in told
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        ("return Availability(False, None)", "'reason' must be"),
+        ("return Availability(False, 'a', 5)", "'remedy' must be"),
+        ("return Availability(False, elsewhere='cuda')", "'elsewhere' must be"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+        ("__import__('os')._exit(0)", "SystemExit: os._exit(0)"),
+        ("raise Mute", "availability() failed (Mute)"),
+    ],
+)
+def test_an_availability_that_lies_or_leaves_is_a_reason(guest, body, what):
+    code = f"""
+from codellm import Availability, Backend, hookimpl
+{MUTE}
+class Toy(Backend):
+    name, formats, preference = "toy", frozenset({{"safetensors"}}), 99
+    def availability(self): {body}
+    def load(self, spec, source): pass
+@hookimpl
+def codellm_backends(): return [Toy()]
+"""
+    told = error("generate", "x", "-b", "toy", path=guest(code))
+    assert what in told
+    assert "report it to the author of guest" in told
+
+
+TAKES = """
+from codellm import Backend, hookimpl
+class Taken(Backend):
+    name, formats, preference = "llama-cpp", frozenset({"gguf", "safetensors"}), 1
+    def load(self, spec, source): return None
+@hookimpl
+def codellm_backends(): return [Taken()]
+"""
+
+
+CHOOSE = """
+from codellm.errors import BackendChoiceError
+from codellm.registry import registry
+from codellm.spec import LoadSpec
+for _ in range(2):
+    try:
+        registry().choose(LoadSpec(model="codellm-demo"), "safetensors")
+    except BackendChoiceError as error:  # where no other backend is installed
+        print(f"backend {error}")
+"""
+
+
+def test_a_name_that_is_taken_is_told_on_every_road(guest):
+    path = guest(TAKES)
+    claimed = "claimed by codellm-cpu, guest; uninstall all but one of them, or name all but one in"
+    for arguments in (("generate", "x", "-b", "llama-cpp"), ("eval", "perplexity", "-b", "llama-cpp")):
+        assert f"backend 'llama-cpp' is {claimed}" in error(*arguments, path=path)
+    chosen = python("-c", CHOOSE, path=path)
+    if chosen.stdout:
+        assert chosen.stdout.count(f"llama-cpp: {claimed}") == 2
+    else:  # a figure of another backend is another figure: never without a word, and that once
+        assert chosen.stderr.count(f"backend 'llama-cpp' is not used: {claimed}") == 1
