@@ -43,6 +43,59 @@ ENOUGH_DISK = {
     "allocated": "d, name = file(size=0); os.posix_fallocate(d, 0, 1 << 20); os.fstat(d).st_size == 1 << 20 or 1 / 0",
     "synced": "d, name = file(size=1 << 20); os.fsync(d); os.sync()",
 }
+MEMORY = """
+    import ctypes, mmap, os, socket, time
+    L = ctypes.CDLL(None); L.mmap.restype = ctypes.c_void_p
+    L.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    L.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    def dropped(size=60 << 20):
+        m = mmap.mmap(-1, size); m.write(bytes(size)); m.madvise(mmap.MADV_DONTNEED); return m
+    def one_page(size, flags=0x21, fd=-1, keep=0):
+        p = L.mmap(None, size, 3, flags, fd, 0); ctypes.memset(p, 1, size)
+        L.munmap(p, keep); L.munmap(p + keep + 4096, size - keep - 4096)
+    def full(s):
+        s.setblocking(False)
+        try:
+            while True: s.send(bytes(1 << 16))
+        except OSError: pass
+"""
+TOO_MUCH_MEMORY = {
+    "shared and dropped by children": """
+    for _ in range(4):
+        if os.fork() == 0: m = dropped(); time.sleep(30)""",
+    "shared, of which the first page is left": "for _ in range(6): one_page(40 << 20)",
+    "shared, of which the last page is left": "for _ in range(6): one_page(40 << 20, keep=(40 << 20) - 4096)",
+    "zeros mapped shared": "for _ in range(6): one_page(40 << 20, 1, os.open('/dev/zero', os.O_RDWR))",
+    "shared by another name of the flag": "for _ in range(6): one_page(40 << 20, 3, os.open('/dev/zero', os.O_RDWR))",
+    "files in memory and processes": """
+    for n in range(4): open(f'/tmp/{n}', 'wb').write(bytes(15 << 20))
+    for _ in range(2):
+        if os.fork() == 0: x = bytearray(b'x') * (50 << 20); time.sleep(30)""",
+    "what connections hold": """
+    for _ in range(4):
+        if os.fork() == 0:
+            s = socket.create_server(('127.0.0.1', 0)); all = []
+            for _ in range(15):
+                all += [socket.create_connection(s.getsockname()), s.accept()[0]]; full(all[-1]); full(all[-2])
+            time.sleep(30)""",
+}
+ENOUGH_MEMORY = {
+    "shared one after the other": "for _ in range(30): m = mmap.mmap(-1, 60 << 20); m[:3] = b'abc'; m.close()",
+    "shared with children": """
+    m = mmap.mmap(-1, 100 << 20)
+    for _ in range(4):
+        if os.fork() == 0: m[5] = 7; os._exit(0)
+        os.wait()
+    m[5] == 7 or 1 / 0""",
+    "shared of every size": "all = [mmap.mmap(-1, 4096 << n) for n in range(12)]; [m.close() for m in all]",
+    "a file mapped": """
+    with open('/tmp/x', 'w+b') as f: f.truncate(1 << 20); m = mmap.mmap(f.fileno(), 0); m[:3] = b'abc'""",
+    "more than there is, refused": """
+    try: mmap.mmap(-1, 1 << 40)
+    except OSError: pass
+    else: 1 / 0""",
+    "dropped once": "dropped(); time.sleep(0.2)",
+}
 HOLDING_UP = {
     "a lease": "fcntl.fcntl(f, 1024, 0)",
     "a lease on a library's file": "fcntl.fcntl(open(os.__file__), 1024, 0)",
@@ -81,6 +134,27 @@ def test_files_count_on_the_disk_however_they_are_held():
     assert found == dict.fromkeys(
         TOO_MUCH_DISK, ("failed", "it wrote more files, or larger ones, than its folder may hold")
     )
+
+
+@pytest.mark.parametrize("level", ["A", "B"])
+def test_memory_counts_wherever_it_lies(level):
+    wait = "\n    time.sleep(30)"
+    programs = {name: f"{MEMORY}    {lines.lstrip()}{wait}" for name, lines in TOO_MUCH_MEMORY.items()}
+    verdicts = judge_at(level, programs, Limits.of(8, memory=160))
+    assert {name: verdict.outcome for name, verdict in verdicts.items()} == dict.fromkeys(programs, "memory"), verdicts
+
+
+def test_shared_memory_counts_where_a_program_is_alone():
+    programs = {name: f"{MEMORY}    {TOO_MUCH_MEMORY[name]}" for name in TOO_MUCH_MEMORY if "page is left" in name}
+    verdicts = judge_at("C", programs, Limits.of(8, memory=160))
+    assert {name: verdict.outcome for name, verdict in verdicts.items()} == dict.fromkeys(programs, "memory"), verdicts
+
+
+@pytest.mark.parametrize("level", ["A", "B"])
+def test_shared_memory_is_there_within_the_limit(level):
+    programs = {name: f"{MEMORY}    {lines.lstrip()}" for name, lines in ENOUGH_MEMORY.items()}
+    verdicts = judge_at(level, programs, Limits.of(8, memory=160))
+    assert {name: verdict.outcome for name, verdict in verdicts.items()} == dict.fromkeys(programs, "passed"), verdicts
 
 
 @pytest.mark.parametrize("level", ["A", "C"])

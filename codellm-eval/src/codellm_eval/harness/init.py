@@ -19,7 +19,6 @@ from typing import Any
 
 from . import kernel
 from .candidate import answer_calls
-from .network import Use
 from .watch import Watch
 
 FIRST_VICTIM = b"1000"
@@ -62,13 +61,12 @@ def run_candidate(
     keep: tuple[int, ...] = (),
     *,
     score: int = -1,
-    use: Use | None = None,
 ) -> dict[str, Any]:
     """Start the candidate and wait for its end, an excess that no limit of the kernel stops, or an order; how it ended.
 
     `confine` is called in the candidate, last before the program, and installs what holds for ever; until then there
     are the descriptors to `keep`. Something to read on `orders` ends the candidate, and so does an excess that `watch`
-    finds. Calls that `use` is asked about wait until they are allowed here. `score` is from `own_score`.
+    finds. `score` is from `own_score`.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # process 1 does not get what it has no handler for
     kernel.set_dumpable(False)
@@ -83,7 +81,7 @@ def run_candidate(
         answer_calls(end)
     end.close()
     os.close(tell)
-    status = _wait(candidate, orders, watch, use)
+    status = _wait(candidate, orders, watch)
     said = os.read(prepared, _MAX_SAID)
     os.close(prepared)
     # Said and closed before the program began: a program cannot say it.
@@ -149,21 +147,22 @@ def drop_rights(uid: int | None) -> None:
     kernel.die_with_parent()
 
 
-def _wait(candidate: int, orders: int, watch: Watch, use: Use | None) -> dict[str, Any]:
+def _wait(candidate: int, orders: int, watch: Watch) -> dict[str, Any]:
     poll = select.poll()
     ended = os.pidfd_open(candidate)
     poll.register(ended, select.POLLIN)
     if orders >= 0:
         poll.register(orders, select.POLLIN)
-    if use is not None and use.listener >= 0:
-        poll.register(use.listener, select.POLLIN)
+    questions = watch.questions
+    if questions is not None and questions.listener >= 0:
+        poll.register(questions.listener, select.POLLIN)
     stopped, look = "", time.monotonic() + _TICK
     while not stopped:
         ready = {descriptor for descriptor, _ in poll.poll(1000 * _TICK)}
         if ended in ready:
             break
-        if use is not None and use.listener in ready:
-            use.allow()
+        if questions is not None and questions.listener in ready:
+            questions.answer()
         if orders in ready:
             stopped = "killed"
         elif time.monotonic() >= look:  # however often it is asked for something

@@ -88,6 +88,8 @@ _OWNER_IOCTLS = (0x8901, 0x8902)
 _SET_PDEATHSIG = 1
 """PR_SET_PDEATHSIG: the program may not outlive the server."""
 
+_MMAP, _MAP_SHARED = (9, 222), 1
+"""MAP_SHARED is the lowest bit of the flags, also of MAP_SHARED_VALIDATE."""
 _ALLOW, _ASK, _KILL = 0x7FFF0000, 0x7FC00000, 0x80000000
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
@@ -132,13 +134,35 @@ def program(*, alone: bool = False) -> bytes:
         code += _if_any_bit(_CLONE[column], _NAMESPACES, errno.EPERM)
         code += _unless(_SOCKET[column], 0, _FAMILIES, errno.EAFNOSUPPORT)
     code.append((_RETURN, 0, 0, _ALLOW))
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
+    return _packed(code)
 
 
-def of_sockets() -> bytes:
-    """A filter that asks a listener before a socket is made or named, for processes that obey `program` too."""
+def asking(*, sockets: bool) -> bytes:
+    """A filter that asks a listener before memory is shared, and before a socket is made or named where `sockets` are
+    asked about; for processes that obey `program` too.
+    """
     column = _ARCHITECTURES[platform.machine()][1]
-    code = [(_LOAD, 0, 0, _NUMBER), *_when(_SOCKET[column], _ASK), *_when(_BIND[column], _ASK), (_RETURN, 0, 0, _ALLOW)]
+    code = [*_when(_SOCKET[column], _ASK), *_when(_BIND[column], _ASK)] if sockets else []
+    return _packed([(_LOAD, 0, 0, _NUMBER), *code, *_shared(column, _ASK), (_RETURN, 0, 0, _ALLOW)])
+
+
+def refusing_shared_memory() -> bytes:
+    """A filter without anyone to ask, as if there were no memory left to share."""
+    column = _ARCHITECTURES[platform.machine()][1]
+    return _packed([(_LOAD, 0, 0, _NUMBER), *_shared(column, _fail(errno.ENOMEM)), (_RETURN, 0, 0, _ALLOW)])
+
+
+def shares_memory(number: int) -> bool:
+    """Whether a call that was asked about is of memory; otherwise it is of a socket."""
+    return number == _MMAP[_ARCHITECTURES[platform.machine()][1]]
+
+
+def _shared(column: int, action: int) -> list[_Instruction]:
+    tests = [(_ANY_BIT, 0, 1, _MAP_SHARED), (_RETURN, 0, 0, action), (_RETURN, 0, 0, _ALLOW)]
+    return _argument(_MMAP[column], 3, tests)
+
+
+def _packed(code: Iterable[_Instruction]) -> bytes:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from . import imports, kernel, landlock, network, seccomp
 from .init import own_score, prepare_namespaces, run_candidate
+from .questions import Questions
 from .usage import descendants, of_namespace
 from .watch import Watch
 
@@ -32,6 +33,7 @@ COMMON = (
 
 Not random and threading, nor what imports them: their handlers for fork would cost every sample half a millisecond.
 """
+_SCRATCH = ("/tmp", "/dev/shm")  # noqa: S108 - the sandbox's own
 _HARNESS = 3
 """The descriptor of the folder from which this process imports the harness."""
 _MAX_REQUEST = 1 << 16
@@ -59,8 +61,9 @@ def serve_once() -> None:
     control, place = _take_control(())
     calls = seccomp.program()
     for request, end, checker in _requests(control, place):
-        watch = Watch(request, of_namespace, [checker])
-        status = run_candidate(end, request, lambda: kernel.filter_calls(calls), control.fileno(), watch)
+        with Questions(request["memory"], sockets=False) as questions:
+            watch = Watch(request, of_namespace, [checker], scratch=_SCRATCH, questions=questions)
+            status = run_candidate(end, request, lambda: kernel.filter_calls(calls), control.fileno(), watch)
         with suppress(ProcessLookupError):  # who is left keeps the channel open, and the checker waiting
             os.kill(-1, signal.SIGKILL)
         control.send(json.dumps(status).encode())
@@ -89,25 +92,30 @@ def serve_alone() -> None:
         landlock.allow_writing(rules, request["folder"])
         return partial(confine, rules), (rules,)
 
-    _serve_in_folders(prepare)
+    kernel.forbid_privileges()  # or nobody may listen to calls
+    _serve_in_folders(prepare, listening=True)
 
 
 def serve_unconfined() -> None:
     """Level D: limits on time and memory, and nothing else."""
     kernel.adopt_orphans()
-    _serve_in_folders(lambda _: (lambda: None, ()))
+    _serve_in_folders(lambda _: (lambda: None, ()), listening=False)
 
 
-def _serve_in_folders(prepare: Callable[[_Request], tuple[Callable[[], None], tuple[int, ...]]]) -> None:
+def _serve_in_folders(
+    prepare: Callable[[_Request], tuple[Callable[[], None], tuple[int, ...]]], *, listening: bool
+) -> None:
     """Candidates as children of this process, each in a folder that is removed after it.
 
-    `prepare` gives what confines a candidate, and the descriptors that this needs in it.
+    `prepare` gives what confines a candidate, and the descriptors that this needs in it; `listening` is whether they
+    are asked about the memory that they share.
     """
     import subprocess  # here, because they import threading, whose handlers make each fork of level A dearer
     import tempfile
 
     kernel.die_with_parent()
     control, place = _take_control(COMMON)
+    questions = None
     with tempfile.TemporaryDirectory(prefix="codellm-judge-") as parent:
         tempfile.tempdir = None  # found out by now, and inherited by candidates, which have their own
         Path(parent).chmod(0o711)  # another user's candidate has to pass
@@ -118,11 +126,17 @@ def _serve_in_folders(prepare: Callable[[_Request], tuple[Callable[[], None], tu
                 os.chown(folder, request["uid"], request["uid"])
             request["folder"] = os.environ["HOME"] = os.environ["TMPDIR"] = str(folder)
             confine, keep = prepare(request)
-            watch = Watch(request, descendants, [checker], folder=folder)
+            if questions is not None:
+                questions.forget()
+            elif listening:
+                questions = Questions(request["memory"], sockets=False)
+            watch = Watch(request, descendants, [checker], folder=folder, questions=questions)
             status = run_candidate(end, request, confine, control.fileno(), watch, keep, score=own_score())
             _kill_orphans()
             # rm, because a program may nest folders deeper than shutil.rmtree recurses
-            subprocess.run(["rm", "-rf", "--", folder], check=False, stderr=subprocess.DEVNULL)
+            with subprocess.Popen(["rm", "-rf", "--", folder], stderr=subprocess.DEVNULL) as removal:
+                if questions is not None:
+                    questions.answer_until_end(removal.pid)
             control.send(json.dumps(status).encode())
 
 
@@ -174,11 +188,9 @@ def _run_in_namespaces(
     try:
         score = own_score()
         prepare_namespaces(request["scratch"], request["kept"], request["links"])
-        watch = Watch(request, of_namespace, [checker])
-        with network.Use() as use:
-            status = run_candidate(
-                end, request, lambda: kernel.filter_calls(calls), orders, watch, score=score, use=use
-            )
-        return {**status, "network": use.seen}
+        with Questions(request["memory"], sockets=True) as questions:
+            watch = Watch(request, of_namespace, [checker], scratch=_SCRATCH, questions=questions)
+            status = run_candidate(end, request, lambda: kernel.filter_calls(calls), orders, watch, score=score)
+        return {**status, "network": questions.sockets}
     except OSError as error:
         return {"broken": f"{type(error).__name__}: {error}"}
