@@ -1,7 +1,8 @@
 """What a sample's tasks use together, and how long they were kept from running, also on a busy machine."""
 
-import multiprocessing
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -62,21 +63,17 @@ ENOUGH = {
 }
 
 
-def spin():
-    os.setsid()  # for itself, where the kernel shares the processors out by sessions
-    while True:
-        pass
+SPIN = "import os; os.setsid()\nwhile True: pass"
+"""A session of its own, where the kernel shares the processors out by sessions."""
 
 
 @pytest.fixture
 def busy_machine():
-    others = [multiprocessing.get_context("spawn").Process(target=spin, daemon=True) for _ in range(7 * os.cpu_count())]
-    for other in others:
-        other.start()
+    others = [subprocess.Popen([sys.executable, "-S", "-c", SPIN]) for _ in range(7 * os.cpu_count())]
     yield
     for other in others:
         other.kill()
-        other.join()
+        other.wait()
 
 
 def judge_at(level, programs, limits):
