@@ -27,6 +27,7 @@ from codellm.registry import registry
 from codellm.sources import find
 from codellm_cpu.imatrix import matrix
 from codellm_cpu.llama.header import read_header
+from codellm_cpu.mixture import mix
 from codellm_cpu.quantize import weights
 from codellm_cpu.quantizer import run_quantizer
 from codellm_cpu.schemes import FILE_TYPES
@@ -43,8 +44,8 @@ def make(job: tuple[Path, str, Path | None, Path]) -> dict[str, Any]:
     """Quantize and measure."""
     base, scheme, weighed, folder = job
     path = folder / f"{scheme}-{weighed is not None}.gguf"
-    kind = FILE_TYPES[scheme]
-    run_quantizer(base, read_header(base), kind, path, matrix=weighed, threads=1, progress=lambda done, total: None)
+    mixture = mix(base, read_header(base), FILE_TYPES[scheme], matrix=weighed is not None)
+    run_quantizer(base, mixture, path, matrix=weighed, threads=1, progress=lambda done, total: None)
     gate, bits = losses(path)
     held = weights(read_header(path))
     path.unlink()

@@ -24,6 +24,7 @@ from codellm_cpu.llama import products
 from codellm_cpu.llama.header import read_header
 from codellm_cpu.llama.library import open_native
 from codellm_cpu.llama.tokenizer import LlamaTokenizer
+from codellm_cpu.mixture import mix
 from codellm_cpu.quantizer import run_quantizer
 from codellm_cpu.schemes import FILE_TYPES
 from support.tiny_gguf import source_of
@@ -132,10 +133,8 @@ def test_it_helps(tmp_path):
     source = find("codellm-demo").fetch()
     base = artifacts.ensure(source, registry().scheme("bf16"), threads=1)
     plain = tmp_path / "plain.gguf"
-    kind = FILE_TYPES["iq3_s"]
-    run_quantizer(
-        base.path, read_header(base.path), kind, plain, matrix=None, threads=1, progress=lambda done, total: None
-    )
+    mixture = mix(base.path, read_header(base.path), FILE_TYPES["iq3_s"], matrix=False)
+    run_quantizer(base.path, mixture, plain, matrix=None, threads=1, progress=lambda done, total: None)
     without = quality.measure(attrs.evolve(base, path=plain, files=(plain,), scheme=None))
     made = artifacts.ensure(source, registry().scheme("iq3_s"), threads=1)
     figures = store.read(made.path.parent).manifest["quality"]

@@ -119,11 +119,10 @@ def test_what_is_left_out_is_of_no_use(tiny_gguf, tmp_path, number):
     odd = attrs.evolve(FILE_TYPES["q8_0"], number=number)
     if number == 39:
         with pytest.raises(ModelFileError, match="invalid output file type 39"):
-            run_quantizer(
-                tiny_gguf, read_header(tiny_gguf), odd, tmp_path / "q", matrix=None, threads=1, progress=print
-            )
+            mix(tiny_gguf, read_header(tiny_gguf), odd, matrix=False)
         return
-    run_quantizer(tiny_gguf, read_header(tiny_gguf), odd, tmp_path / "q", matrix=None, threads=1, progress=print)
+    mixture = mix(tiny_gguf, read_header(tiny_gguf), odd, matrix=False)
+    run_quantizer(tiny_gguf, mixture, tmp_path / "q", matrix=None, threads=1, progress=print)
     write(tiny_gguf, "q8_0", tmp_path / "q8_0")
     assert read_header(tmp_path / "q").tensors == read_header(tmp_path / "q8_0").tensors
 

@@ -235,7 +235,7 @@ def contents() -> dict[str, tuple[bytes, str]]:
         "no-counts": (whole[:8], "cut short"),
         "text": (b"<html>404</html>", "not a GGUF file"),
         "zeros": (bytes(4096), "not a GGUF file"),
-        "git-lfs-pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "not a GGUF file"),
+        "git-lfs-pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git-lfs's pointer"),
         "cut-in-header": (whole[:3000], "cut short"),
         "cut-in-data": (_cut(whole, 0.6), "cut short: its tensors end at byte"),
         "last-byte": (whole[:-1], "cut short: its tensors end at byte"),
