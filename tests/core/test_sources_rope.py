@@ -71,6 +71,10 @@ BROKEN = {
     "truncate": (YARN | {"truncate": 3}, "truncate is 3, neither true nor false"),
     "base of 1": (YARN | {"rope_theta": 1}, "rope_theta 1 is not above 1"),
     "scale of words": (YARN | {"mscale": "a", "mscale_all_dim": 1.0}, "mscale is 'a'"),
+    "one for each kind of layer": (
+        {"full_attention": YARN, "sliding_attention": {"rope_type": "default"}},
+        "rope_parameters differ by layer \\('full_attention'\\), which is not supported",
+    ),
     "kind": ({"rope_type": "longrope"}, "rope type 'longrope' is not supported; known: default, linear"),
     "a part of each head": (YARN | {"partial_rotary_factor": 0.5}, r"partial_rotary_factor 0\.5 is not supported"),
 }

@@ -82,11 +82,15 @@ def read_rope(config: Mapping[str, Any], kinds: tuple[str, ...], where: str) -> 
     """The rope of a config.json: `rope_parameters` in what transformers 5 writes, `rope_scaling` and a base before.
 
     Raises:
-        ModelFileError: a field is no positive number, the scaling is none of `kinds`, or only a part of a head turns.
+        ModelFileError: a field is no positive number, the scaling is none of `kinds` or differs by layer, or only a
+            part of a head turns.
     """
     parameters = config.get("rope_scaling") or config.get("rope_parameters") or {}
     if not isinstance(parameters, Mapping):
         raise ModelFileError(f"{where}: rope_parameters is {parameters!r}, not an object")
+    layered = next((name for name, value in parameters.items() if isinstance(value, Mapping)), None)
+    if layered is not None:
+        raise ModelFileError(f"{where}: rope_parameters differ by layer ({layered!r}), which is not supported")
     kind = parameters.get("rope_type", parameters.get("type", "default"))
     if kind not in kinds:
         raise ModelFileError(f"{where}: rope type {kind!r} is not supported; known: {', '.join(kinds)}")
