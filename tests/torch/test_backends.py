@@ -159,7 +159,7 @@ def tokenizer(tmp_path_factory):
 
 REFUSED = {
     "architecture": ({"model_type": "gpt2"}, "architecture 'gpt2' is not supported; supported: starcoder2, llama"),
-    "yarn": ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope type 'yarn' is not supported; known: def"),
+    "longrope": ({"rope_scaling": {"rope_type": "longrope"}}, "rope type 'longrope' is not supported; known: def"),
     "activation": ({"hidden_act": "relu"}, "hidden_act 'relu' is not supported"),
     "shape": ({"intermediate_size": 192}, "has shape .* config.json makes it"),
     "layers": ({"num_hidden_layers": 3}, "and 13 more missing; fetch the checkpoint again"),
