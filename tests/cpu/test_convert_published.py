@@ -154,13 +154,15 @@ def test_a_token_takes_the_space_around_it_where_tokenizer_json_says_so(converte
 def test_tokens_beyond_the_embedding_are_none(converted, tmp_path, family, rows):
     """As in CodeLlama-34b, whose tokenizer has the infilling tokens and whose weights have no rows for them."""
     theirs, ours = converted(family, rows=rows)
-    assert theirs.vocab_size > rows
-    assert ours.vocab_size == len(vocabulary(tmp_path / "tiny.gguf")) == rows
-    assert ours.fim is None
+    whole = HFTokenizer(tmp_path / "tokenizer.json", {})
+    assert whole.vocab_size > rows
+    assert theirs.vocab_size == ours.vocab_size == len(vocabulary(tmp_path / "tiny.gguf")) == rows
+    assert theirs.fim is ours.fim is None
     for text in TEXTS:
-        wanted, got = theirs.encode(text), ours.encode(text)
+        wanted, got = whole.encode(text), ours.encode(text)
         assert max(got, default=0) < rows
         assert got == wanted or max(wanted) >= rows
+        assert got == theirs.encode(text)
 
 
 def test_a_tokenizer_whose_bytes_are_beyond_the_embedding_is_another_models(converted):

@@ -13,6 +13,7 @@ from support.plugin_folder import install_plugin
 PLUGIN = '''
 """A backend whose model is a bigram: after token i comes 7 i + 3. Its option `fault` breaks it in one way."""
 
+import ctypes
 import os
 import signal
 import time
@@ -56,7 +57,7 @@ class Bigram(Model):
         if self.fault == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         if self.fault == "exit":
-            os._exit(3)
+            ctypes.CDLL(None)._exit(3)  # Python's is refused
         last, count = sequence.prompt_ids[-1], 0
         time.sleep(1e-6 * len(sequence.prompt_ids))
         if self.fault in ("slow", "remembers") and not (again and self.fault == "remembers"):

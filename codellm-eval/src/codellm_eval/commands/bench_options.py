@@ -49,7 +49,7 @@ def measured_options(reference: str) -> Callable[[Command], Command]:
         click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="Option of the backends; repeatable."),
         click.option(
             "--output",
-            type=click.Path(path_type=Path),
+            type=click.Path(path_type=Path, file_okay=False),
             metavar="DIR",
             help="Folder for the results.  [default: results/TIME-MODEL]",
         ),

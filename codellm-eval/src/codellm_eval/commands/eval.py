@@ -76,7 +76,7 @@ def eval_() -> None:
 @_timeout
 @_memory
 @_workers
-@click.option("--output", type=click.Path(path_type=Path), metavar="DIR",
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Where samples, verdicts and manifest go.  [default: humaneval-MODEL-SETTINGS]")  # fmt: skip
 @click.option("--rescore", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Generate nothing: judge the samples in DIR, cut with --stops.")  # fmt: skip
@@ -128,7 +128,7 @@ def humaneval(context: click.Context, /, rescore: Path | None, **arguments: Any)
 @_timeout
 @_memory
 @_workers
-@click.option("--output", type=click.Path(path_type=Path), metavar="DIR",
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Where samples, verdicts and manifest go.  [default: infilling-MODEL-SETTINGS]")  # fmt: skip
 @format_option
 def infilling(**arguments: Any) -> None:
@@ -152,7 +152,7 @@ def infilling(**arguments: Any) -> None:
 @click.option("--window", type=int, metavar="N", help="Tokens read at once.  [default: 1024, llama-chunks 512]")
 @click.option("--stride", type=int, metavar="N", help="Tokens that the window moves by.  [default: half of it]")
 @_limit
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE",
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Write the table here too, and FILE.manifest.json.")  # fmt: skip
 @format_option
 def perplexity(**arguments: Any) -> None:
@@ -177,7 +177,7 @@ def perplexity(**arguments: Any) -> None:
 @_timeout
 @_memory
 @_workers
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Where the verdicts go.  [default: FILE_results.jsonl]")  # fmt: skip
 @format_option
 def judge(**arguments: Any) -> None:

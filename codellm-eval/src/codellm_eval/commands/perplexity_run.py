@@ -52,7 +52,7 @@ def run_perplexity(
     """
     refuse_dummy(spec.model.startswith("dummy:"), "perplexity")
     if output is not None:
-        _refuse_unwritable(output)
+        refuse_unwritable(output.parent, output)
     documents = (file_document(file),) if file is not None else heldout_documents()[:limit]
     text = file.name if file is not None else HELDOUT
     from codellm.loading import open_spec
@@ -122,17 +122,6 @@ def _cells(found: Perplexity) -> dict[str, Any]:
         "perplexity_error": found.error,
         "bits_per_byte": found.bits_per_byte,
     }
-
-
-def _refuse_unwritable(path: Path) -> None:
-    """Before anything is measured.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a file with --output")
-    refuse_unwritable(path.parent, path)
 
 
 def _write(path: Path, text: str) -> None:
