@@ -5,8 +5,7 @@ import shutil
 
 import pytest
 
-import codellm
-from codellm.errors import BackendChoiceError, ModelFileError
+from codellm.errors import ModelFileError
 from codellm.sources import find
 from codellm.sources.bundled import bundled_directory
 from codellm.sources.packed import packed_scheme
@@ -152,14 +151,3 @@ def test_weights_in_floats_of_few_bits_are_named(tmp_path, kind):
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
     with pytest.raises(ModelFileError, match=rf"tensor 'w': is stored as '{kind}': .*original weights"):
         SafetensorsFiles([path])
-
-
-@pytest.mark.parametrize("backend", ["torch-cpu", "transformers-cpu"])
-def test_a_gguf_file_is_not_taken_to_a_backend_of_safetensors(tmp_path, backend):
-    pytest.importorskip("torch" if backend == "torch-cpu" else "transformers")
-    fill(tmp_path, "model.gguf")
-    with pytest.raises(BackendChoiceError) as caught:
-        codellm.load(str(tmp_path / "model.gguf"), backend=backend)
-    text = str(caught.value)
-    assert f"model.gguf is gguf, which backend '{backend}' does not take (it takes safetensors)" in text
-    assert text.endswith("leave out --backend, or name llama-cpp")

@@ -15,6 +15,7 @@ import pytest
 import codellm
 from codellm import machine
 from codellm.errors import (
+    BackendChoiceError,
     BackendUnavailableError,
     CodellmError,
     InvalidValueError,
@@ -173,6 +174,16 @@ def test_what_is_not_supported_is_refused_by_name(backend, changes, message, tok
     source = source_of(config, tokenizer, Arrays(random_weights(config)))
     with pytest.raises(ModelFileError, match=message):
         registry().backend(backend).load(LoadSpec(model="tiny"), attrs.evolve(source, config=config | changes))
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_a_gguf_file_is_not_taken_to_a_backend_of_safetensors(tmp_path, backend):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(BackendChoiceError) as caught:
+        codellm.load(str(tmp_path / "model.gguf"), backend=backend)
+    text = str(caught.value)
+    assert f"model.gguf is gguf, which backend '{backend}' does not take (it takes safetensors)" in text
+    assert text.endswith("leave out --backend, or name llama-cpp")
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
