@@ -58,8 +58,11 @@ def programs(level):
 
 @functools.cache
 def verdicts_on_hostile_programs(level):
-    """All of them beside each other, with secrets in reach of a leak."""
-    sandbox, limits = sandbox_of(level), Limits(cpu_seconds=2, wall_seconds=6)
+    """All of them beside each other, with secrets in reach of a leak.
+
+    Of the memory only half is theirs: where the kernel has to make room for it, a whole GiB takes all of the CPU time.
+    """
+    sandbox, limits = sandbox_of(level), Limits(cpu_seconds=2, wall_seconds=6, memory=512 << 20)
     canary = Path("/tmp/codellm-canary")
     canary.write_text("secret")
     with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 18377)):
