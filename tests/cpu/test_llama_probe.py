@@ -203,8 +203,9 @@ def wait_for(condition) -> None:
 def test_the_child_has_little_memory_and_writes_no_file(tmp_path):
     code = """
 import sys
+from codellm import child
 from codellm_cpu.llama import probe_child
-probe_child._limit()
+child.limit(probe_child.MEMORY)
 try:
     bytearray(probe_child.MEMORY)
 except MemoryError:

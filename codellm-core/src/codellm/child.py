@@ -112,12 +112,15 @@ def end_with_parent(destination: Path | None) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def limit(memory: int, seconds: int) -> None:
+def limit(memory: int, seconds: int | None = None) -> None:
     """In the child: bound its own memory (bytes) and processor time, let it write no file, and leave no core dump.
 
-    Too much memory is refused, which most libraries end with SIGABRT; too much time ends it with SIGXCPU.
+    Too much memory is refused, which most libraries end with SIGABRT; too much time ends it with SIGXCPU. Where
+    `seconds` is None, whoever started it watches its time.
     """
-    kinds = ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_CPU, seconds))
-    for kind, bound in (*kinds, (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
+    bounds = {resource.RLIMIT_DATA: memory, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CORE: 0}
+    if seconds is not None:
+        bounds[resource.RLIMIT_CPU] = seconds
+    for kind, bound in bounds.items():
         most = resource.getrlimit(kind)[1]
         resource.setrlimit(kind, (bound if most == resource.RLIM_INFINITY else min(bound, most), most))

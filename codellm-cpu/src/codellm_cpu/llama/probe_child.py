@@ -10,14 +10,12 @@ whatever the file says: the weights stay mapped.
 from __future__ import annotations
 
 import contextlib
-import os
-import resource
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 
+from codellm import child
 from codellm.errors import CodellmError
 from codellm.machine import default_threads
 from codellm.sources.regular import shown
@@ -38,8 +36,8 @@ One (`whitespace`) with a vocabulary of bytes ends it on two blanks."""
 
 def main() -> int:
     """Probe the file that the command line names."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _limit()
+    child.end_with_parent(None)
+    child.limit(MEMORY)
     path = Path(sys.argv[1])
     try:
         with contextlib.ExitStack() as stack:
@@ -48,13 +46,6 @@ def main() -> int:
         fault = str(error).removeprefix(f"{path}: ")
     sys.stdout.buffer.write(shown(fault).encode())
     return REFUSED if fault else 0
-
-
-def _limit() -> None:
-    """Bound memory, allow no file to be written, and leave no core dump."""
-    for kind, limit in ((resource.RLIMIT_DATA, MEMORY), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
-        most = resource.getrlimit(kind)[1]
-        resource.setrlimit(kind, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
 
 
 def _fault(stack: contextlib.ExitStack, path: Path) -> str:
@@ -82,12 +73,6 @@ def _compute(context: NativeContext, id: int) -> str:
     if np.isnan(logits).any() or not np.isfinite(logits.max()):
         return "it computes NaN or infinite logits; its weights are damaged"
     return ""
-
-
-def _end_with_parent() -> None:
-    """The caller holds the other end of stdin: its end of file is the caller's end, however that came about."""
-    sys.stdin.read()
-    os._exit(1)
 
 
 if __name__ == "__main__":
