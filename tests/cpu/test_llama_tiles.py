@@ -13,9 +13,9 @@ from codellm import LoadSpec, machine
 from codellm.errors import BackendError
 from codellm.sources import ModelSource
 from codellm_cpu.llama import build, tiles, tiles_child
-from codellm_cpu.llama.backend import Options
 from codellm_cpu.llama.library import library, open_native
 from codellm_cpu.llama.load import load
+from codellm_cpu.llama.options import Options
 
 
 class Build:

@@ -21,9 +21,9 @@ from codellm_cpu.schemes import FILE_TYPES
 if TYPE_CHECKING:
     from codellm.sources import ModelSource
     from codellm.spec import LoadSpec
-    from codellm_cpu.llama.backend import Options
     from codellm_cpu.llama.header import Header
     from codellm_cpu.llama.library import NativeContext, NativeModel
+    from codellm_cpu.llama.options import Options
 
 DEFAULT_CONTEXT = 4096
 _TILED_ROWS = 8
