@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import attrs
 import transformers
@@ -24,11 +24,23 @@ if TYPE_CHECKING:
     from codellm.spec import LoadSpec
     from codellm.torch.load import Plan
     from codellm.torch.quantization import Quantization
-    from codellm.torch.transformers_backend import TransformersBackend
+    from codellm.torch.transformers_engine import TransformersEngine
+
+
+class Runtime(Protocol):
+    """What loading asks of a backend: `TransformersBackend` says what each member means."""
+
+    name: ClassVar[str]
+    devices: ClassVar[tuple[str, ...]]
+    attentions: ClassVar[tuple[str, ...]]
+
+    def limit(self, options: Mapping[str, Any]) -> int | None: ...
+
+    def engine(self, attention: str) -> type[TransformersEngine]: ...
 
 
 def load_transformers(
-    backend: TransformersBackend,
+    backend: Runtime,
     spec: LoadSpec,
     source: ModelSource,
     options: Mapping[str, Any],
@@ -56,7 +68,7 @@ def load_transformers(
 
 
 def _loaded(
-    backend: TransformersBackend,
+    backend: Runtime,
     spec: LoadSpec,
     source: ModelSource,
     device: torch.device,
