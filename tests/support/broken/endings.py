@@ -6,7 +6,7 @@ from codellm.errors import BackendError
 from codellm.places import Places
 from codellm.sampler import Sampler
 from codellm.sequence import Token
-from support.broken.fault import AS_ALONE, BROKEN, GREEDY, STOPS, WHOLE, backend_of, fails
+from support.broken.fault import AS_ALONE, BROKEN, GREEDY, STOPS, WHOLE, backend_of, fails, mishandles
 from support.sound_backend import EOS, SoundModel
 
 
@@ -38,6 +38,7 @@ class Leaves(SoundModel):
 
 @fails("ignore params.stop", *STOPS)
 @fails("ended its run before this sequence did", "test_stop_strings_end_sequences_of_a_batch")
+@mishandles("stop")
 class EndsAtStops(Leaves):
     """Looks for stop strings itself."""
 
@@ -50,6 +51,7 @@ class EndsAtStops(Leaves):
 @fails("alone", *AS_ALONE)
 @fails("ended its run before this sequence did", *WHOLE, "test_a_stream_is_the_result_in_pieces")
 @fails("ended its run before this sequence did", "test_an_empty_prompt_runs", "test_an_infill_prompt_runs")
+@mishandles("max_tokens")
 class OneTokenLess(Leaves):
     """Counts the token that the prompt brings as one of the prompt's, where a sequence runs alone."""
 
@@ -70,6 +72,7 @@ class SwallowsEos(Leaves):
 @fails("alone", *AS_ALONE)
 @fails("ended its run before this sequence did", *WHOLE)
 @fails("gave no tokens at all", *GREEDY)
+@mishandles("ignore_eos")
 class EndsAtEosAnyway(Leaves):
     """Does not know ignore_eos, where a sequence runs alone."""
 

@@ -13,6 +13,8 @@ BROKEN: dict[str, SoundBackend] = {}
 """The broken backends by name."""
 FAILS: dict[str, dict[str, str]] = {}
 """By backend: the checks that it must fail (a name without its parameter stands for all of them), and why."""
+MISHANDLES: dict[str, str] = {}
+"""By field of `SamplingParams`: the backend that does otherwise than it says."""
 
 STOPS = (
     "test_a_stop_string_across_a_token_border_ends",
@@ -46,12 +48,27 @@ def fails(reason: str, *checks: str) -> Callable[[type], type]:
     """The class is a backend, or the model, tokenizer or sampler of one, that fails `checks` for `reason`."""
 
     def register(broken: type) -> type:
-        name = re.sub("(?<!^)(?=[A-Z])", "-", broken.__name__).lower()
+        name = name_of(broken)
         FAILS.setdefault(name, {}).update(dict.fromkeys(checks, reason))
         BROKEN[name] = backend_of(name, broken)
         return broken
 
     return register
+
+
+def mishandles(field: str) -> Callable[[type], type]:
+    """The class does otherwise than this field of `SamplingParams` says."""
+
+    def register(broken: type) -> type:
+        MISHANDLES[field] = name_of(broken)
+        return broken
+
+    return register
+
+
+def name_of(broken: type) -> str:
+    """The name of its backend."""
+    return re.sub("(?<!^)(?=[A-Z])", "-", broken.__name__).lower()
 
 
 def backend_of(name: str, broken: type) -> SoundBackend:

@@ -9,7 +9,7 @@ import numpy as np
 
 from codellm.sampler import Sampler
 from codellm.sequence import Token
-from support.broken.fault import STOPS, fails
+from support.broken.fault import STOPS, fails, mishandles
 
 
 class Misreads(Sampler):
@@ -30,6 +30,7 @@ class Misreads(Sampler):
 @fails("share the greatest logit", "test_ties_go_to_the_lowest_id")
 @fails("below the greatest penalized logit", "test_a_repetition_is_penalized")
 @fails("in a batch and", "test_hundreds_of_sequences_refill_the_places")
+@mishandles("temperature")
 class GreedyIsWarm(Misreads):
     """Draws at a low temperature where 0 was asked for."""
 
@@ -53,6 +54,7 @@ class LastOfTies(Sampler):
 @fails("with the stop strings", *STOPS)
 @fails("it must not change what is drawn", "test_ignore_eos_goes_on")
 @fails("Both are built on run()", "test_a_stream_is_the_result_in_pieces[sampled]")
+@mishandles("seed")
 class HasNoSeed(Sampler):
     """Draws from a generator of its own, another for each sequence, and the same ones in every test run."""
 
@@ -82,6 +84,7 @@ class HasOneSeed(Sampler):
 
 
 @fails("top_k is not honoured", "test_the_narrowest_draw_is_the_likeliest[top_k]")
+@mishandles("top_k")
 class HasNoTopK(Misreads):
     """Does not know top_k."""
 
@@ -90,6 +93,7 @@ class HasNoTopK(Misreads):
 
 
 @fails("top_p is not honoured", "test_the_narrowest_draw_is_the_likeliest[top_p]")
+@mishandles("top_p")
 class HasNoTopP(Misreads):
     """Does not know top_p."""
 
@@ -98,6 +102,7 @@ class HasNoTopP(Misreads):
 
 
 @fails("min_p is not honoured", "test_the_narrowest_draw_is_the_likeliest[min_p]")
+@mishandles("min_p")
 class HasNoMinP(Misreads):
     """Does not know min_p."""
 
@@ -106,6 +111,7 @@ class HasNoMinP(Misreads):
 
 
 @fails("below the greatest penalized logit", "test_a_repetition_is_penalized")
+@mishandles("repetition_penalty")
 class HasNoPenalty(Misreads):
     """Does not know repetition_penalty."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import attrs
 import click
 
 from codellm.errors import InvalidValueError
@@ -66,9 +67,6 @@ _LOAD_FIELDS = (
     "model", "backend", "scheme", "dtype", "device", "context_length", "batch_size", "threads", "attn_implementation",
     "revision",
 )  # fmt: skip
-_SAMPLING_FIELDS = (
-    "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "stop", "ignore_eos",
-)  # fmt: skip
 
 
 def load_options(command: Command) -> Command:
@@ -97,7 +95,7 @@ def sampling_params(arguments: dict[str, Any]) -> SamplingParams:
     Raises:
         InvalidValueError: a value is out of range.
     """
-    return SamplingParams(**{field: arguments.pop(field) for field in _SAMPLING_FIELDS})
+    return SamplingParams(**{field: arguments.pop(field) for field in attrs.fields_dict(SamplingParams)})
 
 
 def parse_options(texts: tuple[str, ...]) -> Mapping[str, str]:
