@@ -63,12 +63,12 @@ class FlashEngine(TransformersEngine):
 
     def chunk_layers(self, place: int, positions: torch.Tensor, start: int) -> tuple[list[Layer], dict[str, Any]]:
         cache = self.cache
-        slots = cache.slots(positions[0])
+        cells = cache.cells(positions[0])
         layers: list[Layer] = [
-            Joined(keys[place], values[place], start, slots)
+            Joined(keys[place], values[place], start, cells)
             for keys, values in zip(cache.keys, cache.values, strict=True)
         ]
-        cut = start + len(slots) > cache.window
+        cut = start + len(cells) > cache.window
         window = (cache.window - 1, 0) if cut else (-1, -1)
         return layers, {"kernel": functools.partial(self._kernels.chunk, causal=True, window_size=window)}
 
@@ -118,10 +118,10 @@ def attend(
 class Joined(Layer):
     """A layer that shows a chunk of one place with what it sees before it, and keeps of it what later tokens see."""
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, start: int, slots: torch.Tensor) -> None:
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, start: int, cells: torch.Tensor) -> None:
         super().__init__()
         self._keys, self._values = keys, values  # [R, KV, D]
-        self._start, self._slots = start, slots  # [T]
+        self._start, self._cells = start, cells  # [T]
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Keep of [1, KV, T, D] the last R, → them behind the tokens before them, in order: [1, KV, S, D]."""
@@ -137,5 +137,5 @@ class Joined(Layer):
         begin = (self._start - seen) % size
         first = ring[begin : begin + seen]
         joined = torch.cat([first, ring[: seen - len(first)], tokens])  # before what is read is overwritten
-        ring.index_copy_(0, self._slots[-size:], tokens[-size:])
+        ring.index_copy_(0, self._cells[-size:], tokens[-size:])
         return joined[None].transpose(1, 2).to(new.dtype)

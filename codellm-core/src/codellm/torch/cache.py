@@ -28,7 +28,7 @@ class Cache:
         cls, config: Config, *, places: int, context: int, chunk: int, dtype: torch.dtype, device: torch.device
     ) -> Cache:
         """A cache for `places` sequences of `context` tokens, whose prompts come in chunks of at most `chunk`."""
-        ring = cells(config, context, chunk)
+        ring = ring_size(config, context, chunk)
         shape = (places, ring, config.kv_heads, config.head)
         keys, values = (
             [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.layers)] for _ in range(2)
@@ -55,7 +55,7 @@ class Cache:
         for part in (*self.keys, *self.values):
             part[place].zero_()
 
-    def slots(self, positions: torch.Tensor) -> torch.Tensor:
+    def cells(self, positions: torch.Tensor) -> torch.Tensor:
         """The cells of tokens at `positions` [B, T]."""
         return positions % self.ring
 
@@ -73,6 +73,6 @@ class Cache:
         return torch.where(seen, blank, blank - torch.inf)[:, None]
 
 
-def cells(config: Config, context: int, chunk: int) -> int:
+def ring_size(config: Config, context: int, chunk: int) -> int:
     """Cells that a place needs: of the window, the oldest query of a chunk still sees all of its own."""
     return context if config.window is None else min(context, config.window + chunk - 1)

@@ -32,15 +32,15 @@ class Attention(nn.Module):
         x: torch.Tensor,  # [B, T, H]
         turn: tuple[torch.Tensor, torch.Tensor],  # [B, T, 1, D / 2]
         mask: torch.Tensor,  # [B, 1, T, R]
-        slots: torch.Tensor,  # [B, T]
+        cells: torch.Tensor,  # [B, T]
         keys: torch.Tensor,  # [B, R, KV, D]
         values: torch.Tensor,
     ) -> torch.Tensor:
         batch, length, _ = x.shape
         q, k, v = (part.view(batch, length, -1, self.head) for part in self.qkv(x).split(self.split, dim=-1))
         rows = torch.arange(batch, device=x.device)[:, None]
-        keys[rows, slots] = rotate(k, turn)
-        values[rows, slots] = v
+        keys[rows, cells] = rotate(k, turn)
+        values[rows, cells] = v
         mixed = self.mix(rotate(q, turn), keys.transpose(1, 2), values.transpose(1, 2), mask)  # [B, T, N * D]
         projected: torch.Tensor = self.out(mixed)
         return projected
@@ -94,11 +94,11 @@ class Layer(nn.Module):
         x: torch.Tensor,  # [B, T, H]
         turn: tuple[torch.Tensor, torch.Tensor],
         mask: torch.Tensor,
-        slots: torch.Tensor,
+        cells: torch.Tensor,
         keys: torch.Tensor,
         values: torch.Tensor,
     ) -> torch.Tensor:
-        x = torch.add(x, self.attention(self.before_attention(x), turn, mask, slots, keys, values))
+        x = torch.add(x, self.attention(self.before_attention(x), turn, mask, cells, keys, values))
         return torch.add(x, self.feed_forward(self.before_feed_forward(x)))
 
 
@@ -134,18 +134,18 @@ class Decoder(nn.Module):
 
     def hidden(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> torch.Tensor:
         """`tokens` and `positions` [B, T] → the last layer's output [B, T, H]; keys and values go into the cache."""
-        x, turn, mask, slots = self.inputs(tokens, positions, cache)
+        x, turn, mask, cells = self.inputs(tokens, positions, cache)
         for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
-            x = layer(x, turn, mask, slots, keys, values)
+            x = layer(x, turn, mask, cells, keys, values)
         return x
 
     def inputs(
         self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor, torch.Tensor]:
-        """What goes into the first layer: embeddings [B, T, H], then what all layers share: turn, mask and slots."""
+        """What goes into the first layer: embeddings [B, T, H], then what all layers share: turn, mask and cells."""
         x: torch.Tensor = self.embedding(tokens)
         turn = self.cos[positions][:, :, None], self.sin[positions][:, :, None]  # [B, T, 1, D / 2]
-        return x, turn, cache.mask(positions, x.dtype), cache.slots(positions)
+        return x, turn, cache.mask(positions, x.dtype), cache.cells(positions)
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """`x` [..., H] → [..., V] in float32."""

@@ -14,7 +14,7 @@ from codellm.sources.architecture import Architecture, Config
 from codellm.sources.architectures import read_config
 from codellm.sources.packed import packed_infos
 from codellm.tokenizer import HFTokenizer
-from codellm.torch.cache import Cache, cells
+from codellm.torch.cache import Cache, ring_size
 from codellm.torch.decoder import Decoder
 from codellm.torch.device import CHUNK, SCORED
 from codellm.torch.weights import DTYPES, Weights
@@ -58,7 +58,7 @@ class Plan:
 
     def cache_bytes(self, context: int) -> int:
         """Bytes of the cache for `context` tokens of every place."""
-        return self.places * cells(self.config, context, 1 if self.joins else self.chunk) * self.cell_bytes
+        return self.places * ring_size(self.config, context, 1 if self.joins else self.chunk) * self.cell_bytes
 
     @property
     def name(self) -> str:

@@ -80,7 +80,7 @@ class TransformersEngine(Engine):
     def cells(self, begin: int, end: int, positions: torch.Tensor) -> torch.Tensor:
         """Where tokens of the places from `begin` to `end` at `positions` [B, T] lie: numbers of cells [B * T]."""
         places = torch.arange(begin, end, device=self.device)[:, None]
-        return (places * self.cache.ring + self.cache.slots(positions)).flatten()
+        return (places * self.cache.ring + self.cache.cells(positions)).flatten()
 
     def written(self, view: Cache, cells: torch.Tensor) -> list[Layer]:
         """Layers that write at `cells` and show `view`."""
