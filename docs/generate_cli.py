@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import click
 
 from codellm.cli.root import root
-from codellm.packages import OWN
+from codellm.system.packages import OWN
 
 INTRODUCTION = """# The command line
 

@@ -47,7 +47,7 @@ PICTURES = {"context": "context", "batch": "batch", "threads": "speed"}
 
 def thread_rows() -> list[str]:
     """Those rows with 1, 2, 4 … threads, and with all physical cores."""
-    from codellm.machine import default_threads
+    from codellm.system.machine import default_threads
 
     most = default_threads()
     counts = sorted({most, *(1 << power for power in range(most.bit_length()) if 1 << power < most)})

@@ -16,8 +16,9 @@ import common
 import heldout
 
 import codellm
-from codellm import artifacts, calibration
-from codellm.registry import registry
+from codellm.artifacts import calibration
+from codellm.artifacts.ensure import ensure
+from codellm.plugins.registry import registry
 from codellm.sources import find
 
 MODEL = "codellm-demo"
@@ -32,7 +33,7 @@ def measured(model: str) -> tuple[float, list[float]]:
 
 def row(scheme: str, gate: float, plain: list[float]) -> dict[str, Any]:
     """Make the checkpoint behind the gate, and measure it from its directory, as anybody would load it."""
-    made = artifacts.ensure(find(MODEL).fetch(), registry().scheme(scheme))
+    made = ensure(find(MODEL).fetch(), registry().scheme(scheme))
     assert made.path is not None
     manifest = json.loads((made.path.parent / "manifest.json").read_text())
     found, bits = measured(str(made.path))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 
-from codellm import Model, quality
+from codellm import Model
+from codellm.artifacts import quality
 from codellm_eval import perplexity
 from codellm_eval.documents import Document, heldout_documents
 

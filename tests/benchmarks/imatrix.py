@@ -21,9 +21,9 @@ import gguf
 import heldout
 
 import codellm
-from codellm import artifacts, calibration, quality
-from codellm.artifacts import QuantizeRequest
-from codellm.registry import registry
+from codellm.artifacts import calibration, quality
+from codellm.artifacts.ensure import QuantizeRequest, ensure
+from codellm.plugins.registry import registry
 from codellm.sources import find
 from codellm_cpu.imatrix import matrix
 from codellm_cpu.llama.header import read_header
@@ -77,8 +77,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     given = parser.parse_args()
     source = find(MODEL).fetch()
-    base = artifacts.ensure(source, registry().scheme("bf16"))
-    whole = artifacts.ensure(source, registry().scheme("q8_0"))
+    base = ensure(source, registry().scheme("bf16"))
+    whole = ensure(source, registry().scheme("q8_0"))
     assert base.path is not None
     assert whole.path is not None
     text = calibration.bundled()

@@ -19,7 +19,7 @@ from pathlib import Path
 import common
 import psutil
 
-from codellm.machine import usable_threads
+from codellm.system.machine import usable_threads
 from codellm_eval.isolation import Sandbox
 from codellm_eval.judge import CONTROL, judge_all
 from codellm_eval.limits import Limits

@@ -23,8 +23,8 @@ from pathlib import Path
 import common
 
 import codellm
-from codellm import artifacts
-from codellm.registry import registry
+from codellm.artifacts.ensure import ensure
+from codellm.plugins.registry import registry
 from codellm.sources import find
 from codellm_eval import manifest, perplexity
 from codellm_eval.documents import Document, heldout_documents
@@ -53,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         file = Path(name) / "heldout.txt"
         for scheme in SCHEMES:
-            path = artifacts.ensure(source, registry().scheme(scheme)).path
+            path = ensure(source, registry().scheme(scheme)).path
             assert path is not None
             text = chunks_of(whole, given.chunk, given.chunks, path)
             file.write_text(text, "utf-8")

@@ -33,9 +33,9 @@ MAKE = """
 import json, resource, sys
 from pathlib import Path
 import tempfile
-from codellm.artifacts import QuantizeRequest
-from codellm.plugins import manager
-from codellm.registry import registry
+from codellm.artifacts.ensure import QuantizeRequest
+from codellm.plugins.manager import manager
+from codellm.plugins.registry import registry
 from codellm.sources import find
 source = find(sys.argv[1]).fetch()
 with tempfile.TemporaryDirectory() as folder:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import common
 
-from codellm import artifacts
-from codellm.registry import registry
+from codellm.artifacts.ensure import PRECISIONS, ensure
+from codellm.plugins.registry import registry
 from codellm.sources import find
 from codellm_cpu.llama.header import read_header
 from codellm_cpu.quantizer import planned_size
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     given = parser.parse_args()
     source = find(given.model).fetch()
-    path = artifacts.ensure(source, registry().scheme(artifacts.PRECISIONS[source.dtype])).path
+    path = ensure(source, registry().scheme(PRECISIONS[source.dtype])).path
     assert path is not None
     header = read_header(path)
     count = sum(math.prod(tensor.shape) for tensor in header.tensors.values())

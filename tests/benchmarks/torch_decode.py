@@ -31,7 +31,7 @@ CONTESTANTS = {
 CHILD = """
 import json, sys, time
 import codellm
-from codellm.machine import read_bandwidth
+from codellm.system.machine import read_bandwidth
 model, backend, dtype, mode, threads, new = sys.argv[1:]
 options = {"mode": mode} if backend == "torch-cpu" else {}
 spec = {"dtype": dtype, "threads": int(threads), "context_length": 512, "options": options}

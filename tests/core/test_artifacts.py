@@ -8,11 +8,12 @@ import time
 import attrs
 import pytest
 
-from codellm import artifacts, quality, store
-from codellm.cache import content_digest, state
+from codellm.artifacts import quality, store
+from codellm.artifacts.ensure import ensure
 from codellm.errors import ArtifactError, InvalidValueError, ModelFileError, QualityError
-from codellm.registry import registry
+from codellm.plugins.registry import registry
 from codellm.sources import find
+from codellm.system.cache import content_digest, state
 
 
 @pytest.fixture
@@ -26,19 +27,19 @@ def left_over(cache):
     return [path for path in (cache / "artifacts").glob("*") if not path.name.endswith(".lock")]
 
 
-def ensure(model, scheme, **more):
-    return artifacts.ensure(find(model).fetch(), registry().scheme(scheme), **more)
+def make(model, scheme, **more):
+    return ensure(find(model).fetch(), registry().scheme(scheme), **more)
 
 
 def test_a_ladder_shares_its_base_and_nothing_is_made_twice(cache):
     told = []
-    first = ensure("codellm-demo", "q4_0", progress=lambda *event: told.append(event))
+    first = make("codellm-demo", "q4_0", progress=lambda *event: told.append(event))
     assert [what for what, done, total in told if done == total and "writing" in what] == [
         "writing bf16",
         "writing q4_0",
     ]
-    second = ensure("codellm-demo", "q8_0", progress=lambda *event: told.append(event))
-    again = ensure("codellm-demo", "q8_0", progress=lambda *event: pytest.fail("made twice"))
+    second = make("codellm-demo", "q8_0", progress=lambda *event: told.append(event))
+    again = make("codellm-demo", "q8_0", progress=lambda *event: pytest.fail("made twice"))
     assert second == again
     assert [kept.manifest["scheme"] for kept in store.kept_artifacts()] == ["bf16", "q4_0", "q8_0"]
     assert first.path.name == "codellm-demo-q4_0.gguf"
@@ -46,14 +47,14 @@ def test_a_ladder_shares_its_base_and_nothing_is_made_twice(cache):
 
 
 def test_the_manifest_says_what_the_gate_measured(cache):
-    made = ensure("codellm-demo", "q8_0")
+    made = make("codellm-demo", "q8_0")
     figures = json.loads((made.path.parent / "manifest.json").read_text())["quality"]
     assert figures["bound"] == registry().scheme("q8_0").bound
     assert abs(figures["bits_per_byte"] - figures["reference"]) < figures["bound"]
 
 
 def test_dummy_weights_pass_no_gate(cache):
-    made = ensure("dummy:tiny", "q8_0")
+    made = make("dummy:tiny", "q8_0")
     manifest = json.loads((made.path.parent / "manifest.json").read_text())
     assert manifest["dummy"]
     assert "quality" not in manifest
@@ -62,7 +63,7 @@ def test_dummy_weights_pass_no_gate(cache):
 def test_the_gate_refuses_what_lost_too_much(cache):
     strict = attrs.evolve(registry().scheme("q4_0"), bound=0.0)
     with pytest.raises(QualityError, match="over its bound of 0"):
-        artifacts.ensure(find("codellm-demo").fetch(), strict)
+        ensure(find("codellm-demo").fetch(), strict)
     assert [kept.manifest["scheme"] for kept in store.kept_artifacts()] == ["bf16"]
     assert len(left_over(cache)) == 1
 
@@ -70,21 +71,21 @@ def test_the_gate_refuses_what_lost_too_much(cache):
 def test_the_gate_refuses_nan(cache, monkeypatch):
     monkeypatch.setattr(quality, "measure", lambda source: float("nan"))
     with pytest.raises(QualityError, match="nan"):
-        ensure("codellm-demo", "bf16")
+        make("codellm-demo", "bf16")
     assert left_over(cache) == []
 
 
 def test_a_file_is_not_quantized_into_a_scheme_that_leads_nowhere(cache):
-    gguf = ensure("codellm-demo", "bf16")
+    gguf = make("codellm-demo", "bf16")
     with pytest.raises(InvalidValueError, match="f16 is made from safetensors"):
-        artifacts.ensure(find(str(gguf.path)).fetch(), registry().scheme("f16"))
+        ensure(find(str(gguf.path)).fetch(), registry().scheme("f16"))
 
 
 def test_an_unwritable_cache_is_told(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CODELLM_CACHE", str(tmp_path / "file"))
     with pytest.raises(ArtifactError, match="CODELLM_CACHE"):
-        ensure("codellm-demo", "bf16")
+        make("codellm-demo", "bf16")
 
 
 def test_two_processes_make_one_artifact(cache):
@@ -118,17 +119,17 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_an_artifact(cache, name):
 
 
 def test_what_a_killed_run_left_is_swept_by_the_next(cache):
-    made = ensure("codellm-demo", "bf16")
+    made = make("codellm-demo", "bf16")
     stale = made.path.parent.with_name(f".{made.path.parent.name}-abc")
     store.remove(store.kept_artifacts()[0])
     stale.mkdir()
     (stale / "half.gguf").write_bytes(b"GGUF")
-    ensure("codellm-demo", "bf16")
+    make("codellm-demo", "bf16")
     assert not stale.exists()
 
 
 def test_remove_deletes(cache):
-    ensure("codellm-demo", "bf16")
+    make("codellm-demo", "bf16")
     [kept] = store.kept_artifacts()
     assert kept.size > 1_000_000
     store.remove(kept)
@@ -138,10 +139,10 @@ def test_remove_deletes(cache):
 def test_what_is_left_of_a_removed_artifact_is_no_artifact_and_no_obstacle(cache):
     """A file without its manifest, or a manifest without its file: whoever deleted half of it, it is made anew."""
     for name in ("manifest.json", "dummy-tiny-bf16.gguf"):
-        made = ensure("dummy:tiny", "bf16")
+        made = make("dummy:tiny", "bf16")
         (made.path.parent / name).unlink()
         assert store.kept_artifacts() == []
-    assert ensure("dummy:tiny", "bf16") == made
+    assert make("dummy:tiny", "bf16") == made
     assert len(left_over(cache)) == 1
 
 
@@ -149,7 +150,7 @@ def test_whatever_is_made_next_sweeps_what_killed_runs_left(cache):
     stale = cache / "artifacts" / ".another-q8_0-0123456789ab-deadbeef"
     stale.mkdir(parents=True)
     (stale / "half.gguf").write_bytes(b"GGUF")
-    ensure("dummy:tiny", "bf16")
+    make("dummy:tiny", "bf16")
     assert not stale.exists()
 
 
@@ -180,21 +181,21 @@ def swap(path, _):
     ("damage", "offset"), [(flip, 4), (flip, 100), (flip, 333_333), (flip, -1), (cut, 0), (swap, 0)], ids=str
 )
 def test_an_artifact_that_is_not_as_it_was_made_is_made_again(cache, damage, offset):
-    made, told = ensure("dummy:tiny", "f32"), []
+    made, told = make("dummy:tiny", "f32"), []
     right = made.path.read_bytes()
     damage(made.path, offset)
-    again = ensure("dummy:tiny", "f32", progress=lambda *event: told.append(event[0]))
+    again = make("dummy:tiny", "f32", progress=lambda *event: told.append(event[0]))
     assert again.path.read_bytes() == right
     assert told[0] == "dummy:tiny: its file in f32 is not as it was made; making it again"
 
 
 @pytest.mark.parametrize("manifest", ["", "[]", "{}", '{"file": "none"}'])
 def test_a_manifest_that_is_none_is_no_artifact(cache, manifest):
-    made = ensure("dummy:tiny", "f32")
+    made = make("dummy:tiny", "f32")
     right = made.path.read_bytes()
     (made.path.parent / "manifest.json").write_text(manifest)
     assert store.kept_artifacts() == []
-    assert ensure("dummy:tiny", "f32").path.read_bytes() == right
+    assert make("dummy:tiny", "f32").path.read_bytes() == right
 
 
 @pytest.mark.parametrize(("change", "offset"), [(flip, 0), (flip, 70_000), (flip, -1), (swap, 0), (cut, 0)], ids=str)
@@ -224,5 +225,5 @@ def test_a_file_that_is_being_made_is_told_of_by_what_it_is(cache, monkeypatch):
 
     monkeypatch.setattr(quality, "gate", gate)
     with pytest.raises(ArtifactError) as told:
-        ensure("codellm-demo", "f32")
+        make("codellm-demo", "f32")
     assert str(told.value) == "codellm-demo in f32: llama.cpp crashes on it: near codellm-demo in f32"

@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from codellm import calibration, quality
+from codellm.artifacts import calibration, quality
 from codellm.errors import InputError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from codellm import cgroup, machine
+from codellm.system import cgroup, machine
 
 V2 = {"limit": "memory.max", "usage": "memory.current", "prefix": ""}
 V1 = {"limit": "memory.limit_in_bytes", "usage": "memory.usage_in_bytes", "prefix": "total_"}
@@ -80,7 +80,7 @@ def test_the_limit_of_a_real_group_is_found():
         pytest.skip(f"no cgroup can be made here: {error}")
     code = (
         "import os, sys; from pathlib import Path; Path(sys.argv[1]).write_text(str(os.getpid()));"
-        "from codellm import machine; print(machine.available_memory())"
+        "from codellm.system import machine; print(machine.available_memory())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder / "cgroup.procs")], capture_output=True, text=True, timeout=60

@@ -10,7 +10,7 @@ from packaging.version import Version
 
 from codellm import hookspec
 from codellm.hookspec import HookDeprecationWarning
-from codellm.plugins import PluginManager
+from codellm.plugins.manager import PluginManager
 from support.plugin_folder import codellm, install_plugin, python
 
 SPEC = """
@@ -55,7 +55,7 @@ def test_plugins_that_implement_what_will_go_are_told_and_still_work(folder):
 
 
 def test_the_warning_is_python_s_own_for_whoever_asks_for_it(folder):
-    found = python("-W", "always", "-c", "from codellm import plugins; plugins.manager()", path=folder).stderr
+    found = python("-W", "always", "-c", "from codellm.plugins.manager import manager; manager()", path=folder).stderr
     assert ": HookDeprecationWarning: codellm_old, deprecated since 0.2 and gone in 0.4" in found
     assert ": HookDeprecationWarning: the argument colour" in found
     assert "abreast" not in found

@@ -6,11 +6,11 @@ import os
 import filelock
 import pytest
 
-from codellm import machine
 from codellm._version import __version__
+from codellm.artifacts.store import abandoned
 from codellm.cli.doctor.hardware import hardware
-from codellm.packages import installed_versions
-from codellm.store import abandoned
+from codellm.system import machine
+from codellm.system.packages import installed_versions
 from support.plugin_folder import codellm, install_plugin
 
 KEYS = [

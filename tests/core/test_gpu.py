@@ -2,9 +2,9 @@
 
 import pytest
 
-from codellm import gpu
 from codellm.errors import MachineError
-from codellm.gpu import Gpu, gpus, parse_gpus
+from codellm.system import gpu
+from codellm.system.gpu import Gpu, gpus, parse_gpus
 
 # the first line is that of a real one
 TWO = "NVIDIA H200, 143771, 580.159.04, 9.0\nNVIDIA GB10, [N/A], 580.1, 12.1\n"

@@ -274,7 +274,7 @@ def codellm_backends(): return [Taken()]
 
 CHOOSE = """
 from codellm.errors import BackendChoiceError
-from codellm.registry import registry
+from codellm.plugins.registry import registry
 from codellm.spec import LoadSpec
 for _ in range(2):
     try:

@@ -128,7 +128,7 @@ def codellm_load(spec, source):
 def test_hook_codellm_load_can_be_replaced(plugin):
     code = """
 from codellm import hookimpl
-from codellm.registry import registry
+from codellm.plugins.registry import registry
 
 @hookimpl
 def codellm_load(spec, source):

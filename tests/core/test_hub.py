@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from codellm.errors import DownloadError, ModelFileError, ModelNotFoundError, UnknownNameError
-from codellm.registry import registry
+from codellm.plugins.registry import registry
 from codellm.sources import find
 from codellm.sources.download import CHUNK
 from codellm.sources.local import NAMING

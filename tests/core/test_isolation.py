@@ -199,7 +199,7 @@ def test_who_makes_a_command_wait_is_told_once(folder):
     assert "CODELLM_DISABLE_PLUGINS=slow turns it off" in told
     assert "'slow'" not in codellm("backends", path=folder, CODELLM_DISABLE_PLUGINS="slow").stderr
     # whoever uses the library sees nothing
-    assert python("-c", "from codellm.registry import registry; registry()", path=folder).stderr == ""
+    assert python("-c", "from codellm.plugins.registry import registry; registry()", path=folder).stderr == ""
 
 
 def test_help_lists_what_can_be_invoked(folder):

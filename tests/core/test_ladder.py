@@ -11,10 +11,10 @@ import sys
 import attrs
 import pytest
 
-from codellm import ladder, store
-from codellm.artifacts import PRECISIONS
-from codellm.calibration import Calibration
-from codellm.registry import registry
+from codellm.artifacts import ladder, store
+from codellm.artifacts.calibration import Calibration
+from codellm.artifacts.ensure import PRECISIONS
+from codellm.plugins.registry import registry
 from codellm.sources import find
 
 

@@ -44,7 +44,7 @@ ASK = """
 import json, sys, codellm
 from codellm import asking
 from codellm.errors import message
-from codellm.exits import no_exit
+from codellm.plugins.exits import no_exit
 from codellm.generation import complete, new_sequence
 
 PARAMS = codellm.SamplingParams(max_tokens=3)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from codellm import cgroup, machine
+from codellm.system import cgroup, machine
 
 X86 = """processor\t: 0
 model name\t: AMD EPYC 9354

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import codellm
-from codellm import artifacts, store
+from codellm.artifacts import store
+from codellm.artifacts.ensure import ensure
 from codellm.errors import InvalidValueError, ModelFileError, UnknownNameError
-from codellm.registry import registry
+from codellm.plugins.registry import registry
 from codellm.sources import find
 from codellm.sources.architectures import read_config
 from codellm.sources.packed import packed_infos, packed_scheme
@@ -88,7 +89,7 @@ def test_a_backend_that_cannot_read_it_says_who_can(checkpoint):
 @pytest.mark.parametrize("scheme", ["q4_0", "bf16", "bnb-nf4", "gptq-int8"])
 def test_it_is_not_quantized_again(checkpoint, scheme):
     with pytest.raises(InvalidValueError, match=r"already quantized \(gptq-int4\); start from its original weights"):
-        artifacts.ensure(find(str(checkpoint)).fetch(), registry().scheme(scheme))
+        ensure(find(str(checkpoint)).fetch(), registry().scheme(scheme))
 
 
 def packed(packing, **changes):
@@ -188,25 +189,26 @@ def test_an_artifact_may_be_a_directory(tmp_path, monkeypatch):
     """Kept, counted and removed as a file is; the gate is not asked here, since no backend of this scheme is there."""
     import pluggy
 
-    from codellm import plugins, quality
+    from codellm.artifacts import quality
+    from codellm.plugins.manager import manager
 
     monkeypatch.setenv("CODELLM_CACHE", str(tmp_path))
     scope: dict = {}
     exec(PLUGIN, scope)
     plugin = type("Plugin", (), {name: staticmethod(scope[name]) for name in ("codellm_schemes", "codellm_quantize")})
-    manager = plugins.manager()
-    assert isinstance(manager, pluggy.PluginManager)
-    manager.register(plugin, "whole")
+    plugins = manager()
+    assert isinstance(plugins, pluggy.PluginManager)
+    plugins.register(plugin, "whole")
     monkeypatch.setattr(quality, "measure", lambda source: 1.0)
     try:
         source, [scheme] = find("codellm-demo").fetch(), scope["codellm_schemes"]()
-        made = artifacts.ensure(source, scheme)
+        made = ensure(source, scheme)
         assert (made.scheme, made.name, made.digest) == ("whole", "codellm-demo", source.digest)
         assert (made.path.name, made.tensors is not None) == ("codellm-demo-whole", True)
-        assert artifacts.ensure(source, scheme).path == made.path
+        assert ensure(source, scheme).path == made.path
         [kept] = store.kept_artifacts()
         assert kept.size == kept.manifest["bytes"] == sum(file.stat().st_size for file in DEMO.iterdir())
         store.remove(kept)
         assert store.kept_artifacts() == []
     finally:
-        manager.unregister(plugin)
+        plugins.unregister(plugin)

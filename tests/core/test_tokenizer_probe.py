@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codellm import tokenizer_probe
-from codellm.cache import Memo
 from codellm.errors import ModelFileError
+from codellm.system.cache import Memo
 from codellm.tokenizer import HFTokenizer
 from codellm.tokenizer_probe import probe
 from support.chains import DEMO

@@ -9,10 +9,9 @@ import gguf
 import numpy as np
 import pytest
 
-from codellm import artifacts
-from codellm.artifacts import QuantizeRequest
+from codellm.artifacts.ensure import QuantizeRequest, ensure
 from codellm.errors import QualityError
-from codellm.registry import registry
+from codellm.plugins.registry import registry
 from codellm.sources import find
 from codellm_cpu.convert import pretokenizer, vocabulary
 from codellm_cpu.convert.gated import Gated
@@ -74,7 +73,7 @@ def test_a_right_conversion_passes_with_room(tmp_path, tokenizer_of, model_type,
 
 
 def test_the_figures_stand_in_the_manifest(tmp_path):
-    kept = artifacts.ensure(find("codellm-demo").fetch(), registry().scheme("bf16"))
+    kept = ensure(find("codellm-demo").fetch(), registry().scheme("bf16"))
     parity = json.loads((kept.path.parent / "manifest.json").read_text())["parity"]
     assert parity["special_ids"] == {"bos": 0, "eos": 0, "fim": [1, 3, 2]}
     assert parity["logits"]["greedy_equal"] == 24
@@ -212,7 +211,7 @@ def test_the_core_refuses_it_too_and_keeps_nothing(tmp_path, monkeypatch):
         gguf.GGUFWriter, "add_rope_freq_base", lambda self, value: wrong_base_of_all(self, np.sqrt(value))
     )
     with pytest.raises(QualityError, match="codellm-demo: the conversion is wrong and not kept"):
-        artifacts.ensure(find("codellm-demo").fetch(), registry().scheme("bf16"))
+        ensure(find("codellm-demo").fetch(), registry().scheme("bf16"))
     assert not list(tmp_path.glob("cache/artifacts/*/*"))
 
 

@@ -9,8 +9,8 @@ import gguf
 import numpy as np
 import pytest
 
-from codellm import artifacts
-from codellm.registry import registry
+from codellm.artifacts.ensure import PRECISIONS, base_scheme, ensure
+from codellm.plugins.registry import registry
 from codellm.sources import TensorInfo, find
 from codellm_cpu.convert import storage
 from support.checkpoints import Arrays, config_of, random_weights, save_safetensors, train_tokenizer
@@ -81,8 +81,8 @@ MIXED = {  # the rest, what differs, what holds all of it
 @pytest.mark.parametrize(("rest", "types", "wanted"), MIXED.values(), ids=MIXED)
 def test_mixed_types_convert_to_one_that_holds_them_all_exactly(checkpoint, rest, types, wanted):
     source, tensors = checkpoint(rest, types, torch_dtype="bfloat16")
-    scheme = registry().scheme(artifacts.PRECISIONS[source.dtype])
-    made = artifacts.ensure(source, scheme)
+    scheme = registry().scheme(PRECISIONS[source.dtype])
+    made = ensure(source, scheme)
     read = {tensor.name: tensor for tensor in gguf.GGUFReader(made.path).tensors}
     assert (
         read["token_embd.weight"].tensor_type.name == {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}[wanted]
@@ -107,6 +107,6 @@ def test_a_head_of_one_row_beside_the_model_does_not_widen_it(checkpoint):
 
 def test_a_quantization_starts_from_the_precision_that_the_tensors_have(checkpoint):
     source, _ = checkpoint("float32", torch_dtype="bfloat16")
-    base = artifacts.base_scheme(source, registry().scheme("q8_0"))
+    base = base_scheme(source, registry().scheme("q8_0"))
     assert base is not None
     assert base.name == "f32"

@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 import codellm
-from codellm import artifacts
-from codellm.registry import registry
+from codellm.artifacts.ensure import ensure
+from codellm.plugins.registry import registry
 from codellm.sources import find
 from codellm.sources.bundled import bundled_directory
 
@@ -26,7 +26,7 @@ def test_a_context_shorter_than_the_text_of_the_gate(tmp_path, changes, context)
     folder = shutil.copytree(bundled_directory("codellm-demo"), tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | changes))
-    made = artifacts.ensure(find(str(folder)).fetch(), registry().scheme("q8_0"))
+    made = ensure(find(str(folder)).fetch(), registry().scheme("q8_0"))
     figures = json.loads((made.path.parent / "manifest.json").read_text())["quality"]
     assert 0 < figures["bits_per_byte"] < figures["reference"] + 0.01
     with codellm.load(str(folder), backend="llama-cpp") as model:

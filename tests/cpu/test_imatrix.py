@@ -12,11 +12,11 @@ import gguf
 import numpy as np
 import pytest
 
-from codellm import artifacts, quality, store
-from codellm.artifacts import QuantizeRequest
-from codellm.calibration import Calibration
+from codellm.artifacts import quality, store
+from codellm.artifacts.calibration import Calibration
+from codellm.artifacts.ensure import QuantizeRequest, ensure
 from codellm.errors import BackendError, InvalidValueError
-from codellm.registry import registry
+from codellm.plugins.registry import registry
 from codellm.sources import find
 from codellm_cpu import imatrix_child
 from codellm_cpu.imatrix import matrix
@@ -131,12 +131,12 @@ def test_a_failure_leaves_nothing(tiny_gguf, cache, fault):
 def test_it_helps(tmp_path):
     """The bundled model in iq3_s: bits per byte on the gate's text, which is not the calibration text."""
     source = find("codellm-demo").fetch()
-    base = artifacts.ensure(source, registry().scheme("bf16"), threads=1)
+    base = ensure(source, registry().scheme("bf16"), threads=1)
     plain = tmp_path / "plain.gguf"
     mixture = mix(base.path, read_header(base.path), FILE_TYPES["iq3_s"], matrix=False)
     run_quantizer(base.path, mixture, plain, matrix=None, threads=1, progress=lambda done, total: None)
     without = quality.measure(attrs.evolve(base, path=plain, files=(plain,), scheme=None))
-    made = artifacts.ensure(source, registry().scheme("iq3_s"), threads=1)
+    made = ensure(source, registry().scheme("iq3_s"), threads=1)
     figures = store.read(made.path.parent).manifest["quality"]
     assert figures["bits_per_byte"] + 0.2 < without
 
@@ -144,12 +144,12 @@ def test_it_helps(tmp_path):
 def test_a_text_of_ones_own_makes_another_artifact(cache):
     source, scheme = find("dummy:tiny").fetch(), registry().scheme("q4_0")
     text = Calibration("mine.py", TEXT)
-    ours = artifacts.ensure(source, scheme, threads=1, text=text)
-    theirs = artifacts.ensure(source, scheme, threads=1)
+    ours = ensure(source, scheme, threads=1, text=text)
+    theirs = ensure(source, scheme, threads=1)
     assert ours.path != theirs.path
     assert ours.path.read_bytes() != theirs.path.read_bytes()
     manifest = store.read(ours.path.parent).manifest
     assert manifest["calibration"] == {"text": "mine.py", "sha256": text.digest}
     assert "calibration" not in store.read(theirs.path.parent).manifest
     with pytest.raises(InvalidValueError, match="scheme q8_0 takes no calibration text"):
-        artifacts.ensure(source, registry().scheme("q8_0"), text=text)
+        ensure(source, registry().scheme("q8_0"), text=text)

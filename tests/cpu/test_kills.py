@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from codellm import store
+from codellm.artifacts import store
 
 LADDER = [sys.executable, "-m", "codellm", "quantize", "dummy:tiny", "--threads", "1"]
 SCHEMES = ["-q", "iq3_s", "-q", "q4_0"]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from codellm import machine
 from codellm.errors import InvalidValueError, ModelFileError, ModelNotFoundError, UnknownNameError
 from codellm.spec import LoadSpec
+from codellm.system import machine
 from codellm_cpu.llama import load as module
 from codellm_cpu.llama.backend import LlamaCppBackend
 from codellm_cpu.llama.header import read_header

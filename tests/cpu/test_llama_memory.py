@@ -2,9 +2,9 @@
 
 import pytest
 
-from codellm import machine
 from codellm.errors import InvalidValueError, NotEnoughMemoryError
 from codellm.spec import LoadSpec
+from codellm.system import machine
 from codellm_cpu.llama import load as loading
 from codellm_cpu.llama.backend import LlamaCppBackend
 from codellm_cpu.llama.header import read_header

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from codellm import store
+from codellm.artifacts import store
 from codellm.errors import BackendError, ModelFileError
 from codellm_cpu.llama import header, probe
 from codellm_cpu.llama.check import check
@@ -203,7 +203,7 @@ def wait_for(condition) -> None:
 def test_the_child_has_little_memory_and_writes_no_file(tmp_path):
     code = """
 import sys
-from codellm import child
+from codellm.system import child
 from codellm_cpu.llama import probe_child
 child.limit(probe_child.MEMORY)
 try:

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from codellm import machine
 from codellm.spec import LoadSpec
+from codellm.system import machine
 from codellm_cpu.llama import load, threads
 from codellm_cpu.llama.backend import LlamaCppBackend
 from support.tiny_gguf import source_of

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, dequantize
 
-from codellm import LoadSpec, machine
+from codellm import LoadSpec
 from codellm.errors import BackendError
 from codellm.sources import ModelSource
+from codellm.system import machine
 from codellm_cpu.llama import build, tiles, tiles_child
 from codellm_cpu.llama.library import library, open_native
 from codellm_cpu.llama.load import load

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from codellm import machine
 from codellm.errors import InvalidValueError, NotEnoughMemoryError
+from codellm.system import machine
 from codellm_cpu.llama.words import bounded
 from support.gguf_bytes import STRING, starcoder2
 from support.tokenize_child import TEXTS

@@ -10,10 +10,11 @@ import shutil
 import gguf
 import pytest
 
-from codellm import artifacts, store
+from codellm.artifacts import store
+from codellm.artifacts.ensure import ensure
+from codellm.artifacts.ladder import climb
 from codellm.errors import ArtifactError, InvalidValueError
-from codellm.ladder import climb
-from codellm.registry import registry
+from codellm.plugins.registry import registry
 from codellm.sources import find
 from codellm_cpu.convert import convert
 from codellm_cpu.llama.header import read_header
@@ -126,7 +127,7 @@ def test_the_fallback_types_are_llama_cpps(tokenizer, shape, scheme, wanted):
 def test_a_checkpoint_with_rows_that_do_not_fit_is_told_then_made_then_judged(cache, checkpoint):
     events = []
     source = checkpoint(SHAPES["no row of 256"])
-    made = artifacts.ensure(source, registry().scheme("q4_k_m"), progress=lambda what, *_: events.append(what))
+    made = ensure(source, registry().scheme("q4_k_m"), progress=lambda what, *_: events.append(what))
     steps = list(dict.fromkeys(events))
     assert steps[0].startswith(f"{source.name}: q4_k_m: rows of 96 and 160 do not fill whole blocks")
     assert steps[1:] == ["writing f32", "checking f32", "writing q4_k_m", "checking q4_k_m"]
@@ -138,7 +139,7 @@ def test_a_checkpoint_with_rows_that_do_not_fit_is_told_then_made_then_judged(ca
 def test_a_scheme_that_fits_nothing_is_refused_before_the_base_is_written(cache, checkpoint):
     source = checkpoint((40, 72, 4, 2))
     with pytest.raises(InvalidValueError, match=rf"^{re.escape(source.name)}: scheme q4_k_m would quantize nothing"):
-        artifacts.ensure(source, registry().scheme("q4_k_m"))
+        ensure(source, registry().scheme("q4_k_m"))
     assert not list(cache.glob("artifacts/*-*"))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import codellm
-from codellm.artifacts import QuantizeRequest
+from codellm.artifacts.ensure import QuantizeRequest
 from codellm.errors import ArtifactError, InvalidValueError, ModelFileError
 from codellm.scheme import Scheme
 from codellm.sources import ModelSource

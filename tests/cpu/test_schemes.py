@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codellm.calibration import Calibration
+from codellm.artifacts.calibration import Calibration
 from codellm.errors import ModelFileError
 from codellm_cpu import imatrix_child
 from codellm_cpu.llama.blocks import BLOCKS

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from codellm.errors import InputError
-from codellm.machine import usable_threads
+from codellm.system.machine import usable_threads
 from codellm_eval.judge import CONTROL
 from codellm_eval.judging import JudgeSetup, Judging
 from codellm_eval.limits import Limits

@@ -2,8 +2,8 @@ import datetime as dt
 import hashlib
 import json
 
-from codellm import machine
 from codellm.model import ModelInfo
+from codellm.system import machine
 from codellm_eval.manifest import collect, digest, record
 
 

@@ -9,10 +9,10 @@ import attrs
 import pytest
 
 import codellm
-from codellm import gpu
 from codellm.errors import BackendUnavailableError, InvalidValueError, MachineError
-from codellm.registry import registry
+from codellm.plugins.registry import registry
 from codellm.sources import find
+from codellm.system import gpu
 from codellm_gpu import backend
 
 PAGE = Path(__file__).parents[2] / "docs" / "gpu.md"

@@ -9,7 +9,7 @@ import torch
 
 import codellm
 from codellm.errors import NotEnoughMemoryError
-from codellm.registry import registry
+from codellm.plugins.registry import registry
 from codellm.spec import LoadSpec
 from codellm.torch.schedule import Scheduler
 from support.checkpoints import Arrays, config_of, random_weights, source_of, train_tokenizer

@@ -10,7 +10,7 @@ import torch
 
 import codellm
 from codellm.errors import BackendUnavailableError, InvalidValueError
-from codellm.registry import registry
+from codellm.plugins.registry import registry
 from codellm.spec import LoadSpec
 from codellm_gpu import flash
 from support.checkpoints import Arrays, config_of, random_weights, source_of, train_tokenizer

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import codellm
-from codellm import artifacts
-from codellm.calibration import Calibration
+from codellm.artifacts.calibration import Calibration
+from codellm.artifacts.ensure import ensure
 from codellm.errors import ArtifactError, BackendUnavailableError, InvalidValueError, ModelFileError
-from codellm.registry import registry
+from codellm.plugins.registry import registry
 from codellm.sources import find
 from codellm.torch import bitsandbytes, gptq
 from codellm_gpu import save_gptq
@@ -83,7 +83,7 @@ def test_without_gptqmodel_it_says_what_to_install(tmp_path, monkeypatch):
     ):
         codellm.load(old.path, **PLACE)
     with pytest.raises(BackendUnavailableError, match=r"gptq-int4 needs gptqmodel_is_not_here"):
-        artifacts.ensure(find("codellm-demo").fetch(), registry().scheme("gptq-int4"), text=Calibration("x", "x"))
+        ensure(find("codellm-demo").fetch(), registry().scheme("gptq-int4"), text=Calibration("x", "x"))
 
 
 def test_float32_is_refused(tmp_path, monkeypatch):
@@ -140,7 +140,7 @@ def test_a_checkpoint_of_auto_gptq_is_what_the_formula_says(tmp_path, bits, form
 @pytest.mark.parametrize("bits", BITS)
 def test_the_demo_is_quantized_passes_the_gate_and_loads_again(bits):
     scheme = registry().scheme(f"gptq-int{bits}")
-    made = artifacts.ensure(find("codellm-demo").fetch(), scheme)
+    made = ensure(find("codellm-demo").fetch(), scheme)
     figures = json.loads((made.path.parent / "manifest.json").read_text())["quality"]
     assert -0.01 < figures["bits_per_byte"] - figures["reference"] < scheme.bound
     with codellm.load(str(made.path), **PLACE) as model:
@@ -161,7 +161,7 @@ def test_what_gptqmodel_says_against_a_model_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(save_gptq, "windows", lambda *_: [])
     monkeypatch.setenv("CODELLM_CACHE", str(tmp_path))
     with pytest.raises(ArtifactError, match="codellm-demo: gptqmodel cannot quantize it: "):
-        artifacts.ensure(find("codellm-demo").fetch(), registry().scheme("gptq-int4"))
+        ensure(find("codellm-demo").fetch(), registry().scheme("gptq-int4"))
 
 
 def test_the_bounds_follow_the_rule_of_the_documentation():

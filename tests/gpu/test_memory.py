@@ -9,7 +9,7 @@ import torch
 
 import codellm
 from codellm.errors import InvalidValueError, NotEnoughMemoryError
-from codellm.registry import registry
+from codellm.plugins.registry import registry
 from codellm.sources import find
 from codellm.spec import LoadSpec
 from codellm.torch import device as devices

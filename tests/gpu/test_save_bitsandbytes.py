@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import codellm
-from codellm import artifacts
+from codellm.artifacts.ensure import ensure
 from codellm.errors import ModelFileError, UnknownNameError
-from codellm.registry import registry
+from codellm.plugins.registry import registry
 from codellm.sources import find
 
 SCHEMES = ("bnb-int8", "bnb-nf4", "bnb-fp4")
@@ -24,7 +24,7 @@ def saved(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CODELLM_CACHE", str(tmp_path_factory.mktemp("cache")))
         source = find("codellm-demo").fetch()
-        return {scheme: artifacts.ensure(source, registry().scheme(scheme)) for scheme in SCHEMES}
+        return {scheme: ensure(source, registry().scheme(scheme)) for scheme in SCHEMES}
 
 
 def logits(model):

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import codellm
-from codellm import machine
 from codellm.errors import (
     BackendChoiceError,
     BackendUnavailableError,
@@ -23,9 +22,10 @@ from codellm.errors import (
     NotEnoughMemoryError,
     UnknownNameError,
 )
-from codellm.registry import registry
+from codellm.plugins.registry import registry
 from codellm.sources import find
 from codellm.spec import LoadSpec
+from codellm.system import machine
 from support.checkpoints import Arrays, config_of, random_weights, source_of, train_tokenizer
 
 PAGE = Path(__file__).parents[2] / "docs" / "torch.md"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 
-from codellm.registry import registry
+from codellm.plugins.registry import registry
 from codellm.spec import LoadSpec
 from codellm.torch.decoder_engine import DecoderEngine
 from codellm.torch.load import plan

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from codellm._version import __version__
 
 if TYPE_CHECKING:
-    from codellm.artifacts import Artifact, QuantizeRequest
+    from codellm.artifacts.ensure import Artifact, QuantizeRequest
     from codellm.backend import Availability, Backend
     from codellm.errors import CodellmError
     from codellm.finding import Finding
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from codellm.tokenizer import ByteTokenizer, Tokenizer
 
 _HOMES = {
-    "Artifact": "artifacts",
+    "Artifact": "artifacts.ensure",
     "Availability": "backend",
     "Backend": "backend",
     "ByteTokenizer": "tokenizer",
@@ -42,7 +42,7 @@ _HOMES = {
     "ModelInfo": "model",
     "ModelSource": "sources",
     "Places": "places",
-    "QuantizeRequest": "artifacts",
+    "QuantizeRequest": "artifacts.ensure",
     "Result": "result",
     "Sampler": "sampler",
     "SamplingParams": "sampling",

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codellm.contract import shown
 from codellm.errors import BackendError
-from codellm.guard import breach, guarded, named
 from codellm.model import Memory, Model
+from codellm.plugins.guard import breach, guarded, named
+from codellm.plugins.validate import shown
 from codellm.run import ROUNDING
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def bandwidth(backend: str, device: str) -> float | None:
     Raises:
         BackendError: it failed, or gave no number of bytes per second.
     """
-    from codellm.registry import registry
+    from codellm.plugins.registry import registry
 
     with guarded(backend, "while measuring the bandwidth"):
         found: Any = registry().backend(backend).bandwidth(device)

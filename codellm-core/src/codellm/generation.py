@@ -16,11 +16,11 @@ from typing import Self
 
 import attrs
 
-from codellm import plugins
-from codellm.contract import shown
 from codellm.errors import BackendError, CodellmError, ContextLengthError, InvalidValueError
-from codellm.guard import breach, failure, named
 from codellm.model import Model
+from codellm.plugins.guard import breach, failure, named
+from codellm.plugins.manager import describe, manager
+from codellm.plugins.validate import shown
 from codellm.prompt import prompt_ids, told
 from codellm.result import FinishReason, Result, Timing
 from codellm.run import GENERATING, HOOK, ROUNDING, Run
@@ -120,7 +120,7 @@ class _Tracker:
         piece += self._text.finish()
         timing = Timing(self._start, tuple(self._times), time.perf_counter())
         result = Result(self._text.text, tuple(sequence.token_ids), reason, timing, sequence.error)
-        plugins.manager().notify("codellm_generated", sequence=sequence, result=result)
+        manager().notify("codellm_generated", sequence=sequence, result=result)
         return Event(sequence, piece, result)
 
 
@@ -293,6 +293,6 @@ def _as_exception(error: object, backend: str) -> Exception:
 def _ours(error: BaseException, backend: str) -> CodellmError:
     if isinstance(error, CodellmError):
         return error
-    wrapped = BackendError(f"{named(backend)} gave up a request: {plugins.describe(error)}")
+    wrapped = BackendError(f"{named(backend)} gave up a request: {describe(error)}")
     wrapped.__cause__ = error
     return wrapped

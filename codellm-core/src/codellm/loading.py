@@ -7,13 +7,15 @@ from typing import Any
 
 import attrs
 
-from codellm import artifacts, contract, plugins
+from codellm.artifacts.ensure import ensure, require_original
 from codellm.backend import Backend
 from codellm.errors import UnknownNameError, message
-from codellm.guard import breach, guarded
 from codellm.model import Model
+from codellm.plugins import validate
+from codellm.plugins.guard import breach, guarded
+from codellm.plugins.manager import manager
+from codellm.plugins.registry import registry
 from codellm.progress import Progress, quiet
-from codellm.registry import registry
 from codellm.scheme import Scheme
 from codellm.sources import ModelSource, find
 from codellm.spec import LoadSpec
@@ -58,9 +60,9 @@ def prepare(spec: LoadSpec, progress: Progress = quiet) -> tuple[LoadSpec, Model
     scheme = _scheme(backend, spec.scheme, reference.format)
     source = reference.in_scheme(scheme).fetch()
     if scheme is not None and source.scheme != scheme.name:
-        artifacts.require_original(source)
+        require_original(source)
         if scheme.applies == "file":
-            source = artifacts.ensure(source, scheme, threads=spec.threads, progress=progress)
+            source = ensure(source, scheme, threads=spec.threads, progress=progress)
     name = scheme.name if scheme is not None else source.scheme
     return attrs.evolve(spec, backend=backend.name, scheme=name), source
 
@@ -81,9 +83,9 @@ def open_source(source: ModelSource, **fields: Any) -> Model:
 def _load(spec: LoadSpec, source: ModelSource) -> Model:
     backend = str(spec.backend)
     with guarded(backend, f"to load {source.name}"):
-        found: object = plugins.manager().hook.codellm_load(spec=spec, source=source)
+        found: object = manager().hook.codellm_load(spec=spec, source=source)
         try:
-            return contract.model(found)
+            return validate.model(found)
         except TypeError as error:
             raise breach(backend, message(error), "codellm_load") from error
 

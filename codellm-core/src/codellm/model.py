@@ -131,7 +131,7 @@ class Model(abc.ABC):
 
     def memory(self) -> Memory:
         """Bytes of host and device memory in use, and at the peak; here those of the process in main memory."""
-        from codellm.machine import peak_memory, resident_memory
+        from codellm.system.machine import peak_memory, resident_memory
 
         return Memory(host=resident_memory(), host_peak=peak_memory())
 
@@ -197,7 +197,7 @@ class Model(abc.ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        from codellm.guard import closing
+        from codellm.plugins.guard import closing
 
         with closing(self.info.backend):
             self.close()

@@ -11,8 +11,8 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from codellm.errors import BackendError, CodellmError, InvalidValueError
-from codellm.guard import blame, named
-from codellm.plugins import describe
+from codellm.plugins.guard import blame, named
+from codellm.plugins.manager import describe
 
 if TYPE_CHECKING:
     from codellm.model import Model

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Iterator
 
-from codellm import plugins
 from codellm.errors import BackendError, CodellmError
-from codellm.guard import breach, closing, failure, guarded
 from codellm.model import Model
+from codellm.plugins.guard import breach, closing, failure, guarded
+from codellm.plugins.manager import manager
 from codellm.sequence import Sequence, Token
 
 HOOK = "codellm_generate"
@@ -41,7 +41,7 @@ class Run:
             BackendError: they are no such steps, or the run failed; names the plugins that had a hand in it.
         """
         with guarded(self._name, GENERATING):
-            found = self._steps = plugins.manager().hook.codellm_generate(model=self._model, sequences=sequences)
+            found = self._steps = manager().hook.codellm_generate(model=self._model, sequences=sequences)
         if not isinstance(found, Iterator):
             raise self._broken(f"gave {type(found).__name__}")
         while True:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codellm.child import end_with_parent, limit
+from codellm.system.child import end_with_parent, limit
 
 if TYPE_CHECKING:
     import tokenizers

@@ -12,10 +12,10 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from codellm.cache import Memo
-from codellm.child import Ending, running
 from codellm.errors import BackendError, CodellmError, ModelFileError
 from codellm.sources.regular import read_text, shown
+from codellm.system.cache import Memo
+from codellm.system.child import Ending, running
 from codellm.tokenizer_child import REFUSED
 
 MEMORY = 2 << 30

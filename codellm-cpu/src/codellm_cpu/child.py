@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from codellm import child
-from codellm.child import Child, Ending, end_with_parent
+from codellm.system import child
+from codellm.system.child import Child, Ending, end_with_parent
 
 __all__ = ["Child", "Ending", "end_with_parent", "running"]
 

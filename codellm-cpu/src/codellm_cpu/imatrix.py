@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codellm._version import __version__
+from codellm.artifacts.store import Place
 from codellm.errors import BackendError
-from codellm.machine import default_threads
-from codellm.store import Place
+from codellm.system.machine import default_threads
 from codellm_cpu.child import Ending, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from codellm.artifacts import QuantizeRequest
-    from codellm.calibration import Calibration
-    from codellm.store import Kept
+    from codellm.artifacts.calibration import Calibration
+    from codellm.artifacts.ensure import QuantizeRequest
+    from codellm.artifacts.store import Kept
 
 KIND = "imatrix"
 """What `codellm models` shows as the scheme of a matrix."""

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codellm.artifacts import PRECISIONS
+from codellm.artifacts.ensure import PRECISIONS
 from codellm.errors import ArtifactError
 from codellm_cpu.llama.header import read_header
 from codellm_cpu.mixture import mix

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from codellm.artifacts import Artifact
+from codellm.artifacts.ensure import Artifact
 from codellm.errors import InvalidValueError
-from codellm.machine import default_threads
+from codellm.system.machine import default_threads
 from codellm_cpu.files import require_room, writing
 from codellm_cpu.imatrix import matrix
 from codellm_cpu.llama.header import Header, read_header
@@ -19,7 +19,7 @@ from codellm_cpu.schemes import CONVERSIONS, FILE_TYPES, SCHEMES
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from codellm.artifacts import QuantizeRequest
+    from codellm.artifacts.ensure import QuantizeRequest
 
 ROOM_A_TENSOR = 64
 """Bytes that a tensor's alignment may add, with what the header gains."""

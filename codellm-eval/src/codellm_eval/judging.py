@@ -11,7 +11,7 @@ from typing import Self
 
 import attrs
 
-from codellm.machine import usable_threads
+from codellm.system.machine import usable_threads
 from codellm_eval.humaneval import judge_samples
 from codellm_eval.isolation import Sandbox
 from codellm_eval.judge import Verdict

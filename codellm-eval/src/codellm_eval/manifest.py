@@ -16,7 +16,7 @@ import attrs
 
 from codellm.errors import MachineError
 from codellm.model import ModelInfo
-from codellm.packages import OWN, installed_versions
+from codellm.system.packages import OWN, installed_versions
 
 PACKAGES = (
     *OWN,
@@ -79,7 +79,7 @@ def collect(
     Raises:
         OSError: the machine's /proc cannot be read.
     """
-    from codellm import machine
+    from codellm.system import machine
 
     return Manifest(
         date=dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat(),
@@ -100,7 +100,7 @@ def collect(
 
 def gpu_names() -> tuple[str, ...]:
     """The GPUs of this machine, as `NVIDIA H200 (139 GiB, driver 580.82.07)`; none where its driver does not tell."""
-    from codellm.gpu import gpus
+    from codellm.system.gpu import gpus
 
     try:
         found = gpus()

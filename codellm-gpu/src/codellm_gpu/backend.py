@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from codellm.backend import Availability
 from codellm.errors import MachineError
-from codellm.gpu import gpus
 from codellm.options import Option, amount
+from codellm.system.gpu import gpus
 from codellm.torch.transformers_backend import TransformersBackend
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class TransformersCudaBackend(TransformersBackend):
     def bandwidth(self, device: str) -> float | None:
         """What the GPU reads from its memory, measured once per process (about 0.1 s once torch is there)."""
         if device == "cpu":
-            from codellm.machine import default_threads, read_bandwidth
+            from codellm.system.machine import default_threads, read_bandwidth
 
             return read_bandwidth(default_threads())
         import torch

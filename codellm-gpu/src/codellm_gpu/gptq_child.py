@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from codellm.child import end_with_parent
+from codellm.system.child import end_with_parent
 
 
 def main() -> int:

@@ -8,11 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codellm import child
-from codellm.artifacts import QuantizeRequest
+from codellm.artifacts.ensure import QuantizeRequest
 from codellm.errors import ArtifactError, InvalidValueError
-from codellm.machine import default_threads
 from codellm.sources.architectures import read_config
+from codellm.system import child
+from codellm.system.machine import default_threads
 from codellm.tokenizer import HFTokenizer
 from codellm.torch import gptq
 

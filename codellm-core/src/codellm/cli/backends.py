@@ -13,7 +13,7 @@ from codellm.cli.output import format_option, note, show
 @format_option
 def backends(format_: str) -> None:
     """List what can run models here; for what cannot, the command that mends it."""
-    from codellm.registry import availability, registry
+    from codellm.plugins.registry import availability, registry
 
     found = registry()
     rows: list[dict[str, Any]] = []

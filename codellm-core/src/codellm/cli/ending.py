@@ -8,9 +8,10 @@ import traceback
 
 import click
 
-from codellm import entries, packages
-from codellm.entries import Entry
 from codellm.errors import CodellmError, message
+from codellm.plugins import entry_points
+from codellm.plugins.entry_points import Entry
+from codellm.system import packages
 
 INTERRUPTED = 130
 
@@ -65,7 +66,7 @@ def described(error: BaseException) -> str:
 
 def _foreign(error: BaseException) -> Entry | None:
     """The plugin, or the command of another package, that raised `error`; None where that is ours."""
-    from codellm.guard import culprit
+    from codellm.plugins.guard import culprit
 
     found = culprit(error)
     return None if found is None or found.distribution in packages.OWN else found
@@ -73,7 +74,7 @@ def _foreign(error: BaseException) -> Entry | None:
 
 def _brings(entry: Entry, command: str) -> bool:
     """Whether the package of `entry` brings `command`, whose exit code is its own business."""
-    named = (each for each in entries.entries(entries.COMMANDS) if each.name == command)
+    named = (each for each in entry_points.entries(entry_points.COMMANDS) if each.name == command)
     return any(each.package == entry.package for each in named)
 
 

@@ -45,8 +45,8 @@ def infill(file: Path, lines: str | None, offset: int | None, format_: str, **ar
         raise click.UsageError("give either --lines A:B or --offset N")
     text = read_text(file)
     prefix, suffix = split_lines(text, lines) if lines is not None else split_offset(text, offset or 0)
-    from codellm.guard import guarded
     from codellm.loading import open_spec
+    from codellm.plugins.guard import guarded
 
     with progress() as update:
         model = open_spec(spec, update)

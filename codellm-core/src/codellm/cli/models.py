@@ -17,8 +17,8 @@ def models(ctx: click.Context, format_: str) -> None:
     """List bundled models and kept artifacts."""
     if ctx.invoked_subcommand is not None:
         return
+    from codellm.artifacts.store import kept_artifacts
     from codellm.sources.reference import BUNDLED
-    from codellm.store import kept_artifacts
 
     rows: list[dict[str, Any]] = [
         {"name": name, "kind": "bundled", "model": name, "scheme": "", "size": ""} for name in BUNDLED
@@ -41,7 +41,7 @@ def models(ctx: click.Context, format_: str) -> None:
 @click.option("--all", "everything", is_flag=True, help="Remove every artifact.")
 def remove(names: tuple[str, ...], everything: bool) -> None:
     """Remove artifacts by the name that `codellm models` shows."""
-    from codellm import store
+    from codellm.artifacts import store
 
     if bool(names) == everything:
         raise click.UsageError("give names, or --all")

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from codellm import entries
 from codellm.cli.output import format_option, note, show
-from codellm.entries import Remark
+from codellm.plugins import entry_points
+from codellm.plugins.entry_points import Remark
 
 if TYPE_CHECKING:
-    from codellm.plugins import Plugin
+    from codellm.plugins.manager import Plugin
 
 
 @click.command()
 @format_option
 def plugins(format_: str) -> None:
     """List installed plugins and commands, whose distribution each is, and for what is wrong, what to do."""
-    from codellm.plugins import manager
-    from codellm.registry import registry
+    from codellm.plugins.manager import manager
+    from codellm.plugins.registry import registry
 
     registry()  # collecting what the plugins bring shows which ones misbehave
     found = {plugin: [*plugin.remarks(), *_claims(plugin)] for plugin in (*manager().plugins, *_commands())}
@@ -36,13 +36,13 @@ def plugins(format_: str) -> None:
     if not found:
         note("no plugin is installed; `pip install codellm-cpu` brings llama.cpp")
     for name in _unmatched():
-        note(f"{entries.DISABLE} names {name!r}, which is no installed plugin, command or distribution")
+        note(f"{entry_points.DISABLE} names {name!r}, which is no installed plugin, command or distribution")
 
 
 def _row(plugin: Plugin, remarks: list[Remark]) -> Mapping[str, Any]:
     return {
         "plugin": plugin.name,
-        "kind": "command" if plugin.entry.group == entries.COMMANDS else "hooks",
+        "kind": "command" if plugin.entry.group == entry_points.COMMANDS else "hooks",
         "distribution": f"{plugin.distribution} {plugin.version}",
         "state": _state(plugin, remarks),
         "seconds": round(plugin.seconds, 3),
@@ -60,16 +60,16 @@ def _state(plugin: Plugin, remarks: list[Remark]) -> str:
 def _claims(plugin: Plugin) -> Iterator[Remark]:
     """The names that another plugin claims too, or that are core's."""
     from codellm.cli.root import COMMANDS
-    from codellm.registry import registry
+    from codellm.plugins.registry import registry
 
     found = registry()
     kinds = (("backend", found.conflicts), ("scheme", found.scheme_conflicts))
-    for kind, conflicts in kinds if plugin.entry.group == entries.PLUGINS else ():
+    for kind, conflicts in kinds if plugin.entry.group == entry_points.PLUGINS else ():
         for name, owners in conflicts.items():
             if plugin.brief in owners:
-                remedy = f"uninstall all but one of them, or name all but one in {entries.DISABLE}"
+                remedy = f"uninstall all but one of them, or name all but one in {entry_points.DISABLE}"
                 yield Remark(f"its {kind} {name!r} is blocked, claimed by {', '.join(owners)}", remedy)
-    if plugin.entry.group == entries.COMMANDS and plugin.name in COMMANDS and not plugin.entry.off:
+    if plugin.entry.group == entry_points.COMMANDS and plugin.name in COMMANDS and not plugin.entry.off:
         yield Remark(f"the command {plugin.name!r} is core's own, and this one never runs", plugin.entry.repair())
 
 
@@ -77,14 +77,14 @@ def _commands() -> list[Plugin]:
     """The commands of other packages, imported to see whether they can be."""
     from codellm.cli.root import load_command
 
-    return [load_command(entry)[0] for entry in entries.entries(entries.COMMANDS)]
+    return [load_command(entry)[0] for entry in entry_points.entries(entry_points.COMMANDS)]
 
 
 def _unmatched() -> list[str]:
     """The names in CODELLM_DISABLE_PLUGINS that turn off nothing."""
-    installed = (*entries.entries(entries.PLUGINS), *entries.entries(entries.COMMANDS))
-    known = {entries.normalized(name) for entry in installed for name in (entry.name, entry.distribution)}
-    return [written for name, written in entries.disabled().items() if name not in known]
+    installed = (*entry_points.entries(entry_points.PLUGINS), *entry_points.entries(entry_points.COMMANDS))
+    known = {entry_points.normalized(name) for entry in installed for name in (entry.name, entry.distribution)}
+    return [written for name, written in entry_points.disabled().items() if name not in known]
 
 
 def _paragraph(what: str, remedy: str) -> None:

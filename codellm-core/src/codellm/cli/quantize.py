@@ -15,8 +15,8 @@ from codellm.cli.output import format_option, note, progress, show, size
 from codellm.errors import ArtifactError, InvalidValueError
 
 if TYPE_CHECKING:
-    from codellm.calibration import Calibration
-    from codellm.ladder import Rung
+    from codellm.artifacts.calibration import Calibration
+    from codellm.artifacts.ladder import Rung
     from codellm.progress import Progress
     from codellm.scheme import Scheme
     from codellm.sources import ModelSource
@@ -70,14 +70,14 @@ def quantize(
     With several schemes or --all, print a table of what each takes and costs instead; one that fails leaves the others
     alone.
     """
-    from codellm import calibration as texts
-    from codellm import ladder
-    from codellm.registry import registry
+    from codellm.artifacts import ladder
+    from codellm.artifacts.calibration import of_file
+    from codellm.plugins.registry import registry
 
     if bool(schemes) == everything:
         raise click.UsageError("name a scheme with -q, or several, or give --all")
     wanted = [registry().scheme(name) for name in dict.fromkeys(schemes)]
-    text = texts.of_file(calibration) if calibration is not None else None
+    text = of_file(calibration) if calibration is not None else None
     if text is not None and wanted and all(scheme.calibration == "none" for scheme in wanted):
         raise InvalidValueError(f"{', '.join(schemes)}: takes no calibration text")
     if len(wanted) == 1:
@@ -109,8 +109,8 @@ def quantize(
 @_revision
 def convert(model: str, scheme: str | None, output: Path | None, threads: int | None, revision: str | None) -> None:
     """Write MODEL in llama.cpp's format (GGUF) without loss, keep the file, and print its path."""
-    from codellm.artifacts import PRECISIONS
-    from codellm.registry import registry
+    from codellm.artifacts.ensure import PRECISIONS
+    from codellm.plugins.registry import registry
 
     if scheme is not None and scheme not in PRECISIONS.values():
         raise InvalidValueError(
@@ -138,19 +138,20 @@ def _make_one(
     output: Path | None,
 ) -> None:
     """Make one artifact, in the model's own precision where no scheme is wanted, and print its path."""
-    from codellm import artifacts, store
-    from codellm.registry import registry
+    from codellm.artifacts import store
+    from codellm.artifacts.ensure import PRECISIONS, ensure
+    from codellm.plugins.registry import registry
 
     if output is not None:
         require_writable(output)
     with progress() as update:
         source = _source(model, revision, update)
-        scheme = wanted or registry().scheme(artifacts.PRECISIONS.get(source.dtype, source.dtype))
+        scheme = wanted or registry().scheme(PRECISIONS.get(source.dtype, source.dtype))
         if not scheme.format:
             raise InvalidValueError(
                 f"scheme {scheme.name} is applied while loading and writes no file; use it with `-q` there"
             )
-        made = artifacts.ensure(source, scheme, threads=threads, text=text, progress=update)
+        made = ensure(source, scheme, threads=threads, text=text, progress=update)
     assert made.path is not None  # an artifact lies on the disk
     path = _copy(made.path, output) if output is not None else made.path
     click.echo(path)

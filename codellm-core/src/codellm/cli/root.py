@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from codellm import entries
 from codellm._version import __version__
 from codellm.cli import streams
 from codellm.cli.ending import exit_code
 from codellm.cli.output import note
-from codellm.exits import no_exit
+from codellm.plugins import entry_points
+from codellm.plugins.exits import no_exit
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from codellm.plugins import Plugin
+    from codellm.plugins.manager import Plugin
 
 COMMANDS = {
     "generate": ("codellm.cli.generate:generate", "Continue a prompt, token by token."),
@@ -45,7 +45,7 @@ class Root(click.Group):
             module, _, attribute = COMMANDS[name][0].partition(":")
             command: click.Command = getattr(importlib.import_module(module), attribute)
             return command
-        named = [entry for entry in entries.entries(entries.COMMANDS) if entry.name == name]
+        named = [entry for entry in entry_points.entries(entry_points.COMMANDS) if entry.name == name]
         # where one of several is turned off, the other has the name to itself
         entry = next((entry for entry in named if not entry.off), named[0] if named else None)
         if entry is None:
@@ -59,7 +59,7 @@ class Root(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         import difflib
 
-        known = {*COMMANDS, *(entry.name for entry in entries.entries(entries.COMMANDS))}
+        known = {*COMMANDS, *(entry.name for entry in entry_points.entries(entry_points.COMMANDS))}
         if args and not args[0].startswith("-") and args[0] not in known:
             near = difflib.get_close_matches(args[0], sorted(known), n=1, cutoff=0.5)
             ctx.fail(f"no such command {args[0]!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
@@ -83,14 +83,16 @@ def _lines() -> list[tuple[str, str]]:
     return rows + [(entry.name, f"Of the package {entry.distribution}.") for entry in _entries()]
 
 
-def _entries() -> list[entries.Entry]:
+def _entries() -> list[entry_points.Entry]:
     """The commands of other packages that can be invoked."""
-    return [entry for entry in entries.entries(entries.COMMANDS) if entry.name not in COMMANDS and not entry.off]
+    return [
+        entry for entry in entry_points.entries(entry_points.COMMANDS) if entry.name not in COMMANDS and not entry.off
+    ]
 
 
-def load_command(entry: entries.Entry) -> tuple[Plugin, click.Command | None]:
+def load_command(entry: entry_points.Entry) -> tuple[Plugin, click.Command | None]:
     """Import a command of another package; None where it must not be, or is none."""
-    from codellm.plugins import load
+    from codellm.plugins.manager import load
 
     def work() -> click.Command:
         command = entry.load()
@@ -116,9 +118,9 @@ def _note_plugins() -> None:
 
     A command that loaded none has not even imported their manager.
     """
-    if "codellm.plugins" not in sys.modules:
+    if "codellm.plugins.manager" not in sys.modules:
         return
-    from codellm.plugins import SLOW, loaded, slow
+    from codellm.plugins.manager import SLOW, loaded, slow
 
     for plugin in loaded():
         if plugin.seconds > SLOW:

@@ -32,7 +32,7 @@ def hub(model: str, revision: str | None, progress: Progress = quiet) -> Referen
         ModelNotFoundError: the hub has no such repository or revision, or it holds nothing that can be read.
         DownloadError: the hub cannot be reached or refuses, and the cache does not hold the model.
     """
-    from codellm.registry import registry
+    from codellm.plugins.registry import registry
 
     id, _, scheme = model.partition(":")
     if scheme:

@@ -80,7 +80,7 @@ def find(model: str, revision: str | None = None, progress: Progress = quiet) ->
 
 def _taken(format: str) -> bool:
     """Whether some plugin loads this format, or makes another one of it."""
-    from codellm.registry import registry
+    from codellm.plugins.registry import registry
 
     known = registry()
     return any(format in backend.formats for backend in known.backends.values()) or any(

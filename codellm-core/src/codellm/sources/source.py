@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from codellm.cache import content_digest
 from codellm.sources.special_tokens import ends
+from codellm.system.cache import content_digest
 
 if TYPE_CHECKING:
     import numpy as np

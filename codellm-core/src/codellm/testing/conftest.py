@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from codellm import plugins
 from codellm.errors import CodellmError
 from codellm.model import Model
+from codellm.plugins.manager import manager
 from codellm.testing import running
 from codellm.testing.plugin import SUBJECT
 from codellm.testing.subject import Subject
@@ -19,14 +19,14 @@ from codellm.testing.subject import Subject
 def subject(pytestconfig: pytest.Config) -> Iterator[Subject]:
     """The backend that is checked; a model that does not load ends the run."""
     subject = pytestconfig.stash[SUBJECT]
-    plugins.manager().register(running, name="codellm-testing")
+    manager().register(running, name="codellm-testing")
     try:
         subject.shared(subject.spec.batch_size)
     except CodellmError as error:
         pytest.exit(f"backend {subject.backend.name!r} has nothing to check: {error}", returncode=1)
     yield subject
     subject.close()
-    plugins.manager().unregister(name="codellm-testing")
+    manager().unregister(name="codellm-testing")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from codellm.backend import Backend
 from codellm.errors import CodellmError
 from codellm.loading import open_spec, prepare
 from codellm.model import Model, ModelInfo
-from codellm.registry import registry, require
+from codellm.plugins.registry import registry, require
 from codellm.sources import ModelSource
 from codellm.spec import LoadSpec
 

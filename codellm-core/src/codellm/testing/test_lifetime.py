@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from codellm.errors import ModelBusyError, ModelClosedError
-from codellm.machine import resident_memory
 from codellm.model import Memory, Model
 from codellm.sampling import SamplingParams
 from codellm.sequence import Sequence
+from codellm.system.machine import resident_memory
 from codellm.testing.running import PROMPTS, drive, error_of, sequence, steps, told
 from codellm.testing.subject import Subject
 

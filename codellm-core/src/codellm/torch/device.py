@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from codellm import machine
 from codellm.errors import BackendUnavailableError, InvalidValueError, NotEnoughMemoryError
+from codellm.system import machine
 
 if TYPE_CHECKING:
     from codellm.spec import LoadSpec

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codellm.errors import QualityError
-from codellm.machine import default_threads
 from codellm.sources.regular import read_json
+from codellm.system.machine import default_threads
 from codellm.tokenizer import HFTokenizer
 from codellm_cpu.convert.logits import BITS, compare_logits, native_logits
 from codellm_cpu.convert.probes import CODE, POSITIONS, TEXTS

@@ -40,6 +40,6 @@ class LlamaCppBackend(Backend):
 
     def bandwidth(self, device: str) -> float | None:
         """What all default threads together read from main memory, measured once per process (about 0.2 s)."""
-        from codellm.machine import default_threads, read_bandwidth
+        from codellm.system.machine import default_threads, read_bandwidth
 
         return read_bandwidth(default_threads()) if device in ("auto", "cpu") else None

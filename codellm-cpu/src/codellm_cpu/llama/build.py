@@ -8,8 +8,8 @@ import sys
 from collections.abc import Collection
 from importlib import metadata
 
-from codellm import machine
 from codellm.finding import Finding
+from codellm.system import machine
 from codellm_cpu.llama import tiles
 
 RECOMPILE = (

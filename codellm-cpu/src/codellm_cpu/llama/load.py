@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from codellm import machine
 from codellm.errors import BackendError, InvalidValueError, ModelFileError
 from codellm.model import ModelInfo
+from codellm.system import machine
 from codellm_cpu.llama import tiles
 from codellm_cpu.llama.build import KEEP_TILES
 from codellm_cpu.llama.gaps import gaps

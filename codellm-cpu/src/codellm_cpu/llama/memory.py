@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from codellm import machine
 from codellm.errors import NotEnoughMemoryError
+from codellm.system import machine
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,10 +20,10 @@ from pathlib import Path
 import attrs
 import psutil
 
-from codellm import store
-from codellm.cache import Memo, cache_path, state
+from codellm.artifacts import store
 from codellm.errors import BackendError, ModelFileError
 from codellm.sources.regular import shown
+from codellm.system.cache import Memo, cache_path, state
 from codellm_cpu.llama.check import check
 from codellm_cpu.llama.header import Header, read_header
 from codellm_cpu.llama.probe_child import REFUSED

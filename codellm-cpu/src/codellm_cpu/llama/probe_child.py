@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from codellm import child
 from codellm.errors import CodellmError
-from codellm.machine import default_threads
 from codellm.sources.regular import shown
+from codellm.system import child
+from codellm.system.machine import default_threads
 from codellm_cpu.llama.library import ContextShape, NativeContext, open_context, open_native
 from codellm_cpu.llama.tokenizer import LlamaTokenizer
 

@@ -11,8 +11,8 @@ import math
 import time
 from collections.abc import Callable
 
-from codellm import machine
-from codellm.cache import Memo
+from codellm.system import machine
+from codellm.system.cache import Memo
 
 _WORSE = 1.05
 """The fewest threads are taken whose step takes at most this many times the shortest."""

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from codellm import machine
-from codellm.cache import Memo
+from codellm.system import machine
+from codellm.system.cache import Memo
 
 FLAGS = "-fno-dse -fno-tree-dse -U__AVX512FP16__"
 """With the first two gcc 12 stores the whole configuration. The last has nothing to do with the tiles, but with the

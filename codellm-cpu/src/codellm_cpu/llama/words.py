@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from codellm import machine
 from codellm.errors import InvalidValueError, NotEnoughMemoryError
+from codellm.system import machine
 from codellm_cpu.llama.library import uninterrupted
 
 Answer = TypeVar("Answer")

@@ -8,6 +8,6 @@ REMEDY = 'pip install "codellm-cpu[torch]" --extra-index-url https://download.py
 
 def bandwidth(device: str) -> float | None:
     """What all default threads together read from main memory, measured once per process (about 0.2 s)."""
-    from codellm.machine import default_threads, read_bandwidth
+    from codellm.system.machine import default_threads, read_bandwidth
 
     return read_bandwidth(default_threads()) if device in ("auto", "cpu") else None

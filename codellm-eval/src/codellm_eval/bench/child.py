@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from codellm.exits import no_exit
+from codellm.plugins.exits import no_exit
 from codellm_eval.bench.report import Report, explain
 
 

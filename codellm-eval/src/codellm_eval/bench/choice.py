@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from codellm.cli.output import note
 from codellm.errors import BackendChoiceError, InvalidValueError, UnknownNameError
-from codellm.registry import registry
+from codellm.plugins.registry import registry
 from codellm.sources import find
 from codellm.spec import LoadSpec
 from codellm_eval.bench.ladder import Rows, default_rows

@@ -75,7 +75,7 @@ class HumanEval:
         Raises:
             CodellmError: a canonical solution fails, the model cannot generate, or the sandbox broke.
         """
-        from codellm.machine import usable_threads
+        from codellm.system.machine import usable_threads
         from codellm_eval import humaneval
         from codellm_eval.errors import SamplesError
         from codellm_eval.limits import Limits

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from codellm.registry import availability
+from codellm.plugins.registry import availability
 from codellm_eval.bench.row import Row
 
 if TYPE_CHECKING:
     from codellm.backend import Backend
-    from codellm.registry import Registry
+    from codellm.plugins.registry import Registry
     from codellm.scheme import Scheme
 
 LADDER = ("f16", "bf16", "q8_0", "q4_0", "q4_k_m", "q4_k_s", "int8", "int4", "bnb-int8", "bnb-nf4")

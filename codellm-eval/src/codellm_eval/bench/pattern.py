@@ -9,7 +9,7 @@ from codellm_eval.bench.ladder import Rows, applies, obstacle
 from codellm_eval.bench.row import Row
 
 if TYPE_CHECKING:
-    from codellm.registry import Registry
+    from codellm.plugins.registry import Registry
 
 
 def is_pattern(text: str) -> bool:

@@ -13,7 +13,7 @@ from codellm.errors import InvalidValueError, UnknownNameError
 from codellm.spec import LoadSpec
 
 if TYPE_CHECKING:
-    from codellm.registry import Registry
+    from codellm.plugins.registry import Registry
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")

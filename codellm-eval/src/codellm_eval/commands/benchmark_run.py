@@ -18,10 +18,10 @@ import attrs
 
 from codellm.cli.output import note, progress
 from codellm.errors import NoFimError
-from codellm.packages import installed_versions
 from codellm.progress import Progress
 from codellm.sampling import SamplingParams
 from codellm.spec import LoadSpec
+from codellm.system.packages import installed_versions
 from codellm_eval.answers import Answers
 from codellm_eval.commands.judge_run import note_outcomes, score_columns, score_row
 from codellm_eval.errors import SamplesError, refuse_dummy

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from codellm.cli.output import note, progress
-from codellm.machine import usable_threads
 from codellm.sources.regular import quoted
+from codellm.system.machine import usable_threads
 from codellm_eval.errors import ProblemsError
 from codellm_eval.humaneval import Score, check_canonical, judge_samples, score
 from codellm_eval.isolation import Sandbox

@@ -10,7 +10,7 @@ import attrs
 
 from codellm.cli.output import note, progress
 from codellm.errors import InputError
-from codellm.machine import usable_threads
+from codellm.system.machine import usable_threads
 from codellm_eval.answers import Answers
 from codellm_eval.commands.benchmark_run import MODEL_COLUMNS, model_cells, problems_digest
 from codellm_eval.commands.humaneval_run import NAME, first_problems

@@ -12,10 +12,10 @@ import attrs
 import cattrs
 import click
 
-from codellm import machine
 from codellm.cli.options import parse_options
 from codellm.cli.output import note
-from codellm.packages import installed_versions
+from codellm.system import machine
+from codellm.system.packages import installed_versions
 from codellm_eval import manifest
 from codellm_eval.bench.choice import choose_rows, reference_first
 from codellm_eval.bench.figures import significant

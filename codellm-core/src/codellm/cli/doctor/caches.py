@@ -9,12 +9,12 @@ from pathlib import Path
 
 import attrs
 
-from codellm.cache import cache_path
+from codellm.artifacts.store import abandoned
 from codellm.cli.destination import unwritable
 from codellm.cli.doctor.section import Section
 from codellm.cli.output import size
 from codellm.finding import Finding
-from codellm.store import abandoned
+from codellm.system.cache import cache_path
 
 
 @attrs.frozen(kw_only=True)

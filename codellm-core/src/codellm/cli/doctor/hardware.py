@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import attrs
 
-from codellm import machine
 from codellm.cli.doctor.section import Section
 from codellm.cli.output import size
 from codellm.errors import MachineError
 from codellm.finding import Finding
-from codellm.gpu import Gpu, gpus
+from codellm.system import machine
+from codellm.system.gpu import Gpu, gpus
 
 _MEASURED = 256 << 20
 """Bytes that measuring the bandwidth allocates: left out where less than twice as much is free."""

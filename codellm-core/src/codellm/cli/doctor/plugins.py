@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from codellm import contract
-from codellm.attempt import attempt
 from codellm.cli.doctor.section import Section
 from codellm.finding import Finding
-from codellm.plugins import Plugin, describe, manager
-from codellm.registry import registry
+from codellm.plugins import validate
+from codellm.plugins.attempt import attempt
+from codellm.plugins.manager import Plugin, describe, manager
+from codellm.plugins.registry import registry
 
 
 def plugins() -> Section:
@@ -31,7 +31,7 @@ def plugins() -> Section:
 
 def _told(plugin: Plugin) -> Iterator[Finding]:
     """What the hook of one plugin returns: one that fails is a finding itself, and silences no other."""
-    tried = attempt(lambda: contract.findings(manager().ask(plugin, "codellm_doctor")), plugin.entry)
+    tried = attempt(lambda: validate.findings(manager().ask(plugin, "codellm_doctor")), plugin.entry)
     if tried.error is not None:
         value = f"its codellm_doctor failed ({describe(tried.error)})"
         yield Finding(topic=plugin.name, value=value, ok=False, remedy=plugin.entry.repair())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import platform
 
-from codellm import packages
 from codellm._version import __version__
 from codellm.backend import Availability
 from codellm.cli.doctor.section import Section
 from codellm.finding import Finding
-from codellm.registry import availability, registry
+from codellm.plugins.registry import availability, registry
+from codellm.system import packages
 
 PACKAGES = (
     "llama-cpp-python",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @hookimpl(trylast=True)
 def codellm_load(spec: LoadSpec, source: ModelSource) -> Model:
     """Ask the backend that the spec names."""
-    from codellm.registry import registry
+    from codellm.plugins.registry import registry
 
     assert spec.backend is not None  # core has resolved it
     return registry().backend(spec.backend).load(spec, source)

@@ -8,14 +8,15 @@ from typing import Any
 
 import attrs
 
-from codellm import artifacts, store
-from codellm.calibration import Calibration
+from codellm.artifacts import store
+from codellm.artifacts.calibration import Calibration
+from codellm.artifacts.ensure import PRECISIONS, RefusedError, base_scheme, ensure, find_kept, plan
+from codellm.artifacts.store import Kept
 from codellm.errors import CodellmError
+from codellm.plugins.registry import registry
 from codellm.progress import Progress, quiet
-from codellm.registry import registry
 from codellm.scheme import Scheme
 from codellm.sources import ModelSource
-from codellm.store import Kept
 
 
 @attrs.frozen(kw_only=True)
@@ -62,7 +63,7 @@ class Rung:
 def all_schemes(source: ModelSource) -> list[Scheme]:
     """The precision that `source` is quantized from, and every file scheme of fewer bits, from many bits to few."""
     known = [scheme for scheme in registry().schemes.values() if scheme.applies == "file"]
-    native = artifacts.PRECISIONS.get(source.dtype)
+    native = PRECISIONS.get(source.dtype)
     base = [scheme for scheme in known if scheme.name == native and source.format in scheme.takes]
     reached = {source.format, *(scheme.format for scheme in base)}
     most = base[0].bits if base else 32.0
@@ -90,9 +91,9 @@ def climb(
     sound = [scheme for scheme in schemes if _planned(source, scheme, text, progress)]
     with contextlib.ExitStack() as doomed:
         for base in _bases(source, sound):
-            made = artifacts.find_kept(source, base) is None
-            artifacts.ensure(source, base, threads=threads, progress=progress)
-            kept = artifacts.find_kept(source, base)
+            made = find_kept(source, base) is None
+            ensure(source, base, threads=threads, progress=progress)
+            kept = find_kept(source, base)
             if made and not keep and kept is not None:
                 doomed.callback(store.remove, kept)
         for scheme in schemes:
@@ -107,7 +108,7 @@ def _bases(source: ModelSource, schemes: Sequence[Scheme]) -> list[Scheme]:
     found: dict[str, Scheme] = {}
     for scheme in schemes:
         with contextlib.suppress(CodellmError):
-            base = artifacts.base_scheme(source, scheme)
+            base = base_scheme(source, scheme)
             if base is not None:
                 found[base.name] = base
     return list(found.values())
@@ -116,8 +117,8 @@ def _bases(source: ModelSource, schemes: Sequence[Scheme]) -> list[Scheme]:
 def _planned(source: ModelSource, scheme: Scheme, text: Calibration | None, progress: Progress) -> bool:
     """Whether `scheme` can be made or is kept, with what is to be remarked on told; why not is told with its rung."""
     try:
-        if artifacts.find_kept(source, scheme, _fit(scheme, text)) is None:
-            artifacts.plan(source, scheme, text=_fit(scheme, text), progress=progress)
+        if find_kept(source, scheme, _fit(scheme, text)) is None:
+            plan(source, scheme, text=_fit(scheme, text), progress=progress)
     except CodellmError:
         return False
     return True
@@ -137,12 +138,12 @@ def _rung(
     *,
     planned: bool,
 ) -> Rung:
-    made = artifacts.find_kept(source, scheme, text) is None
+    made = find_kept(source, scheme, text) is None
     try:
-        artifacts.ensure(source, scheme, threads=threads, text=text, progress=progress, planned=planned)
-    except artifacts.RefusedError as error:
+        ensure(source, scheme, threads=threads, text=text, progress=progress, planned=planned)
+    except RefusedError as error:
         return Rung(scheme=scheme, fault=str(error), manifest=error.manifest)
     except CodellmError as error:
         return Rung(scheme=scheme, fault=str(error))
-    kept = artifacts.find_kept(source, scheme, text)
+    kept = find_kept(source, scheme, text)
     return Rung(scheme=scheme, kept=kept, made=made, manifest=kept.manifest if kept is not None else {})

@@ -14,16 +14,18 @@ from typing import Any
 
 import attrs
 
-from codellm import calibration, contract, plugins, store
 from codellm._version import __version__
-from codellm.calibration import Calibration
+from codellm.artifacts import calibration, store
+from codellm.artifacts.calibration import Calibration
+from codellm.artifacts.store import Kept, Place
 from codellm.errors import ArtifactError, CodellmError, InvalidValueError, QualityError, UnknownNameError, message
-from codellm.guard import blame
+from codellm.plugins import validate
+from codellm.plugins.guard import blame
+from codellm.plugins.manager import describe, manager
 from codellm.progress import Progress, quiet, tell_licence
 from codellm.scheme import Scheme
 from codellm.sources import ModelSource
 from codellm.sources.local import read_directory
-from codellm.store import Kept, Place
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """Errors of the place that is written to, not of the plugin that writes."""
@@ -121,7 +123,7 @@ def base_scheme(source: ModelSource, scheme: Scheme) -> Scheme | None:
     """
     if source.format in scheme.takes:
         return None
-    from codellm.registry import registry
+    from codellm.plugins.registry import registry
 
     base: Scheme | None = None
     with contextlib.suppress(UnknownNameError):
@@ -141,10 +143,10 @@ def plan(source: ModelSource, scheme: Scheme, *, text: Calibration | None = None
     Raises:
         CodellmError: it cannot be made.
     """
-    manager = plugins.manager()
+    plugins = manager()
     with _named(f"{source.name}: planning it in {scheme.name}"):
         fitted = _text(scheme, text) is not None
-        told = manager.hook.codellm_quantize_plan(source=source, scheme=scheme, fitted=fitted)
+        told = plugins.hook.codellm_quantize_plan(source=source, scheme=scheme, fitted=fitted)
         remarks = [remark for some in told for remark in ((some,) if isinstance(some, str) else some)]
     for remark in remarks:
         progress(f"{source.name}: {remark}", 0, 0)
@@ -179,7 +181,7 @@ def _make(
     text: Calibration | None,
     progress: Progress,
 ) -> Kept:
-    from codellm import quality
+    from codellm.artifacts import quality
 
     tell_licence(source.name, source.licence, progress)
     manifest: dict[str, Any] = {}
@@ -227,15 +229,15 @@ def _make(
 
 def _written(request: QuantizeRequest) -> Artifact:
     """Have a plugin do what is requested, and see that it did."""
-    manager, scheme = plugins.manager(), request.scheme.name
+    plugins, scheme = manager(), request.scheme.name
     with _named(f"{request.source.name}: writing it in {scheme}"):
-        artifact: Any = manager.hook.codellm_quantize(request=request)
+        artifact: Any = plugins.hook.codellm_quantize(request=request)
     if artifact is None:
         raise UnknownNameError("scheme", scheme, (), "No installed plugin writes it.")
     if fault := _fault(artifact, request):
         raise ArtifactError(
             f"{request.source.name}: writing it in {scheme} {fault}; report it to the plugin's author "
-            f"({manager.implementers('codellm_quantize')})"
+            f"({plugins.implementers('codellm_quantize')})"
         )
     made: Artifact = artifact
     return made
@@ -248,7 +250,7 @@ def _fault(artifact: Any, request: QuantizeRequest) -> str:
     if artifact.path != request.destination or not request.destination.exists():
         return "left no file where it was asked for"
     if (artifact.scheme, artifact.format) != (request.scheme.name, request.scheme.format):
-        return f"gave {contract.shown(artifact.scheme)} in {contract.shown(artifact.format)}"
+        return f"gave {validate.shown(artifact.scheme)} in {validate.shown(artifact.format)}"
     try:
         json.dumps(dict(artifact.facts), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -266,7 +268,7 @@ def _named(what: str) -> Iterator[None]:
     except BaseException as error:
         if isinstance(error, OSError) and error.errno in _FULL:
             raise
-        raise ArtifactError(f"{what} failed: {plugins.describe(error)}{blame(error)}") from error
+        raise ArtifactError(f"{what} failed: {describe(error)}{blame(error)}") from error
 
 
 @contextlib.contextmanager
@@ -284,7 +286,7 @@ def _unnamed(directory: Path, what: str) -> Iterator[None]:
 
 def _reference(base: ModelSource) -> float:
     """Bits per byte of what a scheme is made from: the gate's own figure where it is an artifact, else measured."""
-    from codellm import quality
+    from codellm.artifacts import quality
 
     kept = store.read(base.path.parent) if base.path is not None else None
     figures = kept.manifest.get("quality") if kept else None

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
-from codellm.entries import Entry
-from codellm.exits import no_exit
-from codellm.watch import watched
+from codellm.plugins.entry_points import Entry
+from codellm.plugins.exits import no_exit
+from codellm.plugins.watch import watched
 
 T = TypeVar("T")
 

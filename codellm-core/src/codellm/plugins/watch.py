@@ -11,8 +11,8 @@ from pathlib import Path
 
 import attrs
 
-from codellm.cache import cache_path
-from codellm.entries import DISABLE, Entry
+from codellm.plugins.entry_points import DISABLE, Entry
+from codellm.system.cache import cache_path
 
 PATIENCE = 5.0
 """Seconds that a plugin's code may take before its user is told whose it is."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from codellm.backend import Availability, Backend
 from codellm.finding import Finding
-from codellm.plugins import describe
+from codellm.plugins.manager import describe
 from codellm.scheme import Scheme
 
 if TYPE_CHECKING:

@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 import attrs
 import pluggy
 
-from codellm import defaults, entries, hookspec
-from codellm.attempt import attempt
-from codellm.entries import DISABLE, Entry, Remark
+from codellm import hookspec
 from codellm.errors import PluginError, message
 from codellm.hookspec import HookDeprecationWarning
-from codellm.watch import tell_vanished
+from codellm.plugins import defaults, entry_points
+from codellm.plugins.attempt import attempt
+from codellm.plugins.entry_points import DISABLE, Entry, Remark
+from codellm.plugins.watch import tell_vanished
 
 SLOW = 1.0
 """Seconds that loading a plugin may take before its user is told."""
@@ -96,14 +97,14 @@ class PluginManager(pluggy.PluginManager):
     def __init__(self, spec: ModuleType | type = hookspec) -> None:
         super().__init__("codellm")
         self.add_hookspecs(spec)
-        self.register(defaults, name=entries.CORE)
+        self.register(defaults, name=entry_points.CORE)
         self.plugins: list[Plugin] = []
         self._warned: set[str] = set()
 
     def discover(self) -> None:
         """Load every plugin that is installed."""
         tell_vanished()
-        for entry in entries.entries(entries.PLUGINS):
+        for entry in entry_points.entries(entry_points.PLUGINS):
             self.plugins.append(self._load(entry))
 
     def working(self) -> list[Plugin]:

@@ -14,8 +14,8 @@ from typing import Any
 import attrs
 
 from codellm._version import __version__
-from codellm.cache import cache_path, content_digest
 from codellm.errors import ArtifactError, ModelFileError
+from codellm.system.cache import cache_path, content_digest
 
 
 @attrs.frozen(kw_only=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from codellm import cgroup
-from codellm.cgroup import read
+from codellm.system import cgroup
+from codellm.system.cgroup import read
 
 _CPU_INFO = Path("/proc/cpuinfo")
 

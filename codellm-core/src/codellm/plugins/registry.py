@@ -9,11 +9,12 @@ from typing import TypeVar
 
 import attrs
 
-from codellm import contract, entries, plugins
-from codellm.attempt import attempt
 from codellm.backend import Availability, Backend
-from codellm.entries import DISABLE
 from codellm.errors import BackendChoiceError, BackendUnavailableError, PluginError, UnknownNameError
+from codellm.plugins import entry_points, validate
+from codellm.plugins.attempt import attempt
+from codellm.plugins.entry_points import DISABLE
+from codellm.plugins.manager import Plugin, PluginManager, describe, manager
 from codellm.scheme import Scheme
 from codellm.spec import LoadSpec
 
@@ -32,7 +33,7 @@ class Registry:
     schemes: Mapping[str, Scheme]
     conflicts: Mapping[str, tuple[str, ...]]
     scheme_conflicts: Mapping[str, tuple[str, ...]]
-    origins: Mapping[str, plugins.Plugin] = attrs.field(factory=dict)
+    origins: Mapping[str, Plugin] = attrs.field(factory=dict)
 
     def backend(self, name: str) -> Backend:
         """The backend `name`.
@@ -43,7 +44,7 @@ class Registry:
         """
         _refuse_claimed("backend", name, self.conflicts)
         if name not in self.backends:
-            plugins.manager().raise_blocked(name)
+            manager().raise_blocked(name)
             raise UnknownNameError("backend", name, self.backends, _unused_hint())
         return self.backends[name]
 
@@ -81,7 +82,7 @@ class Registry:
         chosen = [backend for backend in fit if backend.preference == best]
         if len(chosen) == 1:
             for name, owners in self.conflicts.items():  # it might have been preferred, and figures would be others
-                plugins.manager().warn(f"backend {name!r} is not used: {claimed(owners)}")
+                manager().warn(f"backend {name!r} is not used: {claimed(owners)}")
             return chosen[0]
         if chosen:
             names = ", ".join(sorted(backend.name for backend in chosen))
@@ -124,12 +125,12 @@ class Registry:
 
 def availability(backend: Backend) -> Availability:
     """Whether `backend` can run here; one whose own `availability` fails cannot, and hurts no other."""
-    entry = entries.owner(type(backend).__module__)
-    tried = attempt(lambda: contract.availability(backend), entry)
+    entry = entry_points.owner(type(backend).__module__)
+    tried = attempt(lambda: validate.availability(backend), entry)
     if tried.value is not None:
         return tried.value
     author = f"the author of {entry.distribution}" if entry is not None else "its author"
-    why = plugins.describe(tried.error) if tried.error is not None else ""
+    why = describe(tried.error) if tried.error is not None else ""
     return Availability(False, f"availability() failed ({why})", f"report it to {author}")
 
 
@@ -159,7 +160,7 @@ def claimed(owners: Iterable[str]) -> str:
 
 def _unused_hint() -> str:
     """The plugins that are not used, to an error that one of them might have spared."""
-    unused = [plugin for plugin in plugins.manager().plugins if plugin.problem is not None]
+    unused = [plugin for plugin in manager().plugins if plugin.problem is not None]
     states = {
         "broken": sorted({plugin.name for plugin in unused if not plugin.entry.off}),
         "turned off": sorted({plugin.name for plugin in unused if plugin.entry.off}),
@@ -171,12 +172,12 @@ def _unused_hint() -> str:
 @functools.cache
 def registry() -> Registry:
     """Everything that the plugins bring."""
-    manager = plugins.manager()
+    plugins = manager()
     backends: dict[str, dict[str, Backend]] = {}
     schemes: dict[str, dict[str, Scheme]] = {}
-    origins: dict[str, plugins.Plugin] = {}
-    for plugin in manager.working():
-        brought = manager.collect(plugin, functools.partial(_brought, manager, plugin))
+    origins: dict[str, Plugin] = {}
+    for plugin in plugins.working():
+        brought = plugins.collect(plugin, functools.partial(_brought, plugins, plugin))
         for backend in brought.backends if brought else ():
             backends.setdefault(backend.name, {})[plugin.brief] = backend
             origins[backend.name] = plugin
@@ -205,10 +206,10 @@ class _Brought:
     schemes: list[Scheme]
 
 
-def _brought(manager: plugins.PluginManager, plugin: plugins.Plugin) -> _Brought:
+def _brought(plugins: PluginManager, plugin: Plugin) -> _Brought:
     return _Brought(
-        contract.backends(manager.ask(plugin, "codellm_backends")),
-        contract.schemes(manager.ask(plugin, "codellm_schemes")),
+        validate.backends(plugins.ask(plugin, "codellm_backends")),
+        validate.schemes(plugins.ask(plugin, "codellm_schemes")),
     )
 
 

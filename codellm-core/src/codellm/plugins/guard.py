@@ -7,10 +7,10 @@ import logging
 import traceback
 from collections.abc import Iterator
 
-from codellm import entries, plugins
-from codellm.entries import Entry
 from codellm.errors import BackendError, CodellmError
-from codellm.plugins import describe
+from codellm.plugins import entry_points
+from codellm.plugins.entry_points import Entry
+from codellm.plugins.manager import describe, manager
 
 _log = logging.getLogger("codellm")
 
@@ -47,7 +47,7 @@ def failure(backend: str, doing: str, error: BaseException) -> BackendError:
 
 def breach(backend: str, what: str, hook: str = "") -> BackendError:
     """What to raise where a backend, or a plugin that implements `hook`, gave what it must not."""
-    others = plugins.manager().implementers(hook) if hook else ""
+    others = manager().implementers(hook) if hook else ""
     return BackendError(f"{named(backend)}: {what}; report it to its author{f' ({others})' if others else ''}")
 
 
@@ -65,13 +65,13 @@ def blame(error: BaseException) -> str:
 def culprit(error: BaseException) -> Entry | None:
     """The plugin, or the command of another package, whose code raised `error`: the innermost of several."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    found = (entries.owner(str(frame.f_globals.get("__name__"))) for frame in reversed(frames))
+    found = (entry_points.owner(str(frame.f_globals.get("__name__"))) for frame in reversed(frames))
     return next((entry for entry in found if entry is not None), None)
 
 
 def _owner(backend: str) -> str:
     """The plugin that brings a backend, as an addition to a message; empty where it is not known."""
-    from codellm.registry import registry
+    from codellm.plugins.registry import registry
 
     plugin = registry().origins.get(backend)
     return f" ({plugin})" if plugin is not None else ""

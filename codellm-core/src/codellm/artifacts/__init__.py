@@ -1,0 +1,1 @@
+"""Files made once, checked, and kept in the cache."""

@@ -1,0 +1,1 @@
+"""Finding plugins, guarding what they do, and what they bring by name."""
