@@ -6,7 +6,7 @@ to no sum, since keys are turned by their positions before they are kept. So a r
 what a token must not see any more is what it overwrites. The kernel's own window would cost a decoded token 0.37 ms a
 layer instead of 0.03 (H200, 8 x 4096 cells of StarCoder2-7B, flash-attn 2.8.3): with one it does not split the keys.
 
-B places, T tokens of each, N query heads, KV key-value heads, D values of a head, R cells, S tokens seen.
+B places, T tokens of each, N query heads, KV key-value heads, D the head_dim, R cells, S tokens seen.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Config:
     layers: int
     heads: int
     kv_heads: int
-    head: int
+    head_dim: int
     """Values of one head."""
     context: int
     vocabulary: int
@@ -64,7 +64,7 @@ class Architecture(abc.ABC):
     tied: ClassVar[bool] = False
     """transformers' default of `tie_word_embeddings`."""
     ropes: ClassVar[tuple[str, ...]] = ("default", "linear", "llama3", "yarn", "dynamic")
-    free_head: ClassVar[bool] = False
+    free_head_dim: ClassVar[bool] = False
     """Whether `head_dim` may differ from the hidden size over the heads."""
 
     @abc.abstractmethod
@@ -89,11 +89,11 @@ class Architecture(abc.ABC):
         hidden, heads, kv_heads = sizes["hidden"], sizes["heads"], sizes["kv_heads"]
         if hidden % heads or heads % kv_heads:
             raise ModelFileError(f"{where}: {hidden} hidden, {heads} heads, {kv_heads} key-value heads do not divide")
-        head = hidden // heads if raw.get("head_dim") is None else size(raw, "head_dim", where)
-        if head != hidden // heads and not self.free_head:
-            raise ModelFileError(f"{where}: head_dim {head} is not hidden_size / num_attention_heads")
-        if head % 2:
-            raise ModelFileError(f"{where}: heads of {head} values cannot be rotated in pairs")
+        head_dim = hidden // heads if raw.get("head_dim") is None else size(raw, "head_dim", where)
+        if head_dim != hidden // heads and not self.free_head_dim:
+            raise ModelFileError(f"{where}: head_dim {head_dim} is not hidden_size / num_attention_heads")
+        if head_dim % 2:
+            raise ModelFileError(f"{where}: heads of {head_dim} values cannot be rotated in pairs")
         for field, known in self.fixed.items():
             if raw.get(field, known[0]) not in known:
                 names = ", ".join(map(str, known))
@@ -105,7 +105,7 @@ class Architecture(abc.ABC):
         rope = read_rope(raw, self.ropes, where)
         return Config(
             **sizes | {"context": max(sizes["context"], rope.reach)},
-            head=head,
+            head_dim=head_dim,
             epsilon=float(epsilon),
             rope=rope,
             window=self.window(raw, where),

@@ -25,7 +25,7 @@ class Gated(Architecture):
 
     def shapes(self, config: Config) -> dict[str, tuple[int, ...]]:
         hidden, inner = config.hidden, config.inner
-        queries, keys = config.heads * config.head, config.kv_heads * config.head
+        queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
         projections = {  # name: (out, in), or (out,) of a norm
             "input_layernorm": (hidden,),
             "self_attn.q_proj": (queries, hidden),
@@ -54,7 +54,7 @@ class Llama(Gated):
     """Biases where `attention_bias` and `mlp_bias` say so; heads may have a size of their own."""
 
     name: ClassVar[str] = "llama"
-    free_head: ClassVar[bool] = True
+    free_head_dim: ClassVar[bool] = True
 
     def read(self, raw: Mapping[str, Any], where: str) -> Config:
         if raw.get("num_key_value_heads") is None:  # the first Llamas knew no groups

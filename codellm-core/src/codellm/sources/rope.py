@@ -43,38 +43,38 @@ class Rope:
         """Tokens that the scaling stretches the original context to; 0 where it does not tell."""
         return int(self.factor * self.original_length) if self.kind == "yarn" else 0
 
-    def divisors(self, head: int) -> npt.NDArray[np.float32]:
-        """What scaling divides each frequency of a head of `head` values by: float32 [head / 2].
+    def divisors(self, head_dim: int) -> npt.NDArray[np.float32]:
+        """What scaling divides each frequency of a head of `head_dim` values by: float32 [head_dim / 2].
 
         Of "llama3", waves shorter than the original context over `high_freq_factor` stay, waves longer than it over
         `low_freq_factor` are stretched by `factor`, and those between are blended. Of "yarn" (Peng et al. 2023), those
         that turn `beta_fast` times and more in the original context stay, those that turn `beta_slow` times and less
         are stretched, and the blend between runs along the number of the frequency.
         """
-        frequencies: npt.NDArray[np.float64] = self.theta ** (-np.arange(0, head, 2) / head)
+        frequencies: npt.NDArray[np.float64] = self.theta ** (-np.arange(0, head_dim, 2) / head_dim)
         if self.kind == "linear":
             return np.full(frequencies.shape, self.factor, np.float32)
         if self.kind == "llama3":
             turns = self.original_length * frequencies / (2 * math.pi)
             blend = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
         elif self.kind == "yarn":
-            first, last = self._bend(head)
-            blend = 1 - (np.arange(0, head, 2) / 2 - first) / (last - first)
+            first, last = self._bend(head_dim)
+            blend = 1 - (np.arange(0, head_dim, 2) / 2 - first) / (last - first)
         else:
             return np.ones(frequencies.shape, np.float32)
         kept = np.clip(blend, 0.0, 1.0)
         return (1 / (kept + (1 - kept) / self.factor)).astype(np.float32)
 
-    def _bend(self, head: int) -> tuple[float, float]:
+    def _bend(self, head_dim: int) -> tuple[float, float]:
         """The numbers of the frequencies of "yarn" between which the blend runs."""
 
         def number(turns: float) -> float:
-            return head * math.log(self.original_length / (turns * 2 * math.pi)) / (2 * math.log(self.theta))
+            return head_dim * math.log(self.original_length / (turns * 2 * math.pi)) / (2 * math.log(self.theta))
 
         first, last = number(self.beta_fast), number(self.beta_slow)
         if self.truncate:
             first, last = math.floor(first), math.ceil(last)
-        first, last = max(first, 0), min(last, head - 1)
+        first, last = max(first, 0), min(last, head_dim - 1)
         return first, last if last != first else last + 0.001
 
 

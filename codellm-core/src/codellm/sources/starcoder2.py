@@ -39,8 +39,8 @@ def starcoder2_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     embedding. Source: transformers, models/starcoder2/modeling_starcoder2.py.
     """
     hidden, inner, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
-    head = hidden // config["num_attention_heads"]
-    keys = head * config["num_key_value_heads"]
+    head_dim = hidden // config["num_attention_heads"]
+    keys = head_dim * config["num_key_value_heads"]
     projections = {  # name: (out, in)
         "self_attn.q_proj": (hidden, hidden),
         "self_attn.k_proj": (keys, hidden),

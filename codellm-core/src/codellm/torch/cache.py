@@ -29,7 +29,7 @@ class Cache:
     ) -> Cache:
         """A cache for `places` sequences of `context` tokens, whose prompts come in chunks of at most `chunk`."""
         ring = ring_size(config, context, chunk)
-        shape = (places, ring, config.kv_heads, config.head)
+        shape = (places, ring, config.kv_heads, config.head_dim)
         keys, values = (
             [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.layers)] for _ in range(2)
         )

@@ -1,6 +1,6 @@
 """One lean decoder for StarCoder2, Llama and Qwen2.
 
-B places, T tokens of each, H hidden size, N query heads, KV key-value heads, D values of a head, R cells of the cache,
+B places, T tokens of each, H hidden size, N query heads, KV key-value heads, D the head_dim, R cells of the cache,
 V vocabulary. Every shape is fixed and every step is tensors in, tensors out, so that a step can be traced, compiled or
 captured in a CUDA graph. What a model has (which norm, a gate, biases, an output of its own) is read off its weights.
 """
@@ -22,8 +22,8 @@ class Attention(nn.Module):
 
     def __init__(self, config: Config, weights: Weights, name: str) -> None:
         super().__init__()
-        self.split = [config.heads * config.head, config.kv_heads * config.head, config.kv_heads * config.head]
-        self.head, self.kv_heads = config.head, config.kv_heads
+        self.split = [heads * config.head_dim for heads in (config.heads, config.kv_heads, config.kv_heads)]
+        self.head_dim, self.kv_heads = config.head_dim, config.kv_heads
         self.qkv = weights.linear(f"{name}.q_proj", f"{name}.k_proj", f"{name}.v_proj")
         self.out = weights.linear(f"{name}.o_proj")
 
@@ -37,7 +37,7 @@ class Attention(nn.Module):
         values: torch.Tensor,
     ) -> torch.Tensor:
         batch, length, _ = x.shape
-        q, k, v = (part.view(batch, length, -1, self.head) for part in self.qkv(x).split(self.split, dim=-1))
+        q, k, v = (part.view(batch, length, -1, self.head_dim) for part in self.qkv(x).split(self.split, dim=-1))
         rows = torch.arange(batch, device=x.device)[:, None]
         keys[rows, cells] = rotate(k, turn)
         values[rows, cells] = v
@@ -49,13 +49,13 @@ class Attention(nn.Module):
         """`q` [B, T, N, D], `k` and `v` [B, KV, R, D], `mask` [B, 1, T, R] → [B, T, N * D]."""
         batch, length, heads, _ = q.shape
         if length == 1:  # the queries that share a key-value head stand where tokens would: no key is repeated
-            grouped = q.view(batch, self.kv_heads, heads // self.kv_heads, self.head)  # [B, KV, N / KV, D]
+            grouped = q.view(batch, self.kv_heads, heads // self.kv_heads, self.head_dim)  # [B, KV, N / KV, D]
             mixed = functional.scaled_dot_product_attention(grouped, k, v, attn_mask=mask)
         else:
             mixed = functional.scaled_dot_product_attention(
                 q.transpose(1, 2), k, v, attn_mask=mask, enable_gqa=True
             ).transpose(1, 2)  # [B, T, N, D]
-        return mixed.reshape(batch, length, heads * self.head)
+        return mixed.reshape(batch, length, heads * self.head_dim)
 
 
 class FeedForward(nn.Module):

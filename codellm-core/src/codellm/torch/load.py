@@ -54,7 +54,7 @@ class Plan:
     @property
     def cell_bytes(self) -> int:
         """Bytes of a token's keys and values in all layers."""
-        return 2 * self.config.layers * self.config.kv_heads * self.config.head * self.dtype.itemsize
+        return 2 * self.config.layers * self.config.kv_heads * self.config.head_dim * self.dtype.itemsize
 
     def cache_bytes(self, context: int) -> int:
         """Bytes of the cache for `context` tokens of every place."""

@@ -9,9 +9,9 @@ from codellm.sources.architecture import Config
 
 def rotation(config: Config, length: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines and sines of every position below `length` and pair of a head: two of [length, D / 2], float32."""
-    frequencies = 1.0 / config.rope.theta ** (torch.arange(0, config.head, 2).float() / config.head)
+    frequencies = 1.0 / config.rope.theta ** (torch.arange(0, config.head_dim, 2).float() / config.head_dim)
     angles = torch.outer(
-        torch.arange(length).float(), frequencies / torch.from_numpy(config.rope.divisors(config.head))
+        torch.arange(length).float(), frequencies / torch.from_numpy(config.rope.divisors(config.head_dim))
     )
     return angles.cos() * config.rope.magnitude, angles.sin() * config.rope.magnitude
 

@@ -81,11 +81,11 @@ class GgufArchitecture(Architecture):
         writer.add_feed_forward_length(config.inner)
         writer.add_head_count(config.heads)
         writer.add_head_count_kv(config.kv_heads)
-        if config.head != config.hidden // config.heads:
-            writer.add_key_length(config.head)
-            writer.add_value_length(config.head)
+        if config.head_dim != config.hidden // config.heads:
+            writer.add_key_length(config.head_dim)
+            writer.add_value_length(config.head_dim)
         self.add_norm_epsilon(writer, config.epsilon)
-        writer.add_rope_dimension_count(config.head)
+        writer.add_rope_dimension_count(config.head_dim)
         writer.add_rope_freq_base(config.rope.theta)
         add_rope_scaling(writer, config.rope)
         writer.add_vocab_size(config.vocabulary)

@@ -30,4 +30,4 @@ class Llama(Gated, gated.Llama):
 
     def constants(self, config: Config) -> dict[str, npt.NDArray[np.float32]]:
         """What "llama3" divides each frequency by; linear scaling has a key."""
-        return {"rope_freqs.weight": config.rope.divisors(config.head)} if config.rope.kind == "llama3" else {}
+        return {"rope_freqs.weight": config.rope.divisors(config.head_dim)} if config.rope.kind == "llama3" else {}

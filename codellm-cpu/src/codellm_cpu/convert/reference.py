@@ -88,12 +88,12 @@ class Reference:
         """Causal, with grouped key-value heads: x [S, T, H] → [S, T, H]."""
         config = self._config
         q, k, v = (
-            self._linear(f"{name}.{part}_proj", x).reshape(*x.shape[:2], -1, config.head).swapaxes(1, 2)
+            self._linear(f"{name}.{part}_proj", x).reshape(*x.shape[:2], -1, config.head_dim).swapaxes(1, 2)
             for part in ("q", "k", "v")
         )  # [S, heads, T, D]
         group = config.heads // config.kv_heads
         q, k, v = rotate(q, turn), rotate(k, turn).repeat(group, axis=1), v.repeat(group, axis=1)
-        scores = q @ k.swapaxes(2, 3) / np.float32(math.sqrt(config.head))  # [S, heads, T, T]
+        scores = q @ k.swapaxes(2, 3) / np.float32(math.sqrt(config.head_dim))  # [S, heads, T, T]
         scores += np.triu(np.full(scores.shape[2:], -np.inf, np.float32), 1)
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         mixed = scores / scores.sum(axis=-1, keepdims=True) @ v  # [S, heads, T, D]
@@ -121,8 +121,8 @@ def rounded(x: Array, bits: int) -> Array:
 
 def rotation(config: Config, length: int) -> tuple[Array, Array]:
     """Cosines and sines of every position and pair of a head: two of [T, D / 2]."""
-    frequencies = config.rope.theta ** (-np.arange(0, config.head, 2) / config.head)
-    angles = np.outer(np.arange(length), frequencies / config.rope.divisors(config.head))
+    frequencies = config.rope.theta ** (-np.arange(0, config.head_dim, 2) / config.head_dim)
+    angles = np.outer(np.arange(length), frequencies / config.rope.divisors(config.head_dim))
     cos, sin = config.rope.magnitude * np.cos(angles), config.rope.magnitude * np.sin(angles)
     return cos.astype(np.float32), sin.astype(np.float32)
 

@@ -147,8 +147,8 @@ def planned(
 
 
 def interleaved(values: npt.NDArray[np.generic], heads: int) -> npt.NDArray[np.generic]:
-    """Rows [heads * head, ...] of a rope that pairs i with i + head / 2 → of one that pairs 2i with 2i + 1."""
-    halves = values.reshape(heads, 2, -1, *values.shape[1:])  # [heads, 2, head / 2, ...]
+    """Rows [heads * head_dim, ...] of a rope that pairs i with i + head_dim / 2 → of one that pairs 2i with 2i + 1."""
+    halves = values.reshape(heads, 2, -1, *values.shape[1:])  # [heads, 2, head_dim / 2, ...]
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
 
 

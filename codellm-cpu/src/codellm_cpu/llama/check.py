@@ -191,10 +191,10 @@ class _Check:
             return f"{heads} attention heads do not divide into {groups} key-value heads"
         if hidden % heads and not self._size("attention.key_length"):
             return f"an embedding of {hidden} does not divide into {heads} attention heads"
-        head = self._size("attention.key_length", hidden // heads)
-        turned = self._scalars.get(self._key("rope.dimension_count"), head)
-        if turned != head:
-            return f"the key {self._key('rope.dimension_count')!r} is {_brief(turned)}, not the {head} of a head"
+        head_dim = self._size("attention.key_length", hidden // heads)
+        turned = self._scalars.get(self._key("rope.dimension_count"), head_dim)
+        if turned != head_dim:
+            return f"the key {self._key('rope.dimension_count')!r} is {_brief(turned)}, not the {head_dim} of a head"
         return ""
 
     def _missing(self, family: Family) -> str:
@@ -212,9 +212,9 @@ class _Check:
         if self._size("expert_count"):
             return ""
         hidden, heads = self._size("embedding_length"), self._size("attention.head_count")
-        head = self._size("attention.key_length", hidden // heads)
+        head_dim = self._size("attention.key_length", hidden // heads)
         groups = self._size("attention.head_count_kv", heads)
-        sides = {"H": hidden, "Q": heads * head, "K": groups * head, "F": self._size("feed_forward_length")}
+        sides = {"H": hidden, "Q": heads * head_dim, "K": groups * head_dim, "F": self._size("feed_forward_length")}
         sides["V"] = self._arrays["tokenizer.ggml.tokens"].length
         for tensor in self._header.tensors.values():
             expected = tuple(sides[side] for side in _sides(tensor))
