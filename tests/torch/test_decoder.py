@@ -56,7 +56,7 @@ def engine_of(source, *, places=1, context=256, chunk=512):
     cache = Cache.allocate(
         made.config, places=places, context=context, chunk=chunk, dtype=torch.float32, device=made.device
     )
-    return DecoderEngine(made.decoder(), cache, vocabulary=made.config.vocabulary, context=context, chunk=chunk)
+    return DecoderEngine(made.decoder(), cache, vocabulary=made.config.vocab_size, context=context, chunk=chunk)
 
 
 def in_chunks(engine, ids, chunk, place=0):

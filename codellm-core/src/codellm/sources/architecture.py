@@ -23,34 +23,36 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Config:
-    """A config.json, read and checked. `raw` is the file's object, for what one architecture alone has."""
+    """A config.json, read and checked, by its own names. `raw` is its object, for what one architecture alone has."""
 
-    hidden: int
-    inner: int
-    layers: int
-    heads: int
-    kv_heads: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
     head_dim: int
     """Values of one head."""
-    context: int
-    vocabulary: int
+    context_length: int
+    """`max_position_embeddings`, or more where the rope is scaled further."""
+    vocab_size: int
     epsilon: float
     rope: Rope
-    window: int | None
+    sliding_window: int | None
     """Tokens that a token attends to, itself among them; None for all."""
     tied: bool
     raw: Mapping[str, Any] = attrs.field(repr=False)
 
 
-FIELDS = {
-    "hidden": "hidden_size",
-    "inner": "intermediate_size",
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "kv_heads": "num_key_value_heads",
-    "context": "max_position_embeddings",
-    "vocabulary": "vocab_size",
-}
+SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "max_position_embeddings",
+    "vocab_size",
+)
+"""Fields of every architecture that are positive whole numbers."""
 
 
 class Architecture(abc.ABC):
@@ -71,7 +73,7 @@ class Architecture(abc.ABC):
     def shapes(self, config: Config) -> dict[str, tuple[int, ...]]:
         """Name → shape of every tensor that the checkpoint must hold, in the order of the forward pass."""
 
-    def window(self, raw: Mapping[str, Any], where: str) -> int | None:
+    def sliding_window(self, raw: Mapping[str, Any], where: str) -> int | None:
         """The sliding window of every layer, None where there is none.
 
         Raises:
@@ -85,8 +87,9 @@ class Architecture(abc.ABC):
         Raises:
             ModelFileError: a field is missing or says what is not supported.
         """
-        sizes = {ours: size(raw, field, where) for ours, field in FIELDS.items()}
-        hidden, heads, kv_heads = sizes["hidden"], sizes["heads"], sizes["kv_heads"]
+        sizes = {field: size(raw, field, where) for field in SIZES}
+        hidden, heads = sizes["hidden_size"], sizes["num_attention_heads"]
+        kv_heads, positions = sizes["num_key_value_heads"], sizes.pop("max_position_embeddings")
         if hidden % heads or heads % kv_heads:
             raise ModelFileError(f"{where}: {hidden} hidden, {heads} heads, {kv_heads} key-value heads do not divide")
         head_dim = hidden // heads if raw.get("head_dim") is None else size(raw, "head_dim", where)
@@ -104,11 +107,12 @@ class Architecture(abc.ABC):
             raise ModelFileError(f"{where}: {field} is {epsilon!r}, not a positive number below 1")
         rope = read_rope(raw, self.ropes, where)
         return Config(
-            **sizes | {"context": max(sizes["context"], rope.reach)},
+            **sizes,
+            context_length=max(positions, rope.reach),
             head_dim=head_dim,
             epsilon=float(epsilon),
             rope=rope,
-            window=self.window(raw, where),
+            sliding_window=self.sliding_window(raw, where),
             tied=bool(raw.get("tie_word_embeddings", self.tied)),
             raw=raw,
         )

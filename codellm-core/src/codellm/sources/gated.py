@@ -24,8 +24,8 @@ class Gated(Architecture):
         """Prefixes of the projections that have a bias."""
 
     def shapes(self, config: Config) -> dict[str, tuple[int, ...]]:
-        hidden, inner = config.hidden, config.inner
-        queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+        hidden, intermediate = config.hidden_size, config.intermediate_size
+        queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
         projections = {  # name: (out, in), or (out,) of a norm
             "input_layernorm": (hidden,),
             "self_attn.q_proj": (queries, hidden),
@@ -33,20 +33,20 @@ class Gated(Architecture):
             "self_attn.v_proj": (keys, hidden),
             "self_attn.o_proj": (hidden, queries),
             "post_attention_layernorm": (hidden,),
-            "mlp.gate_proj": (inner, hidden),
-            "mlp.up_proj": (inner, hidden),
-            "mlp.down_proj": (hidden, inner),
+            "mlp.gate_proj": (intermediate, hidden),
+            "mlp.up_proj": (intermediate, hidden),
+            "mlp.down_proj": (hidden, intermediate),
         }
         biased = self.biased(config)
-        shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocabulary, hidden)}
-        for layer in range(config.layers):
+        shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, hidden)}
+        for layer in range(config.num_hidden_layers):
             for name, shape in projections.items():
                 shapes[f"model.layers.{layer}.{name}.weight"] = shape
                 if name.startswith(biased):
                     shapes[f"model.layers.{layer}.{name}.bias"] = shape[:1]
         shapes["model.norm.weight"] = (hidden,)
         if not config.tied:
-            shapes["lm_head.weight"] = (config.vocabulary, hidden)
+            shapes["lm_head.weight"] = (config.vocab_size, hidden)
         return shapes
 
 
@@ -71,7 +71,7 @@ class Qwen2(Gated):
 
     name: ClassVar[str] = "qwen2"
 
-    def window(self, raw: Mapping[str, Any], where: str) -> int | None:
+    def sliding_window(self, raw: Mapping[str, Any], where: str) -> int | None:
         for field in ("use_sliding_window", "use_mrope"):
             if raw.get(field):
                 raise ModelFileError(f"{where}: {field} {raw[field]!r} is not supported; known: false")

@@ -21,7 +21,7 @@ class Starcoder2(Architecture):
     epsilon: ClassVar[tuple[str, float]] = ("norm_epsilon", 1e-5)
     tied: ClassVar[bool] = True
 
-    def window(self, raw: Mapping[str, Any], where: str) -> int | None:
+    def sliding_window(self, raw: Mapping[str, Any], where: str) -> int | None:
         window = raw.get("sliding_window")
         if window is not None and (type(window) is not int or window <= 0):
             raise ModelFileError(f"{where}: sliding_window is {window!r}, not a positive whole number")
@@ -38,7 +38,7 @@ def starcoder2_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     always, the projections where `use_bias` is set; a tied model has no `lm_head.weight`, its output being the
     embedding. Source: transformers, models/starcoder2/modeling_starcoder2.py.
     """
-    hidden, inner, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
+    hidden, intermediate, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
     head_dim = hidden // config["num_attention_heads"]
     keys = head_dim * config["num_key_value_heads"]
     projections = {  # name: (out, in)
@@ -46,8 +46,8 @@ def starcoder2_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         "self_attn.k_proj": (keys, hidden),
         "self_attn.v_proj": (keys, hidden),
         "self_attn.o_proj": (hidden, hidden),
-        "mlp.c_fc": (inner, hidden),
-        "mlp.c_proj": (hidden, inner),
+        "mlp.c_fc": (intermediate, hidden),
+        "mlp.c_proj": (hidden, intermediate),
     }
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocabulary, hidden)}
     for layer in range(config["num_hidden_layers"]):

@@ -29,11 +29,11 @@ class Cache:
     ) -> Cache:
         """A cache for `places` sequences of `context` tokens, whose prompts come in chunks of at most `chunk`."""
         ring = ring_size(config, context, chunk)
-        shape = (places, ring, config.kv_heads, config.head_dim)
+        shape = (places, ring, config.num_key_value_heads, config.head_dim)
         keys, values = (
-            [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.layers)] for _ in range(2)
+            [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)] for _ in range(2)
         )
-        return cls(keys, values, config.window or context, ring)
+        return cls(keys, values, config.sliding_window or context, ring)
 
     def view(self, begin: int, end: int, span: int) -> Cache:
         """The places from `begin` to `end`, and of each the first `span` cells: the same memory."""
@@ -75,4 +75,4 @@ class Cache:
 
 def ring_size(config: Config, context: int, chunk: int) -> int:
     """Cells that a place needs: of the window, the oldest query of a chunk still sees all of its own."""
-    return context if config.window is None else min(context, config.window + chunk - 1)
+    return context if config.sliding_window is None else min(context, config.sliding_window + chunk - 1)

@@ -22,8 +22,11 @@ class Attention(nn.Module):
 
     def __init__(self, config: Config, weights: Weights, name: str) -> None:
         super().__init__()
-        self.split = [heads * config.head_dim for heads in (config.heads, config.kv_heads, config.kv_heads)]
-        self.head_dim, self.kv_heads = config.head_dim, config.kv_heads
+        self.split = [
+            heads * config.head_dim
+            for heads in (config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads)
+        ]
+        self.head_dim, self.kv_heads = config.head_dim, config.num_key_value_heads
         self.qkv = weights.linear(f"{name}.q_proj", f"{name}.k_proj", f"{name}.v_proj")
         self.out = weights.linear(f"{name}.o_proj")
 
@@ -69,13 +72,13 @@ class FeedForward(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`x` [B, T, H] → [B, T, H]."""
-        inner = self.up(x)
+        intermediate = self.up(x)
         if self.gated:
-            gate, up = inner.chunk(2, dim=-1)
-            inner = functional.silu(gate) * up
+            gate, up = intermediate.chunk(2, dim=-1)
+            intermediate = functional.silu(gate) * up
         else:
-            inner = functional.gelu(inner, approximate="tanh")
-        projected: torch.Tensor = self.down(inner)
+            intermediate = functional.gelu(intermediate, approximate="tanh")
+        projected: torch.Tensor = self.down(intermediate)
         return projected
 
 
@@ -111,7 +114,9 @@ class Decoder(nn.Module):
     def __init__(self, config: Config, weights: Weights, context: int) -> None:
         super().__init__()
         self.embedding = weights.embedding("model.embed_tokens")
-        self.layers = nn.ModuleList(Layer(config, weights, f"model.layers.{number}") for number in range(config.layers))
+        self.layers = nn.ModuleList(
+            Layer(config, weights, f"model.layers.{number}") for number in range(config.num_hidden_layers)
+        )
         self.norm = weights.norm("model.norm", config.epsilon)
         self.head = weights.output(self.embedding)
         cos, sin = rotation(config, context)

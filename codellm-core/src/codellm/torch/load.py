@@ -54,7 +54,13 @@ class Plan:
     @property
     def cell_bytes(self) -> int:
         """Bytes of a token's keys and values in all layers."""
-        return 2 * self.config.layers * self.config.kv_heads * self.config.head_dim * self.dtype.itemsize
+        return (
+            2
+            * self.config.num_hidden_layers
+            * self.config.num_key_value_heads
+            * self.config.head_dim
+            * self.dtype.itemsize
+        )
 
     def cache_bytes(self, context: int) -> int:
         """Bytes of the cache for `context` tokens of every place."""
@@ -146,13 +152,13 @@ def plan(
         dtype=DTYPES[dtype_of(spec, source, device)],
         device=device,
         places=spec.batch_size,
-        context=spec.context_length or min(config.context, DEFAULT_CONTEXT),
+        context=spec.context_length or min(config.context_length, DEFAULT_CONTEXT),
         chunk=chunk or CHUNK[device.type],
         joins=joins,
     )
-    if made.context > config.context and not source.dummy:  # random weights are as bad at any length
+    if made.context > config.context_length and not source.dummy:  # random weights are as bad at any length
         raise InvalidValueError(
-            f"{source.name} takes a context_length of at most the {config.context} tokens it was trained for, "
+            f"{source.name} takes a context_length of at most the {config.context_length} tokens it was trained for, "
             f"not {made.context}"
         )
     return fitted(made, free, None if packed else bits, asked=spec.context_length is not None)
@@ -174,7 +180,9 @@ def fitted(made: Plan, free: int, bits: float | None, *, asked: bool) -> Plan:
     """
     weights = sum(int(count(info) * held(info, made.dtype, bits)) for info in made.infos.values()) // 8
     config, rows = made.config, 2 * SCORED[made.device.type]
-    rest = 4 * config.vocabulary * (made.places + rows) + 4 * made.chunk * (config.inner + 8 * config.hidden)
+    rest = 4 * config.vocab_size * (made.places + rows) + 4 * made.chunk * (
+        config.intermediate_size + 8 * config.hidden_size
+    )
     room = free - weights - rest
     if made.cache_bytes(made.context) <= room:
         return made

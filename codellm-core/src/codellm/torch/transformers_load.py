@@ -89,7 +89,7 @@ def _loaded(
         engine(
             model,
             made.cache(),
-            vocabulary=min(tokenizer.vocab_size, made.config.vocabulary),
+            vocabulary=min(tokenizer.vocab_size, made.config.vocab_size),
             context=made.context,
             chunk=made.chunk,
         ),

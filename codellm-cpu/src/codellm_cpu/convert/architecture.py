@@ -51,8 +51,8 @@ class GgufArchitecture(Architecture):
 
     def read(self, raw: Mapping[str, Any], where: str) -> Config:
         config = super().read(raw, where)
-        if config.layers > MAX_BLOCKS:
-            raise ModelFileError(f"{where}: {config.layers} layers, more than llama.cpp's {MAX_BLOCKS}")
+        if config.num_hidden_layers > MAX_BLOCKS:
+            raise ModelFileError(f"{where}: {config.num_hidden_layers} layers, more than llama.cpp's {MAX_BLOCKS}")
         if config.rope.kind == "yarn":
             check_yarn(config.rope, where)
         return config
@@ -75,20 +75,20 @@ class GgufArchitecture(Architecture):
 
     def add_keys(self, writer: GGUFWriter, config: Config) -> None:
         """Write the keys that llama.cpp needs to build the model."""
-        writer.add_context_length(config.context)
-        writer.add_embedding_length(config.hidden)
-        writer.add_block_count(config.layers)
-        writer.add_feed_forward_length(config.inner)
-        writer.add_head_count(config.heads)
-        writer.add_head_count_kv(config.kv_heads)
-        if config.head_dim != config.hidden // config.heads:
+        writer.add_context_length(config.context_length)
+        writer.add_embedding_length(config.hidden_size)
+        writer.add_block_count(config.num_hidden_layers)
+        writer.add_feed_forward_length(config.intermediate_size)
+        writer.add_head_count(config.num_attention_heads)
+        writer.add_head_count_kv(config.num_key_value_heads)
+        if config.head_dim != config.hidden_size // config.num_attention_heads:
             writer.add_key_length(config.head_dim)
             writer.add_value_length(config.head_dim)
         self.add_norm_epsilon(writer, config.epsilon)
         writer.add_rope_dimension_count(config.head_dim)
         writer.add_rope_freq_base(config.rope.theta)
         add_rope_scaling(writer, config.rope)
-        writer.add_vocab_size(config.vocabulary)
+        writer.add_vocab_size(config.vocab_size)
 
 
 def check_yarn(rope: Rope, where: str) -> None:

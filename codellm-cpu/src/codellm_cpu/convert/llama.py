@@ -25,8 +25,8 @@ class Llama(Gated, gated.Llama):
 
     def turned(self, name: str, config: Config) -> int | None:
         if ".self_attn.q_proj." in name:
-            return config.heads
-        return config.kv_heads if ".self_attn.k_proj." in name else None
+            return config.num_attention_heads
+        return config.num_key_value_heads if ".self_attn.k_proj." in name else None
 
     def constants(self, config: Config) -> dict[str, npt.NDArray[np.float32]]:
         """What "llama3" divides each frequency by; linear scaling has a key."""

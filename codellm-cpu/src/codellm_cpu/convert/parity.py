@@ -57,8 +57,8 @@ def check_parity(
         return figures
     vetted(path)
     _, config = read_config(source)
-    window = config.raw.get("sliding_window") or config.context
-    ids = theirs.prompt_ids(CODE)[: min(POSITIONS, config.context, window)]
+    window = config.raw.get("sliding_window") or config.context_length
+    ids = theirs.prompt_ids(CODE)[: min(POSITIONS, config.context_length, window)]
     expected, rounded = Reference(source.tensors, config, (EXACT, BITS[scheme])).logits(ids, progress)
     with contextlib.ExitStack() as stack:  # after the reference: two models would crowd each other out of memory
         native = open_native(stack, path, repack=False, mmap=True)

@@ -48,15 +48,15 @@ class Reference:
         embedded = to_float32(rows, self._types["model.embed_tokens.weight"])
         x = np.repeat(embedded[np.newaxis], len(self._bits), axis=0)  # [S, T, H]
         turn = rotation(config, len(ids))
-        for layer in range(config.layers):
-            progress(layer, config.layers + 1)
+        for layer in range(config.num_hidden_layers):
+            progress(layer, config.num_hidden_layers + 1)
             name = f"model.layers.{layer}"
             x = x + self._attention(f"{name}.self_attn", self._norm(f"{name}.input_layernorm", x), turn)
             x = x + self._feed_forward(f"{name}.mlp", self._norm(f"{name}.post_attention_layernorm", x))
-        progress(config.layers, config.layers + 1)
+        progress(config.num_hidden_layers, config.num_hidden_layers + 1)
         output = "model.embed_tokens" if config.tied else "lm_head"
         logits = self._linear(output, self._norm("model.norm", x))
-        progress(config.layers + 1, config.layers + 1)
+        progress(config.num_hidden_layers + 1, config.num_hidden_layers + 1)
         return logits
 
     def _vector(self, name: str) -> Array:
@@ -91,7 +91,7 @@ class Reference:
             self._linear(f"{name}.{part}_proj", x).reshape(*x.shape[:2], -1, config.head_dim).swapaxes(1, 2)
             for part in ("q", "k", "v")
         )  # [S, heads, T, D]
-        group = config.heads // config.kv_heads
+        group = config.num_attention_heads // config.num_key_value_heads
         q, k, v = rotate(q, turn), rotate(k, turn).repeat(group, axis=1), v.repeat(group, axis=1)
         scores = q @ k.swapaxes(2, 3) / np.float32(math.sqrt(config.head_dim))  # [S, heads, T, T]
         scores += np.triu(np.full(scores.shape[2:], -np.inf, np.float32), 1)

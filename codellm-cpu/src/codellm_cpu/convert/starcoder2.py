@@ -39,5 +39,5 @@ class Starcoder2(GgufArchitecture, starcoder2.Starcoder2):
 
     def add_keys(self, writer: GGUFWriter, config: Config) -> None:
         super().add_keys(writer, config)
-        if config.window is not None:
-            writer.add_sliding_window(config.window)
+        if config.sliding_window is not None:
+            writer.add_sliding_window(config.sliding_window)

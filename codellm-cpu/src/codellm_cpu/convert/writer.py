@@ -82,7 +82,7 @@ def convert(
         raise ModelFileError(f"{source.path or source.name}: no {missing} to convert")
     plan = planned(source, source.tensors, table, config, scheme)
     vocabulary = read_vocabulary(
-        source.tokenizer, source.tokenizer_config, source.config, config.vocabulary, source.ends
+        source.tokenizer, source.tokenizer_config, source.config, config.vocab_size, source.ends
     )
     total = sum(tensor.size for tensor in plan)
     # The header is mostly the vocabulary; 64 bytes a token or merge is more than either takes.

@@ -36,13 +36,13 @@ class Need:
     @classmethod
     def of(cls, header: Header, *, chunk: int, outputs: int) -> Self:
         """Of a model whose prompts come in chunks, with `outputs` rows of logits."""
-        hidden, inner = (header.number(key) or 0 for key in ("embedding_length", "feed_forward_length"))
+        hidden, intermediate = (header.number(key) or 0 for key in ("embedding_length", "feed_forward_length"))
         embedding = header.tensors.get("token_embd.weight")
         vocabulary = embedding.shape[-1] if embedding is not None else 0
         return cls(
             weights=sum(tensor.size for tensor in header.tensors.values()),
             cell=cell_bytes(header),
-            rest=2 * 4 * outputs * vocabulary + 4 * chunk * (inner + 8 * hidden),
+            rest=2 * 4 * outputs * vocabulary + 4 * chunk * (intermediate + 8 * hidden),
         )
 
 

@@ -41,7 +41,7 @@ def load_decoder(spec: LoadSpec, source: ModelSource, mode: str) -> TorchModel:
     engine = DecoderEngine(
         decoder,
         cache,
-        vocabulary=min(tokenizer.vocab_size, made.config.vocabulary),
+        vocabulary=min(tokenizer.vocab_size, made.config.vocab_size),
         context=made.context,
         chunk=made.chunk,
         step=_step(mode, decoder, cache),
