@@ -14,11 +14,15 @@ V1 = {"limit": "memory.limit_in_bytes", "usage": "memory.usage_in_bytes", "prefi
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A machine's folder of groups, of which the process is in none yet."""
-    monkeypatch.setattr(cgroup, "ROOT", tmp_path / "groups")
-    monkeypatch.setattr(cgroup, "OWN", tmp_path / "own")
+def root(tmp_path):
+    """A machine without groups, and with no word yet of those that the process is in."""
+    for folder in ("proc/self", "sys/fs/cgroup"):
+        (tmp_path / folder).mkdir(parents=True)
     return tmp_path
+
+
+def join(root, own):
+    (root / "proc/self/cgroup").write_text(own)
 
 
 def group(folder, version, limit, used, files=0):
@@ -38,32 +42,32 @@ def group(folder, version, limit, used, files=0):
         ("4:memory:/docker/0123\n", "memory", V1),  # the container's own group stands at the root
     ],
 )
-def test_pages_of_files_are_free(place, own, folder, version):
-    (place / "own").write_text(own)
-    group(place / "groups" / folder, version, 3_000_000, 1_500_000, files=499_000)
-    assert cgroup.free_memory() == 2_000_000
-    assert machine.available_memory() == 2_000_000
+def test_pages_of_files_are_free(root, own, folder, version):
+    join(root, own)
+    group(root / "sys/fs/cgroup" / folder, version, 3_000_000, 1_500_000, files=499_000)
+    assert cgroup.free_memory(root) == 2_000_000
+    assert machine.available_memory(root) == 2_000_000
 
 
-def test_the_tightest_of_the_groups_above_counts(place):
-    (place / "own").write_text("0::/slice/scope\n")
-    group(place / "groups" / "slice" / "scope", V2, "max", 10_000)
-    group(place / "groups" / "slice", V2, 8_000_000, 1_001_000)
-    group(place / "groups", V2, 9_000_000, 1_001_000)
-    assert cgroup.free_memory() == 7_000_000
+def test_the_tightest_of_the_groups_above_counts(root):
+    join(root, "0::/slice/scope\n")
+    group(root / "sys/fs/cgroup" / "slice" / "scope", V2, "max", 10_000)
+    group(root / "sys/fs/cgroup" / "slice", V2, 8_000_000, 1_001_000)
+    group(root / "sys/fs/cgroup", V2, 9_000_000, 1_001_000)
+    assert cgroup.free_memory(root) == 7_000_000
 
 
-def test_a_group_beyond_its_limit_leaves_nothing(place):
-    (place / "own").write_text("0::/\n")
-    group(place / "groups", V2, 1_000_000, 5_000_000)
-    assert cgroup.free_memory() == 0
+def test_a_group_beyond_its_limit_leaves_nothing(root):
+    join(root, "0::/\n")
+    group(root / "sys/fs/cgroup", V2, 1_000_000, 5_000_000)
+    assert cgroup.free_memory(root) == 0
 
 
 @pytest.mark.parametrize("own", ["", "garbage\n", "0::/gone\n", "::\n"])
-def test_without_limits_the_machine_s_memory_counts(place, own):
-    (place / "own").write_text(own)
-    assert cgroup.free_memory() is None
-    assert 0 < machine.available_memory() <= machine.total_memory()
+def test_without_limits_the_machine_s_memory_counts(root, own):
+    join(root, own)
+    assert cgroup.free_memory(root) is None
+    assert 0 < machine.available_memory(root) <= machine.total_memory()
 
 
 def test_the_limit_of_a_real_group_is_found():

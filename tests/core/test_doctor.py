@@ -36,6 +36,12 @@ def codellm_backends():
 HOOK = "from codellm import Finding, hookimpl\n@hookimpl\ndef codellm_doctor(): "
 
 
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    """Where codellm-gpu is installed, a machine without a GPU is a problem of its own, which no test here counts."""
+    monkeypatch.setenv("CODELLM_DISABLE_PLUGINS", "codellm-gpu")
+
+
 def report(**settings):
     done = codellm("doctor", "--format", "json", **settings)
     assert done.returncode == 0, done.stderr
@@ -172,9 +178,13 @@ def test_gpus_are_told(tmp_path):
     assert "no driver" in problems(report(PATH=path))["GPU"]["value"]
 
 
-def test_without_memory_nothing_is_measured(monkeypatch):
-    monkeypatch.setattr(machine, "available_memory", lambda: 1 << 20)
-    assert hardware().facts["memory"]["read_bytes_per_second"] is None
+def test_without_memory_nothing_is_measured(tmp_path):
+    limits = {"proc/self/cgroup": "0::/", "sys/fs/cgroup/memory.max": str(1 << 20), "sys/fs/cgroup/memory.current": "0"}
+    for name, text in limits.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    memory = hardware(tmp_path).facts["memory"]
+    assert (memory["available_bytes"], memory["read_bytes_per_second"]) == (1 << 20, None)
 
 
 def test_caches_are_counted_without_what_links_lead_to(tmp_path):

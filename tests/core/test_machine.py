@@ -15,6 +15,11 @@ flags\t\t: fpu
 ARM = "processor\t: 0\nFeatures\t: fp asimd aes asimddp sve i8mm bf16\n"
 
 
+def write(root, name, text):
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(text)
+
+
 @pytest.mark.parametrize(
     ("text", "features"),
     [
@@ -23,18 +28,15 @@ ARM = "processor\t: 0\nFeatures\t: fp asimd aes asimddp sve i8mm bf16\n"
         ("", ()),
     ],
 )
-def test_features_of_the_processor(text, features, tmp_path, monkeypatch):
-    (tmp_path / "cpuinfo").write_text(text)
-    monkeypatch.setattr(machine, "_CPU_INFO", tmp_path / "cpuinfo")
-    assert machine.cpu_features() == features
+def test_features_of_the_processor(text, features, tmp_path):
+    write(tmp_path, "proc/cpuinfo", text)
+    assert machine.cpu_features(tmp_path) == features
 
 
-def test_the_processor_has_a_name_everywhere(tmp_path, monkeypatch):
-    (tmp_path / "cpuinfo").write_text(X86)
-    monkeypatch.setattr(machine, "_CPU_INFO", tmp_path / "cpuinfo")
-    assert machine.cpu_name() == "AMD EPYC 9354"
-    monkeypatch.setattr(machine, "_CPU_INFO", tmp_path / "none")
-    assert machine.cpu_name()
+def test_the_processor_has_a_name_everywhere(tmp_path):
+    write(tmp_path, "proc/cpuinfo", X86)
+    assert machine.cpu_name(tmp_path) == "AMD EPYC 9354"
+    assert machine.cpu_name(tmp_path / "none")
 
 
 @pytest.mark.parametrize(
@@ -62,17 +64,17 @@ def test_the_processor_has_a_name_everywhere(tmp_path, monkeypatch):
         ("nonsense\n", {}, 8),
     ],
 )
-def test_threads_stay_within_the_quota_of_a_container(groups, files, threads, tmp_path, monkeypatch):
-    root = tmp_path / "cgroup"
+def test_threads_stay_within_the_quota_of_a_container(groups, files, threads, tmp_path):
     for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    (tmp_path / "self").write_text(groups)
-    monkeypatch.setattr(cgroup, "ROOT", root)
-    monkeypatch.setattr(cgroup, "OWN", tmp_path / "self")
-    monkeypatch.setattr(machine, "usable_threads", lambda: 16)
-    monkeypatch.setattr(machine, "physical_cores", lambda: 8)
-    assert machine.default_threads() == threads
+        write(tmp_path / "sys/fs/cgroup", name, text)
+    write(tmp_path, "proc/self/cgroup", groups)
+    assert machine.threads_within(16, 8, cgroup.cpus(tmp_path)) == threads
+
+
+def test_threads_stay_within_what_is_allowed_and_within_the_cores():
+    assert machine.threads_within(3, 8, None) == 3
+    assert machine.threads_within(16, None, None) == 16
+    assert machine.default_threads() <= machine.usable_threads()
 
 
 def test_this_process_takes_memory():

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path("/sys/fs/cgroup")
-OWN = Path("/proc/self/cgroup")
+ROOT = Path("/")
+"""Where the kernel tells all this: the folder that holds its `proc` and `sys`."""
 
 
-def folders(controller: str) -> Iterator[Path]:
+def folders(controller: str, root: Path = ROOT) -> Iterator[Path]:
     """The folders of the groups whose limits of `controller` hold for this process: its own and those above it.
 
     A container sees its own group as the root, so that folders on the way there may be missing.
     """
-    for line in read(OWN).splitlines():
+    for line in read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if not controllers or controller in controllers.split(","):  # version 2 names none
-            root = ROOT / controllers
-            group = root / path.strip("/")
-            yield from (group, *(above for above in group.parents if above.is_relative_to(root)))
+            highest = root / "sys/fs/cgroup" / controllers
+            group = highest / path.strip("/")
+            yield from (group, *(above for above in group.parents if above.is_relative_to(highest)))
 
 
-def cpus() -> float | None:
+def cpus(root: Path = ROOT) -> float | None:
     """Processors of the tightest quota, None where there is none."""
-    quotas = [count for group in folders("cpu") if (count := _cpus(group)) is not None]
+    quotas = [count for group in folders("cpu", root) if (count := _cpus(group)) is not None]
     return min(quotas, default=None)
 
 
@@ -37,13 +37,13 @@ def _cpus(group: Path) -> float | None:
     return int(fields[0]) / int(fields[1])
 
 
-def free_memory() -> int | None:
+def free_memory(root: Path = ROOT) -> int | None:
     """Bytes that the tightest limit still leaves, None where there is no limit.
 
     Pages of files count as free, since the system drops them first: a model that was read before must not keep itself
     from being loaded again.
     """
-    left = [bytes for group in folders("memory") if (bytes := _left(group)) is not None]
+    left = [bytes for group in folders("memory", root) if (bytes := _left(group)) is not None]
     return min(left, default=None)
 
 

@@ -14,9 +14,7 @@ import numpy as np
 import psutil
 
 from codellm.system import cgroup
-from codellm.system.cgroup import read
-
-_CPU_INFO = Path("/proc/cpuinfo")
+from codellm.system.cgroup import ROOT, read
 
 _FEATURES = (
     *("pni", "ssse3", "avx", "avx2", "fma", "f16c", "avx_vnni"),
@@ -30,23 +28,23 @@ _NAMES = {"pni": "sse3", "asimd": "neon", "asimddp": "dotprod"}
 """Those that everybody else calls otherwise."""
 
 
-def cpu_name() -> str:
-    """The processor's name, from /proc/cpuinfo where the platform module knows none."""
-    return _cpu_field("model name") or platform.processor() or platform.machine()
+def cpu_name(root: Path = ROOT) -> str:
+    """The processor's name: from /proc/cpuinfo, else what the platform module knows."""
+    return _cpu_field("model name", root) or platform.processor() or platform.machine()
 
 
-def cpu_features() -> tuple[str, ...]:
+def cpu_features(root: Path = ROOT) -> tuple[str, ...]:
     """Instruction sets that inference uses and this processor has: `avx2`, `avx512_bf16`, `neon`, …
 
     From /proc/cpuinfo; empty where there is none.
     """
-    flags = (_cpu_field("flags") or _cpu_field("Features")).split()  # x86, Arm
+    flags = (_cpu_field("flags", root) or _cpu_field("Features", root)).split()  # x86, Arm
     return tuple(_NAMES.get(flag, flag) for flag in _FEATURES if flag in flags)
 
 
-def _cpu_field(name: str) -> str:
+def _cpu_field(name: str, root: Path) -> str:
     """A field of the first processor in /proc/cpuinfo, empty where there is none."""
-    for line in read(_CPU_INFO).splitlines():
+    for line in read(root / "proc/cpuinfo").splitlines():
         key, _, value = line.partition(":")
         if key.strip() == name:
             return value.strip()
@@ -68,8 +66,12 @@ def default_threads() -> int:
 
     Hyper-threads are left out: two of one core share the units that a matrix product is bound by.
     """
-    allowed, quota = usable_threads(), cgroup.cpus()
-    return max(1, min(allowed, physical_cores() or allowed, allowed if quota is None else int(quota)))
+    return threads_within(usable_threads(), physical_cores(), cgroup.cpus())
+
+
+def threads_within(allowed: int, cores: int | None, quota: float | None) -> int:
+    """Threads that compute: at most those allowed, one a core, and whole processors of a quota; None bounds nothing."""
+    return max(1, min(allowed, cores or allowed, allowed if quota is None else int(quota)))
 
 
 def total_memory() -> int:
@@ -77,10 +79,10 @@ def total_memory() -> int:
     return int(psutil.virtual_memory().total)
 
 
-def available_memory() -> int:
+def available_memory(root: Path = ROOT) -> int:
     """Bytes that can be allocated without swapping: within the machine's memory and the limits of its cgroups."""
     free = int(psutil.virtual_memory().available)
-    left = cgroup.free_memory()
+    left = cgroup.free_memory(root)
     return free if left is None else min(free, left)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
 
 from codellm.cli.doctor.section import Section
@@ -9,17 +11,21 @@ from codellm.cli.output import size
 from codellm.errors import MachineError
 from codellm.finding import Finding
 from codellm.system import machine
+from codellm.system.cgroup import ROOT
 from codellm.system.gpu import Gpu, gpus
 
 _MEASURED = 256 << 20
 """Bytes that measuring the bandwidth allocates: left out where less than twice as much is free."""
 
 
-def hardware() -> Section:
-    """What bounds the speed here. Takes a quarter of a second: the bandwidth of memory is measured."""
+def hardware(root: Path = ROOT) -> Section:
+    """What bounds the speed here, by the kernel's word below `root`.
+
+    Takes a quarter of a second: the bandwidth of memory is measured.
+    """
     cores, threads = machine.physical_cores(), machine.default_threads()
-    features = machine.cpu_features()
-    total, available = machine.total_memory(), machine.available_memory()
+    features = machine.cpu_features(root)
+    total, available = machine.total_memory(), machine.available_memory(root)
     bandwidth = machine.read_bandwidth(threads, _MEASURED) if available > 2 * _MEASURED else None
     rows, gpu_findings = _gpus()
     counted = "an unknown number of" if cores is None else cores
@@ -29,7 +35,7 @@ def hardware() -> Section:
     return Section(
         title="Machine",
         findings=(
-            Finding(topic="processor", value=machine.cpu_name()),
+            Finding(topic="processor", value=machine.cpu_name(root)),
             Finding(topic="cores", value=f"{counted} physical; codellm uses {_threads(threads)}"),
             Finding(topic="instructions", value=" ".join(features) or "not known on this system"),
             Finding(topic="memory", value=f"{size(total)}, of which {size(available)} available"),
@@ -38,7 +44,7 @@ def hardware() -> Section:
         ),
         facts={
             "cpu": {
-                "name": machine.cpu_name(),
+                "name": machine.cpu_name(root),
                 "physical_cores": cores,
                 "threads": threads,
                 "features": list(features),
