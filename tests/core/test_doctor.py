@@ -9,7 +9,6 @@ import pytest
 from codellm._version import __version__
 from codellm.artifacts.store import abandoned
 from codellm.cli.doctor.hardware import hardware
-from codellm.system import machine
 from codellm.system.packages import installed_versions
 from support.plugin_folder import codellm, install_plugin
 

@@ -1,6 +1,7 @@
 """Whether llama.cpp was compiled for this processor, and what is said where it was not."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,18 +53,13 @@ def test_hook_codellm_doctor_of_the_installed_build():
         ("import time; time.sleep(60)", "did not answer within 0.5 s"),
     ],
 )
-def test_a_build_that_does_not_run_here_is_told(code, says, monkeypatch):
-    monkeypatch.setattr(build, "_ASK", code)
-    monkeypatch.setattr(build, "_TIMEOUT", 0.5 if "sleep" in code else 60)
-    found = build.examine()
+def test_a_build_that_does_not_run_here_is_told(code, says):
+    found = build.examine(code, 0.5 if "sleep" in code else 60)
     assert not found.ok
     assert says in found.value
     assert found.remedy == build.RECOMPILE
 
 
 def test_without_llama_cpp_the_installing_command_is_told(monkeypatch):
-    def absent(name):
-        raise build.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(build.metadata, "version", absent)
+    monkeypatch.setattr(sys, "path", [])  # where packages are looked for
     assert build.examine().remedy == "pip install llama-cpp-python"

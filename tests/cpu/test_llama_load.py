@@ -6,17 +6,18 @@ import collections
 import contextlib
 import signal
 import struct
+import sys
 from pathlib import Path
 
 import pytest
 
 from codellm.errors import InvalidValueError, ModelFileError, ModelNotFoundError, UnknownNameError
 from codellm.spec import LoadSpec
-from codellm.system import machine
-from codellm_cpu.llama import load as module
 from codellm_cpu.llama.backend import LlamaCppBackend
 from codellm_cpu.llama.header import read_header
 from codellm_cpu.llama.library import LOG
+from codellm_cpu.llama.load import repacked
+from codellm_cpu.llama.options import Options
 from support.tiny_gguf import CONTEXT, HIDDEN, source_of, vocabulary, write_gguf
 
 
@@ -80,7 +81,7 @@ def test_options_change_how_and_not_what(tiny_gguf, load_tiny, options):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "features", "batch_size", "options", "repacked"),
+    ("scheme", "features", "batch_size", "options", "expected"),
     [
         ("q4_k_m", ("avx2", "avx512_vnni"), 8, {}, False),
         ("q4_k_m", ("avx2", "avx512_vnni"), 7, {}, True),
@@ -92,22 +93,8 @@ def test_options_change_how_and_not_what(tiny_gguf, load_tiny, options):
         ("q4_k_m", ("avx2", "avx512_vnni"), 8, {"repack": "auto"}, False),
     ],
 )
-def test_weights_are_repacked_where_their_own_layout_is_not_faster(
-    scheme, features, batch_size, options, repacked, tiny_gguf, monkeypatch
-):
-    asked = []
-    real = module.open_native
-
-    def watched(*given, repack, **kind):
-        asked.append(repack)
-        return real(*given, repack=repack, **kind)
-
-    monkeypatch.setattr(module, "open_native", watched)
-    monkeypatch.setattr(module, "_file_type", lambda header: scheme)
-    monkeypatch.setattr(machine, "cpu_features", lambda: features)
-    monkeypatch.setattr(module.tiles, "usable", lambda lib: True)  # one token alone makes no use of them
-    load(tiny_gguf, batch_size=batch_size, options=options).close()
-    assert asked == [repacked]
+def test_weights_are_repacked_where_their_own_layout_is_not_faster(scheme, features, batch_size, options, expected):
+    assert repacked(Options.parse(options).repack, scheme, batch_size, features) is expected
 
 
 def test_broken_files_are_named_with_their_fault(tmp_path, tiny_gguf, capfd):
@@ -168,7 +155,7 @@ def test_the_backend_says_what_it_is():
 
 
 def test_without_llama_cpp_the_remedy_is_told(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
     availability = LlamaCppBackend().availability()
     assert not availability.ok
     assert "pip install" in availability.remedy

@@ -8,8 +8,9 @@ import pytest
 
 from codellm.spec import LoadSpec
 from codellm.system import machine
-from codellm_cpu.llama import load, threads
+from codellm_cpu.llama import threads
 from codellm_cpu.llama.backend import LlamaCppBackend
+from codellm_cpu.llama.header import read_header
 from support.tiny_gguf import source_of
 
 
@@ -61,79 +62,82 @@ def test_a_busy_machine_is_not_measured():
     assert busy.now == 6.0  # one step to read the file, and one to see it
 
 
-def load_without_threads(path):
-    return LlamaCppBackend().load(LoadSpec(model=str(path)), source_of(path))
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("CODELLM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "threads.json"
 
 
 @pytest.fixture
-def four_threads(monkeypatch, tmp_path):
-    """A machine of four cores, an empty cache, and what was asked of the measurement there."""
-    asked = []
-    monkeypatch.setattr(machine, "default_threads", lambda: 4)
-    monkeypatch.setattr(threads, "fewest", lambda step, use, most: asked.append((step(), most)) or 2)
-    monkeypatch.setenv("CODELLM_CACHE", str(tmp_path / "cache"))
-    return asked
+def asked(cache):
+    """How many threads each measurement might take at most; each finds two."""
+    return []
 
 
-def test_it_is_measured_once_a_machine_and_kept(four_threads, tiny_gguf, tmp_path):
-    for _ in range(2):
-        with load_without_threads(tiny_gguf) as model:
-            assert model.info.threads == 2
-            assert len(model.generate([5, 6, 7]).token_ids) > 0
-    assert [most for _, most in four_threads] == [4]
-    (key,) = json.loads((tmp_path / "cache" / "threads.json").read_text())
+def measured(asked, most=4, found=2):
+    return threads.decode_threads("f32", most, lambda most: asked.append(most) or found)
+
+
+def test_it_is_measured_once_a_machine_and_kept(asked, cache):
+    assert [measured(asked), measured(asked)] == [2, 2]
+    assert asked == [4]
+    (key,) = json.loads(cache.read_text())
     assert machine.cpu_name() in key
     assert "4 of" in key
 
 
-def test_another_quota_is_another_machine(four_threads, tiny_gguf, monkeypatch):
+def test_another_quota_is_another_machine(asked):
     for cores in (4, 3):
-        monkeypatch.setattr(machine, "default_threads", lambda cores=cores: cores)
-        load_without_threads(tiny_gguf).close()
-    assert [most for _, most in four_threads] == [4, 3]
+        measured(asked, cores)
+    assert asked == [4, 3]
 
 
-def test_what_is_kept_is_held_against_the_machine(four_threads, tiny_gguf, tmp_path):
-    load_without_threads(tiny_gguf).close()
-    file = tmp_path / "cache" / "threads.json"
+def test_what_is_kept_is_held_against_the_machine(asked, cache):
+    measured(asked)
     for damage in ("nonsense", "0", "5", ""):
-        file.write_text(json.dumps(dict.fromkeys(json.loads(file.read_text()), damage)))
-        with load_without_threads(tiny_gguf) as model:
-            assert model.info.threads == 2
-    file.write_text("{")
-    load_without_threads(tiny_gguf).close()
-    assert len(four_threads) == 6
+        cache.write_text(json.dumps(dict.fromkeys(json.loads(cache.read_text()), damage)))
+        assert measured(asked) == 2
+    cache.write_text("{")
+    measured(asked)
+    assert len(asked) == 6
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(four_threads, tiny_gguf, tmp_path, monkeypatch):
+def test_a_measurement_that_cannot_tell_is_not_kept(asked):
+    assert [measured(asked, found=None), measured(asked, found=None)] == [4, 4]
+    assert asked == [4, 4]
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(asked, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CODELLM_CACHE", str(tmp_path / "file" / "cache"))
-    with load_without_threads(tiny_gguf) as model:
-        assert model.info.threads == 2
+    assert measured(asked) == 2
 
 
-def test_named_threads_are_taken_as_they_are(four_threads, tiny_gguf, monkeypatch):
-    monkeypatch.setattr(load, "decode_threads", None)
-    with LlamaCppBackend().load(LoadSpec(model=str(tiny_gguf), threads=3), source_of(tiny_gguf)) as model:
-        assert model.info.threads == 3
+def test_a_single_core_is_not_measured(asked):
+    assert measured(asked, most=1) == 1
+    assert not asked
 
 
-def test_a_single_core_is_not_measured(four_threads, tiny_gguf, monkeypatch):
-    monkeypatch.setattr(machine, "default_threads", lambda: 1)
-    with load_without_threads(tiny_gguf) as model:
+def load(path, **spec):
+    return LlamaCppBackend().load(LoadSpec(model=str(path), **spec), source_of(path))
+
+
+def test_a_model_takes_what_is_kept_of_its_kind(cache, tiny_gguf):
+    kind = threads.model_kind("f32", read_header(tiny_gguf).decode_bytes)
+    threads.decode_threads(kind, machine.default_threads(), lambda most: 1)
+    with load(tiny_gguf) as model:
         assert model.info.threads == 1
-    assert not four_threads
+        assert len(model.generate([5, 6, 7]).token_ids) > 0
 
 
-def test_measuring_for_real_leaves_the_model_as_it_was(tiny_gguf, monkeypatch, tmp_path):
-    monkeypatch.setenv("CODELLM_CACHE", str(tmp_path))
-    monkeypatch.setattr(machine, "default_threads", lambda: 2)
-    monkeypatch.setattr(threads, "_CALM", 0.0)
-    monkeypatch.setattr(threads, "_SECONDS", 0.01)
+def test_named_threads_are_taken_as_they_are(cache, tiny_gguf):
+    with load(tiny_gguf, threads=3) as model:
+        assert model.info.threads == 3
+    assert not cache.exists()
+
+
+def test_measuring_for_real_leaves_the_model_as_it_was(cache, tiny_gguf):
     ids = [5, 6, 7, 8]
-    with (
-        LlamaCppBackend().load(LoadSpec(model=str(tiny_gguf), threads=2), source_of(tiny_gguf)) as named,
-        load_without_threads(tiny_gguf) as measured,
-    ):
-        assert measured.info.threads in (1, 2)
+    with load(tiny_gguf, threads=2) as named, load(tiny_gguf) as measured:
+        assert measured.info.threads in range(1, machine.default_threads() + 1)
         assert measured.generate(ids).token_ids == named.generate(ids).token_ids

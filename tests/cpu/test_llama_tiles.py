@@ -1,6 +1,6 @@
 """Whether llama.cpp's matrix tiles are tried before they are used, and done without where it dies of them."""
 
-import contextlib
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -9,18 +9,14 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, dequantize
 
-from codellm import LoadSpec
 from codellm.errors import BackendError
-from codellm.sources import ModelSource
-from codellm.system import machine
 from codellm_cpu.llama import build, tiles, tiles_child
-from codellm_cpu.llama.library import library, open_native
-from codellm_cpu.llama.load import load
-from codellm_cpu.llama.options import Options
+from codellm_cpu.llama.library import library, model_params
+from codellm_cpu.llama.load import require_tiles
 
 
 class Build:
-    """A llama.cpp that says what it was compiled for."""
+    """The installed llama.cpp, but for what it says it was compiled for."""
 
     def __init__(self, folder, features=b"AMX_INT8 = 1"):
         self.__file__ = str(folder / "llama_cpp.py")
@@ -29,17 +25,25 @@ class Build:
     def llama_print_system_info(self):
         return b"CPU : %s | " % self.features
 
+    def __getattr__(self, name):
+        return getattr(library(), name)
+
 
 @pytest.fixture(autouse=True)
 def empty_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("CODELLM_CACHE", str(tmp_path / "cache"))
 
 
-def child(monkeypatch, folder, code):
-    """Have `code` tried in place of the product."""
-    (folder / "tried.py").write_text(code)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
-    monkeypatch.setattr(tiles, "_CHILD", "tried")
+@pytest.fixture
+def tried(monkeypatch, tmp_path):
+    """Makes what tries `code` in place of the product."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def tried(code, seconds=60.0):
+        (tmp_path / "tried.py").write_text(code)
+        return functools.partial(tiles.multiply, "tried", seconds)
+
+    return tried
 
 
 def test_the_installed_llama_cpp_multiplies_or_is_known_not_to():
@@ -56,26 +60,20 @@ def test_the_installed_llama_cpp_multiplies_or_is_known_not_to():
         ("import time; time.sleep(60)", False),
     ],
 )
-def test_what_the_product_comes_to_is_kept(code, usable, monkeypatch, tmp_path):
-    child(monkeypatch, tmp_path, code)
-    monkeypatch.setattr(tiles, "_TIMEOUT", 2.0 if "sleep" in code else 60.0)
-    assert tiles.usable(Build(tmp_path)) is usable
-    child(monkeypatch, tmp_path, "raise SystemExit(1)" if usable else "")
-    assert tiles.usable(Build(tmp_path)) is usable
+def test_what_the_product_comes_to_is_kept(code, usable, tried, tmp_path):
+    assert tiles.usable(Build(tmp_path), tried(code, 2.0 if "sleep" in code else 60.0)) is usable
+    assert tiles.usable(Build(tmp_path), tried("raise SystemExit(1)" if usable else "")) is usable
 
 
-def test_a_build_compiled_anew_is_tried_anew(monkeypatch, tmp_path):
-    child(monkeypatch, tmp_path, "raise SystemExit(1)")
-    assert not tiles.usable(Build(tmp_path))
-    child(monkeypatch, tmp_path, "")
+def test_a_build_compiled_anew_is_tried_anew(tried, tmp_path):
+    assert not tiles.usable(Build(tmp_path), tried("raise SystemExit(1)"))
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "libggml-cpu.so").touch()
-    assert tiles.usable(Build(tmp_path))
+    assert tiles.usable(Build(tmp_path), tried(""))
 
 
-def test_a_build_without_tiles_is_not_tried(monkeypatch, tmp_path):
-    child(monkeypatch, tmp_path, "raise SystemExit(1)")
-    assert tiles.usable(Build(tmp_path, b"AVX2 = 1"))
+def test_a_build_without_tiles_is_not_tried(tried, tmp_path):
+    assert tiles.usable(Build(tmp_path, b"AVX2 = 1"), tried("raise SystemExit(1)"))
 
 
 def test_the_blocks_hold_the_numbers_that_are_expected_of_them():
@@ -86,47 +84,38 @@ def test_the_blocks_hold_the_numbers_that_are_expected_of_them():
     )
 
 
-def test_a_wrong_product_is_seen(monkeypatch):
+def test_a_wrong_product_is_seen():
     ggml = tiles_child.Ggml()
     device = ggml.by_name(b"CPU")
     plain = ggml.plain(device)
     assert tiles_child.sound(ggml, device, plain)
-    true = tiles_child.q4_0
-    monkeypatch.setattr(tiles_child, "q4_0", lambda levels: true(np.maximum(levels, 1)))
-    assert not tiles_child.sound(ggml, device, plain)
-
-
-def test_without_sound_tiles_weights_stay_as_the_file_has_them(tiny_gguf, monkeypatch):
-    monkeypatch.setattr(tiles, "usable", lambda lib: False)
-    given, lib = [], library()
-    real = lib.llama_model_load_from_file
-    monkeypatch.setattr(
-        lib,
-        "llama_model_load_from_file",
-        lambda path, params: given.append(params.use_extra_bufts) or real(path, params),
+    levels, inputs = tiles_child.operands()
+    right, wrong = (
+        tiles_child.multiplied(ggml, device, plain, given, inputs) for given in (levels, np.maximum(levels, 1))
     )
-    with contextlib.ExitStack() as stack:
-        open_native(stack, tiny_gguf, repack=True, mmap=True)
-    assert given == [False]
+    assert not np.array_equal(right, wrong)
 
 
-def test_asking_for_them_all_the_same_is_refused_with_the_command_that_mends_them(tiny_gguf, monkeypatch):
-    monkeypatch.setattr(tiles, "usable", lambda lib: False)
-    source = ModelSource(name="tiny", path=tiny_gguf, format="gguf")
+def test_without_sound_tiles_weights_stay_as_the_file_has_them(tmp_path):
+    for sound in (False, True):
+        params = model_params(
+            Build(tmp_path / str(sound)), repack=True, mmap=True, multiplies=lambda sound=sound: sound
+        )
+        assert params.use_extra_bufts is sound
+
+
+def test_asking_for_them_all_the_same_is_refused_with_the_command_that_mends_them(tmp_path):
     with pytest.raises(BackendError, match="-fno-dse"):
-        load(LoadSpec(model=str(tiny_gguf)), source, Options.parse({"repack": "on"}))
+        require_tiles(Build(tmp_path), lambda: False)
 
 
-def test_the_doctor_tries_anew_and_tells_the_command(monkeypatch):
-    monkeypatch.setattr(build, "_ASK", "print('CPU : AMX_INT8 = 1 | ')")
-    monkeypatch.setattr(machine, "cpu_features", lambda: ("amx_int8",))
-    monkeypatch.setattr(tiles, "multiply", lambda: False)
-    found = build.examine()
+def test_the_doctor_tries_anew_and_tells_the_command():
+    built = build.parse_features("CPU : AMX_INT8 = 1 | ")
+    found = build.judge("0.3.0", built, ("amx_int8",), lambda: False)
     assert not found.ok
     assert "goes without them" in found.value
     assert found.remedy == build.KEEP_TILES
-    monkeypatch.setattr(tiles, "multiply", lambda: True)
-    assert build.examine().ok
+    assert build.judge("0.3.0", built, ("amx_int8",), lambda: True).ok
 
 
 def test_the_flags_are_those_of_the_readme_and_of_the_project_s_own_builds():

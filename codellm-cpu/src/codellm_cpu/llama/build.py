@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from importlib import metadata
 
 from codellm.finding import Finding
@@ -29,12 +29,13 @@ _TOLD = {
 }
 """The instruction sets that llama.cpp tells of, by its names (ggml-cpu.cpp, ggml_backend_cpu_get_features)."""
 
-_ASK = "import llama_cpp.llama_cpp as lib; print(lib.llama_print_system_info().decode())"
-_TIMEOUT = 60.0
-"""Seconds; it takes a fifth of one."""
+ASK = "import llama_cpp.llama_cpp as lib; print(lib.llama_print_system_info().decode())"
+"""The program that asks a build what it was compiled for."""
+SECONDS = 60.0
+"""That it may take; it takes a fifth of one."""
 
 
-def examine() -> Finding:
+def examine(program: str = ASK, seconds: float = SECONDS) -> Finding:
     """Whether llama.cpp is installed, runs here, and uses what the processor has."""
     try:
         version = metadata.version("llama-cpp-python")
@@ -43,23 +44,27 @@ def examine() -> Finding:
     try:
         # in a process of its own: code for another processor dies of the first instruction that this one lacks
         done = subprocess.run(
-            [sys.executable, "-c", _ASK],
+            [sys.executable, "-c", program],
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_TIMEOUT,
+            timeout=seconds,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return _finding(f"{version} did not answer within {_TIMEOUT:g} s", RECOMPILE)
+        return _finding(f"{version} did not answer within {seconds:g} s", RECOMPILE)
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         return _finding(f"{version} cannot be loaded ({said[-1]})", RECOMPILE)
-    built = parse_features(done.stdout)
-    found = compare(version, built, machine.cpu_features())
-    if (
-        found.ok and "amx_int8" in built and not tiles.multiply()
-    ):  # anew: the verdict that is kept may be of another day
+    return judge(version, parse_features(done.stdout), machine.cpu_features())
+
+
+def judge(
+    version: str, built: Collection[str], present: Collection[str], multiplies: Callable[[], bool] = tiles.multiply
+) -> Finding:
+    """The finding of `compare`, and of a build that uses matrix tiles whether it `multiplies` in them."""
+    found = compare(version, built, present)
+    if found.ok and "amx_int8" in built and not multiplies():  # anew: the verdict that is kept may be of another day
         return _finding(f"{version} dies of the matrix tiles it was compiled for, and goes without them", KEEP_TILES)
     return found
 

@@ -126,6 +126,23 @@ def library() -> Any:
     return lib
 
 
+def model_params(
+    lib: Any,
+    *,
+    repack: bool,
+    mmap: bool,
+    vocab_only: bool = False,
+    multiplies: Callable[[], bool] = tiles.multiply,
+) -> Any:
+    """How `lib` is to load a file on the CPU (llama_model_params): see `tiles.usable` for `multiplies`."""
+    params = lib.llama_model_default_params()
+    params.n_gpu_layers = 0
+    params.use_extra_bufts = repack and tiles.usable(lib, multiplies)
+    params.vocab_only = vocab_only
+    params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if mmap else lib.LLAMA_LOAD_MODE_NONE
+    return params
+
+
 class NativeModel:
     """A loaded GGUF file with its vocabulary; with `vocab_only` nothing else of it is read.
 
@@ -136,11 +153,7 @@ class NativeModel:
     def __init__(self, path: Path, *, repack: bool, mmap: bool, vocab_only: bool = False) -> None:
         self.lib = lib = library()
         self.path = path
-        params = lib.llama_model_default_params()
-        params.n_gpu_layers = 0
-        params.use_extra_bufts = repack and tiles.usable(lib)
-        params.vocab_only = vocab_only
-        params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if mmap else lib.LLAMA_LOAD_MODE_NONE
+        params = model_params(lib, repack=repack, mmap=mmap, vocab_only=vocab_only)
         LOG.clear()
         self._handle: int | None = lib.llama_model_load_from_file(os.fsencode(path), params)
         if not self._handle:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+import functools
+from typing import TYPE_CHECKING, Any
 
 from codellm.errors import BackendError, InvalidValueError, ModelFileError
 from codellm.model import ModelInfo
@@ -12,13 +13,15 @@ from codellm_cpu.llama import tiles
 from codellm_cpu.llama.build import KEEP_TILES
 from codellm_cpu.llama.gaps import gaps
 from codellm_cpu.llama.library import LOG, ContextShape, library, open_context, open_native
-from codellm_cpu.llama.memory import fitting_context
+from codellm_cpu.llama.memory import Need, fitting_context
 from codellm_cpu.llama.model import LlamaCppModel
 from codellm_cpu.llama.probe import checked, require_probed
-from codellm_cpu.llama.threads import decode_threads, model_kind
+from codellm_cpu.llama.threads import decode_threads, fewest, model_kind
 from codellm_cpu.schemes import FILE_TYPES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from codellm.sources import ModelSource
     from codellm.spec import LoadSpec
     from codellm_cpu.llama.header import Header
@@ -44,17 +47,18 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
     """
     _check_spec(spec)
     if options.repack:
-        _require_tiles()
+        require_tiles(library())
     if source.path is None:
         raise ModelFileError(f"{source.name}: there is no GGUF file to load")
     header = checked(source.path)
     chunk = max(options.chunk, spec.batch_size)
     outputs = min(chunk, max(_SCORE_ROWS, spec.batch_size))
-    fits = fitting_context(source.path, header, spec, chunk=chunk, outputs=outputs)
+    need = Need.of(header, chunk=chunk, outputs=outputs)
+    fits = fitting_context(source.path.name, header, spec, need, machine.available_memory())
     require_probed(source.path)
     threads = spec.threads or machine.default_threads()
+    repack = repacked(options.repack, _file_type(header), spec.batch_size, machine.cpu_features())
     with contextlib.ExitStack() as stack:
-        repack = _repacked(spec, header) if options.repack is None else options.repack
         native = open_native(stack, source.path, repack=repack, mmap=options.mmap)
         LOG.tell(source.path)
         shape = ContextShape(
@@ -68,7 +72,7 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
         context = open_context(stack, native, shape)
         LOG.tell(source.path)
         if spec.threads is None:
-            threads = _measured_threads(context, source.scheme or _file_type(header), header)
+            threads = _measured_threads(context, source.scheme or _file_type(header), header, threads)
             context.decode_with(threads)
         info = ModelInfo(
             backend="llama-cpp",
@@ -103,21 +107,27 @@ def _check_spec(spec: LoadSpec) -> None:
         raise InvalidValueError(f"llama-cpp runs at most 256 sequences together, not {spec.batch_size}")
 
 
-def _repacked(spec: LoadSpec, header: Header) -> bool:
-    """Whether weights are repacked where the user does not say: a token alone is faster so, but not always many rows.
+def repacked(asked: bool | None, scheme: str, batch_size: int, features: Collection[str]) -> bool:
+    """Whether weights are repacked: where nobody `asked`, a token alone is faster so, but not always many rows.
 
     From 8 rows on, ggml multiplies k-quants in tiles on its own (ggml-cpu/tiled), unless they are repacked. With
     AVX-512 VNNI the tiles are faster: StarCoder2-3B in q4_k_m computes a prompt 1.5 times as fast, and 32 sequences
     1.3 times, while a token alone takes 1.3 times as long. Repacked for AMX it is 1.6 times as fast with 32 sequences
     as in the tiles. Other quantizations have no tiles.
     """
-    features = machine.cpu_features()
-    tiled = "_k" in _file_type(header) and "avx512_vnni" in features and "amx_int8" not in features
-    return not (tiled and spec.batch_size >= _TILED_ROWS)
+    if asked is not None:
+        return asked
+    tiled = "_k" in scheme and "avx512_vnni" in features and "amx_int8" not in features
+    return not (tiled and batch_size >= _TILED_ROWS)
 
 
-def _require_tiles() -> None:
-    if not tiles.usable(library()):
+def require_tiles(lib: Any, multiplies: Callable[[], bool] = tiles.multiply) -> None:
+    """See that weights can be repacked by `lib`, the module of llama.cpp: see `tiles.usable`.
+
+    Raises:
+        BackendError: they cannot.
+    """
+    if not tiles.usable(lib, multiplies):
         raise BackendError(
             "llama-cpp cannot repack weights: this build of llama.cpp dies of the processor's matrix tiles; "
             f"leave out -o repack=on, or compile it again: {KEEP_TILES}"
@@ -144,7 +154,7 @@ def _context_length(spec: LoadSpec, native: NativeModel, header: Header, fits: i
     return asked
 
 
-def _measured_threads(context: NativeContext, scheme: str, header: Header) -> int:
+def _measured_threads(context: NativeContext, scheme: str, header: Header, most: int) -> int:
     """The threads for a token of one sequence, which is computed at a place that is empty again afterwards."""
     context.tokens[0], context.positions[0], context.places[0], context.wanted[0] = 0, 0, 0, 1
 
@@ -152,7 +162,8 @@ def _measured_threads(context: NativeContext, scheme: str, header: Header) -> in
         context.trim(0, 0)
         context.decode(1)
 
-    threads = decode_threads(step, context.decode_with, model_kind(scheme, header.decode_bytes))
+    kind = model_kind(scheme, header.decode_bytes)
+    threads = decode_threads(kind, most, functools.partial(fewest, step, context.decode_with))
     context.clear()
     return threads
 

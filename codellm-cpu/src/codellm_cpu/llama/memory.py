@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from codellm.errors import NotEnoughMemoryError
-from codellm.system import machine
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from codellm.spec import LoadSpec
     from codellm_cpu.llama.header import Header
 
@@ -54,20 +51,19 @@ def cell_bytes(header: Header) -> int:
     return max(1, 2 * layers * (header.number("attention.head_count_kv") or heads) * (keys + values))
 
 
-def fitting_context(path: Path, header: Header, spec: LoadSpec, *, chunk: int, outputs: int) -> int:
-    """The most tokens of each of `spec`'s sequences that fit beside the weights in nine tenths of what is free.
+def fitting_context(name: str, header: Header, spec: LoadSpec, need: Need, available: int) -> int:
+    """The most tokens of each of `spec`'s sequences that fit beside the weights in nine tenths of `available` bytes.
 
     Raises:
         NotEnoughMemoryError: the context that is asked for does not fit, or not even a short one; says what is needed.
     """
-    need = Need.of(header, chunk=chunk, outputs=outputs)
-    free = machine.available_memory() * 9 // 10
+    free = available * 9 // 10
     fits = (free - need.weights - need.rest) // (spec.batch_size * need.cell) // LEAST_CONTEXT * LEAST_CONTEXT
     least = min(spec.context_length or LEAST_CONTEXT, header.number("context_length") or LEAST_CONTEXT)
     if fits < least:
         cells = spec.batch_size * -(-least // LEAST_CONTEXT) * LEAST_CONTEXT * need.cell
         raise NotEnoughMemoryError(
-            f"{path.name} needs {(need.weights + cells + need.rest) / 1e9:.1f} GB of memory "
+            f"{name} needs {(need.weights + cells + need.rest) / 1e9:.1f} GB of memory "
             f"({need.weights / 1e9:.1f} for weights, {cells / 1e9:.1f} for {spec.batch_size} x {least} tokens of "
             f"context), and {free / 1e9:.1f} are free; take a smaller context_length or batch_size, or a scheme of "
             "fewer bits"

@@ -23,17 +23,16 @@ _CALM = 0.85
 measured is theirs too: then it is not kept, and the physical cores are taken this time."""
 
 
-def decode_threads(step: Callable[[], object], use: Callable[[int], None], kind: str) -> int:
-    """The threads for one sequence of a model: as measured now, or before with a model of the same `kind`.
+def decode_threads(kind: str, most: int, measure: Callable[[int], int | None]) -> int:
+    """The threads for one sequence of a model: as measured before with a model of the same `kind`, else now.
 
-    `step` computes a token, `use` sets how many threads do.
+    `measure` finds them among at most so many, or gives None where it cannot tell.
     """
-    most = machine.default_threads()
     memo, key = Memo("threads.json"), _key(kind, most)
     kept = memo.read().get(key, "")
     if kept.isdecimal() and 1 <= int(kept) <= most:
         return int(kept)
-    chosen = fewest(step, use, most) if most > 1 else None
+    chosen = measure(most) if most > 1 else None
     if chosen is None:
         return most
     memo.keep({key: str(chosen)})
@@ -54,7 +53,8 @@ def fewest(
 ) -> int | None:
     """The fewest threads within 5 % of the best; None where others were busy on this machine.
 
-    Tried are `most` and its halves, until one is worse: fewer still are then worse too.
+    `step` computes a token, `use` sets how many threads do. Tried are `most` and its halves, until one is worse: fewer
+    still are then worse too.
     """
     use(most)
     step()  # reads the file, where it is not in memory

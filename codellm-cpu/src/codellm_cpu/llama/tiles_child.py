@@ -79,12 +79,23 @@ def main() -> int:
 
 def sound(ggml: Ggml, device: int, layout: int) -> bool:
     """Whether ggml multiplies weights in `layout` as numpy does."""
+    levels, inputs = operands()
+    expected = inputs @ (levels.reshape(ROWS, COLUMNS).astype(np.float32) - 8).T
+    found = multiplied(ggml, device, layout, levels, inputs)
+    return found is not None and np.array_equal(found, expected)
+
+
+def operands() -> tuple[Any, Any]:
+    """Weights as levels [ROWS, COLUMNS / 32, 32], and inputs [TOKENS, COLUMNS], whose product is exact."""
     dice = np.random.default_rng(0)
     levels = dice.integers(0, 16, (ROWS, COLUMNS // 32, 32), np.uint8)
     inputs = dice.integers(-127, 128, (TOKENS, COLUMNS)).astype(np.float32)
     inputs[:, ::32] = 127  # ggml rounds inputs to 127 steps of the greatest of 32: all of them stay as they are
-    expected = inputs @ (levels.reshape(ROWS, COLUMNS).astype(np.float32) - 8).T
+    return levels, inputs
 
+
+def multiplied(ggml: Ggml, device: int, layout: int, levels: Any, inputs: Any) -> Any:
+    """The product [TOKENS, ROWS] that ggml computes of weights in `layout`; None where it refuses."""
     held, computed = (ggml.init(_InitParams(1 << 20, None, True)) for _ in range(2))
     weights = ggml.tensor(held, _Q4_0, COLUMNS, ROWS)
     columns = ggml.tensor(computed, _F32, COLUMNS, TOKENS)
@@ -92,15 +103,15 @@ def sound(ggml: Ggml, device: int, layout: int) -> bool:
     graph = ggml.graph(computed)
     ggml.expand(graph, product)
     if not ggml.allocate(held, layout) or not ggml.allocate(computed, ggml.plain(device)):
-        return False
+        return None
     blocks = q4_0(levels)
     ggml.set(weights, blocks.ctypes.data, 0, blocks.nbytes)
     ggml.set(columns, inputs.ctypes.data, 0, inputs.nbytes)
     if ggml.compute(ggml.open(device, None), graph):
-        return False
+        return None
     found = np.zeros((TOKENS, ROWS), np.float32)
     ggml.get(product, found.ctypes.data, 0, found.nbytes)
-    return np.array_equal(found, expected)
+    return found
 
 
 def q4_0(levels: Any) -> Any:
