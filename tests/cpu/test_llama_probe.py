@@ -44,32 +44,31 @@ def bad(tmp_path):
     return path
 
 
-@pytest.fixture
-def probes(monkeypatch):
+class Probes(list):
     """The paths that were probed, each for real."""
-    found = []
-    real = probe.probe
 
-    def watched(path):
-        found.append(path)
-        return real(path)
+    def __call__(self, path):
+        self.append(path)
+        return probe.probe(path)
 
-    monkeypatch.setattr(probe, "probe", watched)
-    return found
+
+@pytest.fixture
+def probes():
+    return Probes()
 
 
 def test_a_file_is_tried_once_until_it_changes(cache, good, bad, probes):
     for _ in range(3):
-        probe.vetted(good)
+        probe.vetted(good, probes)
         with pytest.raises(ModelFileError, match=r"bad\.gguf: llama\.cpp crashes on it"):
-            probe.vetted(bad)
+            probe.vetted(bad, probes)
     assert probes == [good, bad]
     stat = good.stat()
     with good.open("r+b") as stream:
         stream.seek(-1, os.SEEK_END)
         stream.write(b"\1")
     os.utime(good, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # whoever sets the time back does not hide the change
-    probe.vetted(good)
+    probe.vetted(good, probes)
     assert probes == [good, bad, good]
 
 
@@ -77,8 +76,8 @@ def test_a_file_is_tried_once_until_it_changes(cache, good, bad, probes):
 def test_a_damaged_memory_is_forgotten(cache, good, probes, content):
     cache.mkdir()
     (cache / "probes.json").write_bytes(content)
-    probe.vetted(good)
-    probe.vetted(good)
+    probe.vetted(good, probes)
+    probe.vetted(good, probes)
     assert probes == [good]
 
 
@@ -95,8 +94,8 @@ def test_the_newest_verdicts_are_kept(cache, good):
 def test_without_a_cache_each_load_tries_again(tmp_path, monkeypatch, good, probes):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("CODELLM_CACHE", str(tmp_path / "file" / "cache"))
-    probe.vetted(good)
-    probe.vetted(good)
+    probe.vetted(good, probes)
+    probe.vetted(good, probes)
     assert probes == [good, good]
 
 
@@ -105,21 +104,19 @@ def test_what_codellm_made_and_gated_is_not_tried_again(cache, good, probes):
     kept.mkdir(parents=True)
     path = good.rename(kept / "good.gguf")
     (kept / "manifest.json").write_text(json.dumps({"file": path.name, "content": store.content(path)}))
-    probe.vetted(path)
+    probe.vetted(path, probes)
     assert probes == []
     with path.open("r+b") as stream:
         stream.seek(-1, os.SEEK_END)
         stream.write(b"\1")
-    probe.vetted(path)
+    probe.vetted(path, probes)
     assert probes == [path]
 
 
-def test_a_probe_that_takes_too_long_is_ended_and_nothing_is_concluded(cache, good, monkeypatch):
-    monkeypatch.setattr(probe, "SECONDS", 0.01)
+def test_a_probe_that_takes_too_long_is_ended_and_nothing_is_concluded(cache, good):
     with pytest.raises(ModelFileError, match="did not finish loading it within"):
-        probe.vetted(good)
+        probe.vetted(good, lambda path: probe.probe(path, probe.Limits(seconds=0.01)))
     assert not psutil.Process().children()
-    monkeypatch.undo()
     assert not (cache / "probes.json").exists()
 
 
@@ -133,16 +130,10 @@ def test_a_file_on_which_two_blanks_end_the_process_is_refused(cache, tmp_path):
 
 
 @pytest.mark.parametrize("script", ["exec yes", "exec >&- 2>&-; exec sleep 100"], ids=["flood", "silence"])
-def test_a_child_that_floods_or_falls_silent_is_ended(good, tmp_path, monkeypatch, script):
+def test_a_child_that_floods_or_falls_silent_is_ended(good, tmp_path, script):
     """No file is known that does this to llama.cpp, so a shell stands in for it."""
-    child = tmp_path / "child"
-    child.write_text(f"#!/bin/sh\n{script}\n")
-    child.chmod(0o755)
-    monkeypatch.setattr(probe.sys, "executable", str(child))
-    monkeypatch.setattr(probe, "SECONDS", 1.0)
-    monkeypatch.setattr(probe, "_PATIENCE", 2.0)
     before = psutil.Process().memory_info().rss
-    assert not probe.probe(good).final
+    assert not probe.probe(good, probe.Limits(seconds=1.0, patience=2.0), ("/bin/sh", "-c", script)).final
     assert psutil.Process().memory_info().rss < before + (50 << 20)
     assert not psutil.Process().children()
 
@@ -150,23 +141,18 @@ def test_a_child_that_floods_or_falls_silent_is_ended(good, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     "script", ["sleep 2", "[ -e again ] || { touch again; exec sleep 100; }"], ids=["late", "once"]
 )
-def test_a_machine_that_is_busy_refuses_no_file(cache, good, tmp_path, monkeypatch, script):
+def test_a_machine_that_is_busy_refuses_no_file(cache, good, tmp_path, script):
     """Time in which the child waits is not counted against the file, and a try that came to no end is made again."""
-    child = tmp_path / "child"
-    child.write_text(f"#!/bin/sh\ncd {tmp_path}\n{script}\n")
-    child.chmod(0o755)
-    monkeypatch.setattr(probe.sys, "executable", str(child))
-    monkeypatch.setattr(probe, "SECONDS", 0.5)
-    probe.vetted(good)
+    command = ("/bin/sh", "-c", f"cd {tmp_path}\n{script}")
+    probe.vetted(good, lambda path: probe.probe(path, probe.Limits(seconds=0.5), command))
 
 
 CALLER = """
 import sys
 from pathlib import Path
 from codellm_cpu.llama import probe
-probe.sys.executable = sys.argv[2]
 print("ready", flush=True)
-probe.probe(Path(sys.argv[1]))
+probe.probe(Path(sys.argv[1]), command=sys.argv[2:])
 """
 
 
@@ -174,23 +160,22 @@ probe.probe(Path(sys.argv[1]))
 def test_the_child_ends_with_its_caller(good, tmp_path, sent, code):
     """A real child, made slow: it ends on Ctrl-C at once, and by itself where the caller is killed."""
     mark = f"probe-{os.getpid()}-{sent}"
-    child = tmp_path / "child"
-    slow = "import sys, threading, time; from codellm_cpu.llama import probe_child as child; "
-    slow += "threading.Thread(target=child._end_with_parent, daemon=True).start(); time.sleep(60)"
-    child.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{slow}' {mark}\n")
-    child.chmod(0o755)
-    caller = subprocess.Popen([sys.executable, "-c", CALLER, str(good), str(child)], stdout=subprocess.PIPE)
+    slow = "import time; from codellm.system.child import end_with_parent; end_with_parent(None); time.sleep(60)"
+    child = (sys.executable, "-c", slow, mark)
+    caller = subprocess.Popen([sys.executable, "-c", CALLER, str(good), *child], stdout=subprocess.PIPE)
     with caller:
         assert caller.stdout is not None
         caller.stdout.readline()
-        wait_for(lambda: marked(mark))
+        wait_for(lambda: marked(mark, caller))
         caller.send_signal(sent)
         assert caller.wait(timeout=30) == code
-        wait_for(lambda: not marked(mark))
+        wait_for(lambda: not marked(mark, caller))
 
 
-def marked(mark: str) -> list[psutil.Process]:
-    return [process for process in psutil.process_iter(["cmdline"]) if mark in (process.info["cmdline"] or ())]
+def marked(mark: str, caller: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The processes that the caller has started."""
+    processes = psutil.process_iter(["cmdline"])
+    return [each for each in processes if mark in (each.info["cmdline"] or ()) and each.pid != caller.pid]
 
 
 def wait_for(condition) -> None:
@@ -233,8 +218,7 @@ def test_a_file_that_takes_memory_without_end_is_stopped(tmp_path):
     }
 
 
-def test_a_file_cut_short_while_it_is_read_gives_an_error_and_no_signal(good, monkeypatch):
-    monkeypatch.setattr(header, "_CHUNK", 64)
+def test_a_file_cut_short_while_it_is_read_gives_an_error_and_no_signal(good):
     with good.open("rb") as stream:
         reader = header._Reader(good, stream)
         os.truncate(good, 100)
@@ -266,11 +250,8 @@ def test_a_path_in_another_alphabet_is_tried_as_it_is(cache, tmp_path):
     probe.vetted(path)
 
 
-def test_a_child_that_cannot_run_says_nothing_of_the_file(cache, good, tmp_path, monkeypatch):
-    child = tmp_path / "child"
-    child.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'import nothing_of_this_name'\n")
-    child.chmod(0o755)
-    monkeypatch.setattr(probe.sys, "executable", str(child))
+def test_a_child_that_cannot_run_says_nothing_of_the_file(cache, good):
+    command = (sys.executable, "-c", "import nothing_of_this_name")
     with pytest.raises(BackendError, match=r"cannot try .*good\.gguf .*No module named 'nothing_of_this_name'"):
-        probe.vetted(good)
+        probe.vetted(good, lambda path: probe.probe(path, command=command))
     assert not (cache / "probes.json").exists()

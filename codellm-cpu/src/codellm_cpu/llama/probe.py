@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
@@ -28,12 +29,8 @@ from codellm_cpu.llama.check import check
 from codellm_cpu.llama.header import Header, read_header
 from codellm_cpu.llama.probe_child import REFUSED
 
-SECONDS = 20.0
-BYTES_PER_SECOND = 50e6
-"""A probe's first thread may compute for 20 seconds, and a second more for every 50 MB of the file."""
-
-_PATIENCE = 10.0
-"""Times as long it may take on the clock: a machine that is busy, or whose disk is, changes no verdict."""
+COMMAND = (sys.executable, "-P", "-m", "codellm_cpu.llama.probe_child")
+"""What loads the file that is named after it."""
 
 _LOOK = 0.5
 """Seconds between looks at what it has used."""
@@ -48,8 +45,67 @@ _PLACE = re.compile(r"(\S*/)(?=[\w.-]+:\d+: )")
 """The folder that llama.cpp was built in, before the source file that an assertion names."""
 
 
-def vetted(path: Path) -> Header:
-    """The header of a file that llama.cpp may be handed.
+@attrs.frozen(kw_only=True)
+class Limits:
+    """How long a probe may take.
+
+    Its first thread may compute for `seconds`, and a second more for every `bytes_per_second` of the file. On the clock
+    it may take `patience` times as long: a machine that is busy, or whose disk is, changes no verdict.
+    """
+
+    seconds: float = 20.0
+    bytes_per_second: float = 50e6
+    patience: float = 10.0
+
+
+LIMITS = Limits()
+
+
+@attrs.frozen
+class Outcome:
+    """`fault` is empty where the file loads; `final` where another try would end the same."""
+
+    fault: str
+    final: bool = True
+
+
+def probe(path: Path, limits: Limits = LIMITS, command: Sequence[str] = COMMAND) -> Outcome:
+    """Load `path` in a child process, which `command` starts. Ctrl-C ends it at once.
+
+    Raises:
+        BackendError: no process can be started, or it fails before it comes to the file.
+    """
+    seconds = limits.seconds + path.stat().st_size / limits.bytes_per_second
+    try:
+        child = subprocess.Popen(
+            [*command, str(path.absolute())],
+            stdin=subprocess.PIPE,  # held open: the child ends when it closes
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            process_group=0,  # Ctrl-C reaches this process only, which then ends the child
+            # without the first, an abort starts a debugger; without the second, numpy takes memory for every core
+            env=os.environ | {"GGML_NO_BACKTRACE": "1", "OPENBLAS_NUM_THREADS": "1"},
+        )
+    except OSError as error:
+        raise BackendError(f"cannot start a process to try {shown(path)} in ({error.strerror})") from error
+    assert child.stdin is not None  # pipes were asked for
+    assert child.stdout is not None
+    end = time.monotonic() + limits.patience * seconds
+    try:
+        said = _listen(child, seconds, end)
+        code = child.wait(timeout=max(1.0, end - time.monotonic()))
+    except (TimeoutError, subprocess.TimeoutExpired):
+        return Outcome(f"llama.cpp did not finish loading it within {seconds:.0f} seconds of computing", final=False)
+    finally:
+        child.kill()
+        child.wait()
+        child.stdin.close()
+        child.stdout.close()
+    return _outcome(path, code, said)
+
+
+def vetted(path: Path, tried: Callable[[Path], Outcome] = probe) -> Header:
+    """The header of a file that llama.cpp may be handed: by the verdict that is kept of it, else as it is `tried` now.
 
     Raises:
         ModelNotFoundError: there is no such file.
@@ -57,7 +113,7 @@ def vetted(path: Path) -> Header:
         BackendError: no process can be started to try it in.
     """
     header = checked(path)
-    require_probed(path)
+    require_probed(path, tried)
     return header
 
 
@@ -73,7 +129,7 @@ def checked(path: Path) -> Header:
     return header
 
 
-def require_probed(path: Path) -> None:
+def require_probed(path: Path, tried: Callable[[Path], Outcome] = probe) -> None:
     """See that llama.cpp survives a checked file.
 
     Raises:
@@ -81,7 +137,7 @@ def require_probed(path: Path) -> None:
         BackendError: no process can be started to try it in.
     """
     if not _gated(path):
-        require(path)
+        require(path, tried)
 
 
 def _gated(path: Path) -> bool:
@@ -90,7 +146,7 @@ def _gated(path: Path) -> bool:
     return kept is not None and kept.path == path and kept.intact
 
 
-def require(path: Path) -> None:
+def require(path: Path, tried: Callable[[Path], Outcome] = probe) -> None:
     """See that llama.cpp loads `path` and computes with it: by the verdict that is kept of it, else by trying.
 
     Raises:
@@ -100,9 +156,9 @@ def require(path: Path) -> None:
     verdicts, key = Memo("probes.json", most=500), file_key(path)
     fault = verdicts.read().get(key)
     if fault is None:
-        outcome = probe(path)
+        outcome = tried(path)
         if not outcome.final:  # nothing about the file is known yet
-            outcome = probe(path)
+            outcome = tried(path)
         fault = outcome.fault
         if outcome.final and file_key(path) == key:
             verdicts.keep({key: fault})
@@ -123,49 +179,6 @@ def file_key(path: Path) -> str:
     except (OSError, RuntimeError) as error:  # the second for symbolic links in a circle
         raise ModelFileError(f"{shown(path)}: cannot be read ({error})") from error
     return f"{real}|{now}|{llama_cpp.__version__}"
-
-
-@attrs.frozen
-class Outcome:
-    """`fault` is empty where the file loads; `final` where another try would end the same."""
-
-    fault: str
-    final: bool = True
-
-
-def probe(path: Path) -> Outcome:
-    """Load `path` in a child process. Ctrl-C ends it at once.
-
-    Raises:
-        BackendError: no process can be started, or it fails before it comes to the file.
-    """
-    seconds = SECONDS + path.stat().st_size / BYTES_PER_SECOND
-    try:
-        child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "codellm_cpu.llama.probe_child", str(path.absolute())],
-            stdin=subprocess.PIPE,  # held open: the child ends when it closes
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            process_group=0,  # Ctrl-C reaches this process only, which then ends the child
-            # without the first, an abort starts a debugger; without the second, numpy takes memory for every core
-            env=os.environ | {"GGML_NO_BACKTRACE": "1", "OPENBLAS_NUM_THREADS": "1"},
-        )
-    except OSError as error:
-        raise BackendError(f"cannot start a process to try {shown(path)} in ({error.strerror})") from error
-    assert child.stdin is not None  # pipes were asked for
-    assert child.stdout is not None
-    end = time.monotonic() + _PATIENCE * seconds
-    try:
-        said = _listen(child, seconds, end)
-        code = child.wait(timeout=max(1.0, end - time.monotonic()))
-    except (TimeoutError, subprocess.TimeoutExpired):
-        return Outcome(f"llama.cpp did not finish loading it within {seconds:.0f} seconds of computing", final=False)
-    finally:
-        child.kill()
-        child.wait()
-        child.stdin.close()
-        child.stdout.close()
-    return _outcome(path, code, said)
 
 
 def _listen(child: subprocess.Popen[bytes], seconds: float, end: float) -> str:
