@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from codellm.sources.architecture import Config
 from codellm.torch.cache import Cache
-from codellm.torch.rope import rotate, rotation
+from codellm.torch.rope import apply_rotary, rotary_table
 from codellm.torch.weights import Weights
 
 
@@ -33,7 +33,8 @@ class Attention(nn.Module):
     def forward(
         self,
         x: torch.Tensor,  # [B, T, H]
-        turn: tuple[torch.Tensor, torch.Tensor],  # [B, T, 1, D / 2]
+        cos: torch.Tensor,  # [B, T, 1, D / 2]
+        sin: torch.Tensor,
         mask: torch.Tensor,  # [B, 1, T, R]
         cells: torch.Tensor,  # [B, T]
         keys: torch.Tensor,  # [B, R, KV, D]
@@ -42,9 +43,10 @@ class Attention(nn.Module):
         batch, length, _ = x.shape
         q, k, v = (part.view(batch, length, -1, self.head_dim) for part in self.qkv(x).split(self.split, dim=-1))
         rows = torch.arange(batch, device=x.device)[:, None]
-        keys[rows, cells] = rotate(k, turn)
+        keys[rows, cells] = apply_rotary(k, cos, sin)
         values[rows, cells] = v
-        mixed = self.mix(rotate(q, turn), keys.transpose(1, 2), values.transpose(1, 2), mask)  # [B, T, N * D]
+        q = apply_rotary(q, cos, sin)
+        mixed = self.mix(q, keys.transpose(1, 2), values.transpose(1, 2), mask)  # [B, T, N * D]
         projected: torch.Tensor = self.out(mixed)
         return projected
 
@@ -95,13 +97,14 @@ class Layer(nn.Module):
     def forward(
         self,
         x: torch.Tensor,  # [B, T, H]
-        turn: tuple[torch.Tensor, torch.Tensor],
+        cos: torch.Tensor,
+        sin: torch.Tensor,
         mask: torch.Tensor,
         cells: torch.Tensor,
         keys: torch.Tensor,
         values: torch.Tensor,
     ) -> torch.Tensor:
-        x = torch.add(x, self.attention(self.before_attention(x), turn, mask, cells, keys, values))
+        x = torch.add(x, self.attention(self.before_attention(x), cos, sin, mask, cells, keys, values))
         return torch.add(x, self.feed_forward(self.before_feed_forward(x)))
 
 
@@ -119,7 +122,7 @@ class Decoder(nn.Module):
         )
         self.norm = weights.norm("model.norm", config.epsilon)
         self.head = weights.output(self.embedding)
-        cos, sin = rotation(config, context)
+        cos, sin = rotary_table(config, context)
         self.register_buffer("cos", cos.to(weights.device), persistent=False)
         self.register_buffer("sin", sin.to(weights.device), persistent=False)
 
@@ -139,18 +142,18 @@ class Decoder(nn.Module):
 
     def hidden(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> torch.Tensor:
         """`tokens` and `positions` [B, T] → the last layer's output [B, T, H]; keys and values go into the cache."""
-        x, turn, mask, cells = self.inputs(tokens, positions, cache)
+        x, cos, sin, mask, cells = self.inputs(tokens, positions, cache)
         for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
-            x = layer(x, turn, mask, cells, keys, values)
+            x = layer(x, cos, sin, mask, cells, keys, values)
         return x
 
     def inputs(
         self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor, torch.Tensor]:
-        """What goes into the first layer: embeddings [B, T, H], then what all layers share: turn, mask and cells."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Embeddings [B, T, H] for the first layer, then what all layers share: cos, sin, mask and cells."""
         x: torch.Tensor = self.embedding(tokens)
-        turn = self.cos[positions][:, :, None], self.sin[positions][:, :, None]  # [B, T, 1, D / 2]
-        return x, turn, cache.mask(positions, x.dtype), cache.cells(positions)
+        cos, sin = self.cos[positions][:, :, None], self.sin[positions][:, :, None]  # [B, T, 1, D / 2]
+        return x, cos, sin, cache.mask(positions, x.dtype), cache.cells(positions)
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """`x` [..., H] → [..., V] in float32."""

@@ -41,11 +41,11 @@ def compiled(decoder: Decoder, cache: Cache) -> Step:
     try:
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore", DeprecationWarning)  # of Inductor's own use of torch.jit
-            x, turn, mask, cells = twin.inputs(tokens[:, None], positions[:, None], cache)
+            x, cos, sin, mask, cells = twin.inputs(tokens[:, None], positions[:, None], cache)
             keys, values = cache.keys[0], cache.values[0]
             for seen, dimension in ((mask, 3), (keys, 1), (values, 1)):
                 torch._dynamo.maybe_mark_dynamic(seen, dimension)
-            twin.logits(twin.layers[0](x, turn, mask, cells, keys, values)[:, 0])
+            twin.logits(twin.layers[0](x, cos, sin, mask, cells, keys, values)[:, 0])
     except torch._dynamo.exc.BackendCompilerFailed as error:
         reason = str(error.inner_exception).strip().splitlines()[0]
         raise BackendUnavailableError(

@@ -47,11 +47,11 @@ class Reference:
         rows = self._tensors.read("model.embed_tokens.weight")[np.asarray(ids)]
         embedded = to_float32(rows, self._types["model.embed_tokens.weight"])
         x = np.repeat(embedded[np.newaxis], len(self._bits), axis=0)  # [S, T, H]
-        turn = rotation(config, len(ids))
+        cos, sin = rotary_table(config, len(ids))
         for layer in range(config.num_hidden_layers):
             progress(layer, config.num_hidden_layers + 1)
             name = f"model.layers.{layer}"
-            x = x + self._attention(f"{name}.self_attn", self._norm(f"{name}.input_layernorm", x), turn)
+            x = x + self._attention(f"{name}.self_attn", self._norm(f"{name}.input_layernorm", x), cos, sin)
             x = x + self._feed_forward(f"{name}.mlp", self._norm(f"{name}.post_attention_layernorm", x))
         progress(config.num_hidden_layers, config.num_hidden_layers + 1)
         output = "model.embed_tokens" if config.tied else "lm_head"
@@ -84,7 +84,7 @@ class Reference:
         x = x * self._vector(f"{name}.weight")
         return x + self._vector(f"{name}.bias") if layer_norm else x
 
-    def _attention(self, name: str, x: Array, turn: tuple[Array, Array]) -> Array:
+    def _attention(self, name: str, x: Array, cos: Array, sin: Array) -> Array:
         """Causal, with grouped key-value heads: x [S, T, H] → [S, T, H]."""
         config = self._config
         q, k, v = (
@@ -92,7 +92,7 @@ class Reference:
             for part in ("q", "k", "v")
         )  # [S, heads, T, D]
         group = config.num_attention_heads // config.num_key_value_heads
-        q, k, v = rotate(q, turn), rotate(k, turn).repeat(group, axis=1), v.repeat(group, axis=1)
+        q, k, v = apply_rotary(q, cos, sin), apply_rotary(k, cos, sin).repeat(group, axis=1), v.repeat(group, axis=1)
         scores = q @ k.swapaxes(2, 3) / np.float32(math.sqrt(config.head_dim))  # [S, heads, T, T]
         scores += np.triu(np.full(scores.shape[2:], -np.inf, np.float32), 1)
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
@@ -119,16 +119,15 @@ def rounded(x: Array, bits: int) -> Array:
     return ((x.view(np.uint32) + np.uint32(1 << (lost - 1))) & np.uint32(-1 << lost & 0xFFFFFFFF)).view(np.float32)
 
 
-def rotation(config: Config, length: int) -> tuple[Array, Array]:
+def rotary_table(config: Config, length: int) -> tuple[Array, Array]:
     """Cosines and sines of every position and pair of a head: two of [T, D / 2]."""
-    frequencies = config.rope.theta ** (-np.arange(0, config.head_dim, 2) / config.head_dim)
-    angles = np.outer(np.arange(length), frequencies / config.rope.divisors(config.head_dim))
+    inv_freq = config.rope.theta ** (-np.arange(0, config.head_dim, 2) / config.head_dim)
+    angles = np.outer(np.arange(length), inv_freq / config.rope.divisors(config.head_dim))
     cos, sin = config.rope.magnitude * np.cos(angles), config.rope.magnitude * np.sin(angles)
     return cos.astype(np.float32), sin.astype(np.float32)
 
 
-def rotate(x: Array, turn: tuple[Array, Array]) -> Array:
-    """The first half of each head turned against the second: [S, heads, T, D] → the same."""
-    cos, sin = turn
+def apply_rotary(x: Array, cos: Array, sin: Array) -> Array:
+    """Rotate the first half of each head against the second: [S, heads, T, D] → the same."""
     first, second = np.split(x, 2, axis=-1)
     return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

@@ -192,9 +192,9 @@ class _Check:
         if hidden % heads and not self._size("attention.key_length"):
             return f"an embedding of {hidden} does not divide into {heads} attention heads"
         head_dim = self._size("attention.key_length", hidden // heads)
-        turned = self._scalars.get(self._key("rope.dimension_count"), head_dim)
-        if turned != head_dim:
-            return f"the key {self._key('rope.dimension_count')!r} is {_brief(turned)}, not the {head_dim} of a head"
+        rotated = self._scalars.get(self._key("rope.dimension_count"), head_dim)
+        if rotated != head_dim:
+            return f"the key {self._key('rope.dimension_count')!r} is {_brief(rotated)}, not the {head_dim} of a head"
         return ""
 
     def _missing(self, family: Family) -> str:
