@@ -39,28 +39,28 @@ def test_yarn_stretches_the_context_to_what_it_was_made_for(scaling, context):
 
 
 def test_fields_are_read_where_transformers_reads_them():
-    assert read(rope_scaling=YARN, rope_parameters={"rope_type": "linear", "factor": 2.0}).kind == "yarn"
+    assert read(rope_scaling=YARN, rope_parameters={"rope_type": "linear", "factor": 2.0}).rope_type == "yarn"
     assert read(rope_parameters=YARN | {"rope_theta": 500.0}).theta == 500.0
-    assert read(rope_scaling=YARN, original_max_position_embeddings=4096).original_length == 4096
-    assert read(rope_scaling=LLAMA3).original_length == 32768
+    assert read(rope_scaling=YARN, original_max_position_embeddings=4096).original_context_length == 4096
+    assert read(rope_scaling=LLAMA3).original_context_length == 32768
     assert read(rope_scaling=YARN | {"beta_fast": None, "attention_factor": None}) == read(rope_scaling=YARN)
     assert read(rope_scaling={"type": "dynamic", "factor": 2.0}) == Rope(theta=1000000.0)
 
 
 def test_yarn_grows_by_the_logarithm_of_the_stretch_unless_told_otherwise():
     grown = 0.1 * math.log(4) + 1
-    assert read(rope_scaling=YARN).magnitude == grown
-    assert read(rope_scaling=YARN | {"attention_factor": 1.5}).magnitude == 1.5
-    assert read(rope_scaling=YARN | {"mscale": 1.0, "mscale_all_dim": 1.0}).magnitude == 1.0
-    assert read(rope_scaling=YARN | {"factor": 0.5}).magnitude == 1.0
+    assert read(rope_scaling=YARN).attention_factor == grown
+    assert read(rope_scaling=YARN | {"attention_factor": 1.5}).attention_factor == 1.5
+    assert read(rope_scaling=YARN | {"mscale": 1.0, "mscale_all_dim": 1.0}).attention_factor == 1.0
+    assert read(rope_scaling=YARN | {"factor": 0.5}).attention_factor == 1.0
 
 
 def test_yarn_keeps_fast_frequencies_and_stretches_slow_ones():
-    divisors = read(rope_scaling=YARN).divisors(128)
-    assert divisors.dtype == np.float32
-    assert (divisors[:20] == 1).all()
-    assert (divisors[-20:] == 4).all()
-    assert (np.diff(divisors) >= 0).all()
+    freq_factors = read(rope_scaling=YARN).freq_factors(128)
+    assert freq_factors.dtype == np.float32
+    assert (freq_factors[:20] == 1).all()
+    assert (freq_factors[-20:] == 4).all()
+    assert (np.diff(freq_factors) >= 0).all()
 
 
 BROKEN = {

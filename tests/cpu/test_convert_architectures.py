@@ -162,8 +162,8 @@ def test_llama_3_scaling_is_a_tensor(converted):
 
 
 def test_divisors_of_default_and_linear_rope():
-    assert Rope(theta=1e4).divisors(8).tolist() == [1, 1, 1, 1]
-    assert Rope(theta=1e4, kind="linear", factor=4.0).divisors(8).tolist() == [4, 4, 4, 4]
+    assert Rope(theta=1e4).freq_factors(8).tolist() == [1, 1, 1, 1]
+    assert Rope(theta=1e4, rope_type="linear", factor=4.0).freq_factors(8).tolist() == [4, 4, 4, 4]
 
 
 @pytest.mark.parametrize("model_type", ["starcoder2", "llama", "qwen2"])

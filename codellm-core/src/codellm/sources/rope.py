@@ -22,28 +22,29 @@ if TYPE_CHECKING:
 class Rope:
     """Base and scaling.
 
-    `kind` is "default", "linear" (`factor`), "llama3" (`factor`, the frequencies' factors, `original_length`) or "yarn"
-    (`factor`, the betas, `truncate`, `original_length`). `magnitude` multiplies cosines and sines. "dynamic" reads as
-    "default": it scales only past `max_position_embeddings`, by the length of what runs, and nothing here goes past.
+    `rope_type` is "default", "linear" (`factor`), "llama3" (`factor`, the factors of low and high frequencies,
+    `original_context_length`) or "yarn" (`factor`, the betas, `truncate`, `original_context_length`).
+    `attention_factor` multiplies cosines and sines. "dynamic" reads as "default": it scales only past
+    `max_position_embeddings`, by the length of what runs, and nothing here goes past.
     """
 
     theta: float
-    kind: str = "default"
+    rope_type: str = "default"
     factor: float = 1.0
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
-    original_length: float = 8192.0
+    original_context_length: float = 8192.0
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     truncate: bool = True
-    magnitude: float = 1.0
+    attention_factor: float = 1.0
 
     @property
     def reach(self) -> int:
         """Tokens that the scaling stretches the original context to; 0 where it does not tell."""
-        return int(self.factor * self.original_length) if self.kind == "yarn" else 0
+        return int(self.factor * self.original_context_length) if self.rope_type == "yarn" else 0
 
-    def divisors(self, head_dim: int) -> npt.NDArray[np.float32]:
+    def freq_factors(self, head_dim: int) -> npt.NDArray[np.float32]:
         """What scaling divides each frequency of a head of `head_dim` values by: float32 [head_dim / 2].
 
         Of "llama3", waves shorter than the original context over `high_freq_factor` stay, waves longer than it over
@@ -51,25 +52,26 @@ class Rope:
         that turn `beta_fast` times and more in the original context stay, those that turn `beta_slow` times and less
         are stretched, and the blend between runs along the number of the frequency.
         """
-        frequencies: npt.NDArray[np.float64] = self.theta ** (-np.arange(0, head_dim, 2) / head_dim)
-        if self.kind == "linear":
-            return np.full(frequencies.shape, self.factor, np.float32)
-        if self.kind == "llama3":
-            turns = self.original_length * frequencies / (2 * math.pi)
+        inv_freq: npt.NDArray[np.float64] = self.theta ** (-np.arange(0, head_dim, 2) / head_dim)
+        if self.rope_type == "linear":
+            return np.full(inv_freq.shape, self.factor, np.float32)
+        if self.rope_type == "llama3":
+            turns = self.original_context_length * inv_freq / (2 * math.pi)
             blend = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
-        elif self.kind == "yarn":
-            first, last = self._bend(head_dim)
+        elif self.rope_type == "yarn":
+            first, last = self._correction_range(head_dim)
             blend = 1 - (np.arange(0, head_dim, 2) / 2 - first) / (last - first)
         else:
-            return np.ones(frequencies.shape, np.float32)
+            return np.ones(inv_freq.shape, np.float32)
         kept = np.clip(blend, 0.0, 1.0)
         return (1 / (kept + (1 - kept) / self.factor)).astype(np.float32)
 
-    def _bend(self, head_dim: int) -> tuple[float, float]:
+    def _correction_range(self, head_dim: int) -> tuple[float, float]:
         """The numbers of the frequencies of "yarn" between which the blend runs."""
 
         def number(turns: float) -> float:
-            return head_dim * math.log(self.original_length / (turns * 2 * math.pi)) / (2 * math.log(self.theta))
+            wavelength = self.original_context_length / (turns * 2 * math.pi)
+            return head_dim * math.log(wavelength) / (2 * math.log(self.theta))
 
         first, last = number(self.beta_fast), number(self.beta_slow)
         if self.truncate:
@@ -104,7 +106,7 @@ def read_rope(config: Mapping[str, Any], kinds: tuple[str, ...], where: str) -> 
         return Rope(theta=theta)
     factor = fields.number("factor")
     if kind == "linear":
-        return Rope(theta=theta, kind=kind, factor=factor)
+        return Rope(theta=theta, rope_type=kind, factor=factor)
     # beside the scaling it counts more than within; where it stands nowhere, it is the model's own context
     original = {**fields.values, **config}.get("original_max_position_embeddings")
     if original is None:
@@ -131,11 +133,11 @@ class _Fields:
 def _llama3(fields: _Fields, theta: float, factor: float, length: float) -> Rope:
     rope = Rope(
         theta=theta,
-        kind="llama3",
+        rope_type="llama3",
         factor=factor,
         low_freq_factor=fields.number("low_freq_factor"),
         high_freq_factor=fields.number("high_freq_factor"),
-        original_length=length,
+        original_context_length=length,
     )
     if rope.low_freq_factor >= rope.high_freq_factor:
         raise ModelFileError(f"{fields.where}: low_freq_factor is not below high_freq_factor")
@@ -151,23 +153,24 @@ def _yarn(fields: _Fields, theta: float, factor: float, length: float) -> Rope:
         raise ModelFileError(f"{fields.where}: truncate is {truncate!r}, neither true nor false")
     given, scale, all_dim = (fields.values.get(name) for name in ("attention_factor", "mscale", "mscale_all_dim"))
     if given is not None:
-        magnitude = fields.number("attention_factor")
+        attention_factor = fields.number("attention_factor")
     elif scale and all_dim:
-        magnitude = growth(factor, fields.number("mscale")) / growth(factor, fields.number("mscale_all_dim"))
+        one, all_dims = fields.number("mscale"), fields.number("mscale_all_dim")
+        attention_factor = yarn_mscale(factor, one) / yarn_mscale(factor, all_dims)
     else:
-        magnitude = growth(factor)
+        attention_factor = yarn_mscale(factor)
     return Rope(
         theta=theta,
-        kind="yarn",
+        rope_type="yarn",
         factor=factor,
-        original_length=length,
+        original_context_length=length,
         beta_fast=fields.number("beta_fast", 32.0),
         beta_slow=fields.number("beta_slow", 1.0),
         truncate=truncate,
-        magnitude=magnitude,
+        attention_factor=attention_factor,
     )
 
 
-def growth(factor: float, scale: float = 1.0) -> float:
+def yarn_mscale(factor: float, scale: float = 1.0) -> float:
     """What "yarn" multiplies cosines and sines by for a stretch by `factor`: its paper's equation 22, times `scale`."""
     return 0.1 * scale * math.log(factor) + 1.0 if factor > 1 else 1.0

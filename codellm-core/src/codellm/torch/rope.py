@@ -11,9 +11,9 @@ def rotary_table(config: Config, length: int) -> tuple[torch.Tensor, torch.Tenso
     """Cosines and sines of every position below `length` and pair of a head: two of [length, D / 2], float32."""
     inv_freq = 1.0 / config.rope.theta ** (torch.arange(0, config.head_dim, 2).float() / config.head_dim)
     angles = torch.outer(
-        torch.arange(length).float(), inv_freq / torch.from_numpy(config.rope.divisors(config.head_dim))
+        torch.arange(length).float(), inv_freq / torch.from_numpy(config.rope.freq_factors(config.head_dim))
     )
-    return angles.cos() * config.rope.magnitude, angles.sin() * config.rope.magnitude
+    return angles.cos() * config.rope.attention_factor, angles.sin() * config.rope.attention_factor
 
 
 def apply_rotary(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

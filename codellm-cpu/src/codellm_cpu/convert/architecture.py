@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from codellm.errors import ModelFileError
 from codellm.sources.architecture import Architecture, Config
-from codellm.sources.rope import Rope, growth
+from codellm.sources.rope import Rope, yarn_mscale
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,7 @@ class GgufArchitecture(Architecture):
         config = super().read(raw, where)
         if config.num_hidden_layers > MAX_BLOCKS:
             raise ModelFileError(f"{where}: {config.num_hidden_layers} layers, more than llama.cpp's {MAX_BLOCKS}")
-        if config.rope.kind == "yarn":
+        if config.rope.rope_type == "yarn":
             check_yarn(config.rope, where)
         return config
 
@@ -99,7 +99,8 @@ def check_yarn(rope: Rope, where: str) -> None:
     """
     computed = {"beta_fast": (rope.beta_fast, 32.0), "beta_slow": (rope.beta_slow, 1.0)}
     computed |= {"truncate": (rope.truncate, True)}
-    computed |= {"original_max_position_embeddings": (rope.original_length, round(rope.original_length))}
+    length = rope.original_context_length
+    computed |= {"original_max_position_embeddings": (length, round(length))}
     for field, (value, known) in computed.items():
         if value != known:
             raise ModelFileError(
@@ -109,14 +110,14 @@ def check_yarn(rope: Rope, where: str) -> None:
 
 
 def add_rope_scaling(writer: GGUFWriter, rope: Rope) -> None:
-    """Write the keys of "linear" and "yarn"; of the latter llama.cpp multiplies by its own `growth` unasked."""
+    """Write the keys of "linear" and "yarn"; of the latter llama.cpp multiplies by its own `yarn_mscale` unasked."""
     from gguf import RopeScalingType
 
-    if rope.kind == "linear":
+    if rope.rope_type == "linear":
         writer.add_rope_scaling_type(RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope.factor)
-    elif rope.kind == "yarn":
+    elif rope.rope_type == "yarn":
         writer.add_rope_scaling_type(RopeScalingType.YARN)
         writer.add_rope_scaling_factor(rope.factor)
-        writer.add_rope_scaling_orig_ctx_len(int(rope.original_length))
-        writer.add_rope_scaling_attn_factors(rope.magnitude / growth(rope.factor))
+        writer.add_rope_scaling_orig_ctx_len(int(rope.original_context_length))
+        writer.add_rope_scaling_attn_factors(rope.attention_factor / yarn_mscale(rope.factor))

@@ -30,4 +30,6 @@ class Llama(Gated, gated.Llama):
 
     def constants(self, config: Config) -> dict[str, npt.NDArray[np.float32]]:
         """What "llama3" divides each frequency by; linear scaling has a key."""
-        return {"rope_freqs.weight": config.rope.divisors(config.head_dim)} if config.rope.kind == "llama3" else {}
+        if config.rope.rope_type != "llama3":
+            return {}
+        return {"rope_freqs.weight": config.rope.freq_factors(config.head_dim)}

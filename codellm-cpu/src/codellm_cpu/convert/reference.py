@@ -122,8 +122,8 @@ def rounded(x: Array, bits: int) -> Array:
 def rotary_table(config: Config, length: int) -> tuple[Array, Array]:
     """Cosines and sines of every position and pair of a head: two of [T, D / 2]."""
     inv_freq = config.rope.theta ** (-np.arange(0, config.head_dim, 2) / config.head_dim)
-    angles = np.outer(np.arange(length), inv_freq / config.rope.divisors(config.head_dim))
-    cos, sin = config.rope.magnitude * np.cos(angles), config.rope.magnitude * np.sin(angles)
+    angles = np.outer(np.arange(length), inv_freq / config.rope.freq_factors(config.head_dim))
+    cos, sin = config.rope.attention_factor * np.cos(angles), config.rope.attention_factor * np.sin(angles)
     return cos.astype(np.float32), sin.astype(np.float32)
 
 
