@@ -28,7 +28,7 @@ class Attention(nn.Module):
         ]
         self.head_dim, self.kv_heads = config.head_dim, config.num_key_value_heads
         self.qkv = weights.linear(f"{name}.q_proj", f"{name}.k_proj", f"{name}.v_proj")
-        self.out = weights.linear(f"{name}.o_proj")
+        self.o_proj = weights.linear(f"{name}.o_proj")
 
     def forward(
         self,
@@ -46,21 +46,21 @@ class Attention(nn.Module):
         keys[rows, cells] = apply_rotary(k, cos, sin)
         values[rows, cells] = v
         q = apply_rotary(q, cos, sin)
-        mixed = self.mix(q, keys.transpose(1, 2), values.transpose(1, 2), mask)  # [B, T, N * D]
-        projected: torch.Tensor = self.out(mixed)
+        attended = self.attend(q, keys.transpose(1, 2), values.transpose(1, 2), mask)  # [B, T, N * D]
+        projected: torch.Tensor = self.o_proj(attended)
         return projected
 
-    def mix(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """`q` [B, T, N, D], `k` and `v` [B, KV, R, D], `mask` [B, 1, T, R] → [B, T, N * D]."""
         batch, length, heads, _ = q.shape
         if length == 1:  # the queries that share a key-value head stand where tokens would: no key is repeated
             grouped = q.view(batch, self.kv_heads, heads // self.kv_heads, self.head_dim)  # [B, KV, N / KV, D]
-            mixed = functional.scaled_dot_product_attention(grouped, k, v, attn_mask=mask)
+            attended = functional.scaled_dot_product_attention(grouped, k, v, attn_mask=mask)
         else:
-            mixed = functional.scaled_dot_product_attention(
+            attended = functional.scaled_dot_product_attention(
                 q.transpose(1, 2), k, v, attn_mask=mask, enable_gqa=True
             ).transpose(1, 2)  # [B, T, N, D]
-        return mixed.reshape(batch, length, heads * self.head_dim)
+        return attended.reshape(batch, length, heads * self.head_dim)
 
 
 class FeedForward(nn.Module):
@@ -89,9 +89,9 @@ class Layer(nn.Module):
 
     def __init__(self, config: Config, weights: Weights, name: str) -> None:
         super().__init__()
-        self.before_attention = weights.norm(f"{name}.input_layernorm", config.epsilon)
+        self.attention_norm = weights.norm(f"{name}.input_layernorm", config.epsilon)
         self.attention = Attention(config, weights, f"{name}.self_attn")
-        self.before_feed_forward = weights.norm(f"{name}.post_attention_layernorm", config.epsilon)
+        self.feed_forward_norm = weights.norm(f"{name}.post_attention_layernorm", config.epsilon)
         self.feed_forward = FeedForward(weights, f"{name}.mlp")
 
     def forward(
@@ -104,8 +104,8 @@ class Layer(nn.Module):
         keys: torch.Tensor,
         values: torch.Tensor,
     ) -> torch.Tensor:
-        x = torch.add(x, self.attention(self.before_attention(x), cos, sin, mask, cells, keys, values))
-        return torch.add(x, self.feed_forward(self.before_feed_forward(x)))
+        x = torch.add(x, self.attention(self.attention_norm(x), cos, sin, mask, cells, keys, values))
+        return torch.add(x, self.feed_forward(self.feed_forward_norm(x)))
 
 
 class Decoder(nn.Module):
@@ -121,7 +121,7 @@ class Decoder(nn.Module):
             Layer(config, weights, f"model.layers.{number}") for number in range(config.num_hidden_layers)
         )
         self.norm = weights.norm("model.norm", config.epsilon)
-        self.head = weights.output(self.embedding)
+        self.lm_head = weights.lm_head(self.embedding)
         cos, sin = rotary_table(config, context)
         self.register_buffer("cos", cos.to(weights.device), persistent=False)
         self.register_buffer("sin", sin.to(weights.device), persistent=False)
@@ -157,5 +157,5 @@ class Decoder(nn.Module):
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """`x` [..., H] → [..., V] in float32."""
-        logits: torch.Tensor = self.head(self.norm(x))
+        logits: torch.Tensor = self.lm_head(self.norm(x))
         return logits.float()

@@ -68,13 +68,13 @@ class Weights:
         self._fill(embedding.weight, f"{name}.weight")
         return embedding
 
-    def output(self, embedding: nn.Embedding) -> Linear:
-        """The head: its own weights, or the embedding's where the model has none."""
+    def lm_head(self, embedding: nn.Embedding) -> Linear:
+        """The output projection: its own weights, or the embedding's where the model has none."""
         if self.has("lm_head"):
             return self.linear("lm_head")
-        head = Linear(embedding.embedding_dim, embedding.num_embeddings, bias=False, device="meta")
-        head.weight = embedding.weight
-        return head
+        lm_head = Linear(embedding.embedding_dim, embedding.num_embeddings, bias=False, device="meta")
+        lm_head.weight = embedding.weight
+        return lm_head
 
     def _blank(self, kind: type[M], *sizes: int, **fields: Any) -> M:
         with torch.device("meta"):

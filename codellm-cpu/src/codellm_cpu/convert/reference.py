@@ -96,8 +96,8 @@ class Reference:
         scores = q @ k.swapaxes(2, 3) / np.float32(math.sqrt(config.head_dim))  # [S, heads, T, T]
         scores += np.triu(np.full(scores.shape[2:], -np.inf, np.float32), 1)
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        mixed = scores / scores.sum(axis=-1, keepdims=True) @ v  # [S, heads, T, D]
-        return self._linear(f"{name}.o_proj", mixed.swapaxes(1, 2).reshape(*x.shape[:2], -1))
+        attended = scores / scores.sum(axis=-1, keepdims=True) @ v  # [S, heads, T, D]
+        return self._linear(f"{name}.o_proj", attended.swapaxes(1, 2).reshape(*x.shape[:2], -1))
 
     def _feed_forward(self, name: str, x: Array) -> Array:
         """SiLU-gated where the checkpoint has a gate, else GELU (the tanh form): x [S, T, H] → [S, T, H]."""
