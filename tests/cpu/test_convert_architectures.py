@@ -17,7 +17,7 @@ from codellm.sources.rope import Rope
 from codellm.sources.safetensors import SafetensorsFiles
 from codellm_cpu.convert import convert, storage
 from codellm_cpu.convert.vocabulary import read_vocabulary
-from codellm_cpu.convert.writer import interleaved
+from codellm_cpu.convert.writer import permute
 from codellm_cpu.llama.library import open_native
 from support.checkpoints import Arrays, config_of, random_weights, save_safetensors, source_of, train_tokenizer
 
@@ -147,8 +147,8 @@ def test_queries_and_keys_of_llama_are_put_in_the_order_of_its_rope(converted):
 
 def test_the_rows_of_a_bfloat16_head_are_moved_as_they_are():
     rows = np.arange(8, dtype=np.uint16).reshape(8, 1)
-    assert interleaved(rows, 2)[:, 0].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
-    assert interleaved(rows, 1)[:, 0].tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
+    assert permute(rows, 2)[:, 0].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+    assert permute(rows, 1)[:, 0].tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
 
 
 def test_llama_3_scaling_is_a_tensor(converted):

@@ -103,8 +103,10 @@ def swap_norms(patch):
 
 
 def leave_queries_unturned(patch):
-    turned = Llama.turned
-    patch.setattr(Llama, "turned", lambda self, name, config: None if "q_proj" in name else turned(self, name, config))
+    permuted = Llama.permuted_heads
+    patch.setattr(
+        Llama, "permuted_heads", lambda self, name, config: None if "q_proj" in name else permuted(self, name, config)
+    )
 
 
 def wrong_base(patch):

@@ -69,8 +69,8 @@ class GgufArchitecture(Architecture):
         """GGUF name → values of tensors that llama.cpp wants and the checkpoint does not hold."""
         return {}
 
-    def turned(self, name: str, config: Config) -> int | None:
-        """Heads of a tensor whose rows have to be put in the order of llama.cpp's rope; None: written as it is."""
+    def permuted_heads(self, name: str, config: Config) -> int | None:
+        """Heads of a tensor whose rows `permute` puts in the order of llama.cpp's rope; None: written as it is."""
         return None
 
     def add_keys(self, writer: GGUFWriter, config: Config) -> None:

@@ -1,8 +1,8 @@
 """Llama (CodeLlama, DeepSeek-Coder) in GGUF.
 
-Its rope there turns neighbouring values ("interleaved"), transformers' turns the first half of a head against the
-second: the rows of queries and keys are put in the order that makes the two one, and attention, a sum over the head,
-does not see it.
+Its rope there rotates neighbouring values ("interleaved"), transformers' rotates the first half of a head against the
+second: the rows of queries and keys are permuted to make the two one, and attention, a sum over the head, does not see
+it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Llama(Gated, gated.Llama):
 
     ropes: ClassVar[tuple[str, ...]] = ("default", "linear", "llama3", "yarn")
 
-    def turned(self, name: str, config: Config) -> int | None:
+    def permuted_heads(self, name: str, config: Config) -> int | None:
         if ".self_attn.q_proj." in name:
             return config.num_attention_heads
         return config.num_key_value_heads if ".self_attn.k_proj." in name else None

@@ -41,7 +41,7 @@ class Planned:
     name: str
     dtype: str
     heads: int | None = None
-    """Heads whose rows are put in the order of an interleaved rope."""
+    """Heads whose rows are permuted."""
     values: npt.NDArray[np.float32] | None = None
     """Values that the checkpoint does not hold."""
 
@@ -55,7 +55,7 @@ class Planned:
         if self.values is not None:
             return self.values
         values = tensors.read(self.source.name)
-        return values if self.heads is None else interleaved(values, self.heads)
+        return values if self.heads is None else permute(values, self.heads)
 
 
 def convert(
@@ -140,13 +140,13 @@ def planned(
     plan = []
     for name, info in table.infos(tensors, config, source.path or source.name).items():
         dtype = TARGETS[scheme] if len(info.shape) > 1 else "float32"
-        plan.append(Planned(info, table.gguf_name(name), dtype, heads=table.turned(name, config)))
+        plan.append(Planned(info, table.gguf_name(name), dtype, heads=table.permuted_heads(name, config)))
     for name, values in table.constants(config).items():
         plan.append(Planned(TensorInfo(name, values.shape, "float32"), name, "float32", values=values))
     return plan
 
 
-def interleaved(values: npt.NDArray[np.generic], heads: int) -> npt.NDArray[np.generic]:
+def permute(values: npt.NDArray[np.generic], heads: int) -> npt.NDArray[np.generic]:
     """Rows [heads * head_dim, ...] of a rope that pairs i with i + head_dim / 2 → of one that pairs 2i with 2i + 1."""
     halves = values.reshape(heads, 2, -1, *values.shape[1:])  # [heads, 2, head_dim / 2, ...]
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
