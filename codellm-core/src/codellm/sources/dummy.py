@@ -97,11 +97,11 @@ def dummy_config(name: str) -> dict[str, Any]:
 
 
 @attrs.frozen
-class Law:
+class Distribution:
     """The normal distribution of a tensor's values, and the seed of its own generator."""
 
     mean: float
-    deviation: float
+    std: float
     seed: int
 
 
@@ -120,13 +120,13 @@ class DummyTensors(Tensors):
         if self.dtype not in ("float32", "float16", "bfloat16"):
             raise InvalidValueError(f"dummy weights: dtype {self.dtype!r}; known: float32, float16, bfloat16")
         self._shapes = starcoder2_shapes(config)
-        self._deviation = float(config.get("initializer_range", 0.02))
+        self._std = float(config.get("initializer_range", 0.02))
         self._seed = seed
 
     def infos(self) -> tuple[TensorInfo, ...]:
         return tuple(TensorInfo(name, shape, self.dtype) for name, shape in self._shapes.items())
 
-    def law(self, name: str) -> Law:
+    def distribution(self, name: str) -> Distribution:
         """How the tensor `name` is drawn.
 
         Raises:
@@ -136,8 +136,8 @@ class DummyTensors(Tensors):
             raise ModelFileError(f"dummy weights: no tensor {name!r}")
         digest = hashlib.sha256(f"{self._seed}:{name}".encode()).digest()
         if "norm" in name:
-            return Law(1.0 if name.endswith(".weight") else 0.0, 0.0, 0)
-        return Law(0.0, self._deviation, int.from_bytes(digest, "little"))
+            return Distribution(1.0 if name.endswith(".weight") else 0.0, 0.0, 0)
+        return Distribution(0.0, self._std, int.from_bytes(digest, "little"))
 
     def read(self, name: str) -> npt.NDArray[np.generic]:
         """The tensor, drawn anew at each call: float32, float16, or bfloat16 as uint16 bit patterns.
@@ -145,12 +145,12 @@ class DummyTensors(Tensors):
         Raises:
             ModelFileError: the architecture has no such tensor.
         """
-        law = self.law(name)
+        distribution = self.distribution(name)
         shape = self._shapes[name]
-        if not law.deviation:
-            return stored(np.full(shape, law.mean, np.float32), self.dtype)
-        table = quantiles(law.deviation, self.dtype)
-        random = np.random.Generator(np.random.SFC64(law.seed))
+        if not distribution.std:
+            return stored(np.full(shape, distribution.mean, np.float32), self.dtype)
+        table = quantiles(distribution.std, self.dtype)
+        random = np.random.Generator(np.random.SFC64(distribution.seed))
         result = np.empty(shape, table.dtype)
         flat = result.reshape(-1)
         for begin in range(0, flat.size, SLAB):
@@ -161,10 +161,10 @@ class DummyTensors(Tensors):
 
 
 @functools.lru_cache(maxsize=4)
-def quantiles(deviation: float, dtype: str) -> npt.NDArray[np.generic]:
+def quantiles(std: float, dtype: str) -> npt.NDArray[np.generic]:
     """The normal distribution as 65,536 equally likely values, so that 16 random bits draw one: [65536]."""
-    normal = statistics.NormalDist(0.0, deviation)
-    values = [normal.inv_cdf((place + 0.5) / 65536) for place in range(65536)]
+    normal = statistics.NormalDist(0.0, std)
+    values = [normal.inv_cdf((index + 0.5) / 65536) for index in range(65536)]
     return stored(np.array(values, np.float32), dtype)
 
 

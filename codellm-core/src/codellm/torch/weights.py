@@ -128,8 +128,12 @@ def as_tensor(tensors: Tensors, info: TensorInfo, device: torch.device) -> torch
 
 def drawn(tensors: DummyTensors, info: TensorInfo, device: torch.device) -> torch.Tensor:
     """A tensor of dummy weights, drawn on `device`: of the same distribution as the host's, and as repeatable there."""
-    law = tensors.law(info.name)
+    distribution = tensors.distribution(info.name)
     blank = torch.empty(info.shape, dtype=DTYPES[info.dtype], device=device)
-    if not law.deviation:
-        return blank.fill_(law.mean)
-    return blank.normal_(law.mean, law.deviation, generator=torch.Generator(device).manual_seed(law.seed % (1 << 63)))
+    if not distribution.std:
+        return blank.fill_(distribution.mean)
+    return blank.normal_(
+        distribution.mean,
+        distribution.std,
+        generator=torch.Generator(device).manual_seed(distribution.seed % (1 << 63)),
+    )
