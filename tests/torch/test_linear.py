@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from codellm.torch import linear
-from codellm.torch.linear import WIDE_ROWS, Linear, widened
+from codellm.torch.linear import UPCAST_ROWS, Linear, upcast_linear
 
 HALVES = (torch.bfloat16, torch.float16)
 
@@ -27,22 +27,24 @@ def test_widened_is_the_product_rounded_once(monkeypatch, dtype, bias, block):
     monkeypatch.setattr(linear, "BLOCK", block)
     module = projection(dtype, bias=bias)
     x = torch.randn(2, 9, 33).to(dtype)
-    found = widened(x, module.weight, module.bias)
+    found = upcast_linear(x, module.weight, module.bias)
     assert (found.dtype, found.shape) == (dtype, (2, 9, 70))
     expected = exact(module, x)
     assert ((found.double() - expected).abs() <= torch.finfo(dtype).eps * expected.abs() + 1e-6).all()
 
 
 @pytest.mark.parametrize("dtype", [*HALVES, torch.float32])
-@pytest.mark.parametrize("rows", [1, WIDE_ROWS - 1, WIDE_ROWS])
+@pytest.mark.parametrize("rows", [1, UPCAST_ROWS - 1, UPCAST_ROWS])
 @pytest.mark.parametrize("can", [True, False])
 def test_many_rows_are_widened_where_the_processor_has_no_product_of_their_type(monkeypatch, dtype, rows, can):
     seen = []
-    monkeypatch.setattr(linear, "WIDENED", () if can else HALVES)
-    monkeypatch.setattr(linear, "widened", lambda x, weight, bias: seen.append(1) or widened(x, weight, bias))
+    monkeypatch.setattr(linear, "UPCAST_DTYPES", () if can else HALVES)
+    monkeypatch.setattr(
+        linear, "upcast_linear", lambda x, weight, bias: seen.append(1) or upcast_linear(x, weight, bias)
+    )
     module, x = projection(dtype), torch.randn(1, rows, 33).to(dtype)
     found = module(x)
-    assert len(seen) == (dtype != torch.float32 and rows >= WIDE_ROWS and not can)
+    assert len(seen) == (dtype != torch.float32 and rows >= UPCAST_ROWS and not can)
     assert torch.allclose(found.double(), exact(module, x), rtol=0.02, atol=0.02)
 
 
@@ -60,17 +62,17 @@ def test_a_product_that_onednn_emulates_is_none(monkeypatch, processor, native):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor)
-    assert linear.multiplies(torch.bfloat16) == native
+    assert linear.has_matmul(torch.bfloat16) == native
 
 
 def test_without_onednn_torch_is_left_to_itself(monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert linear.multiplies(torch.bfloat16)
+    assert linear.has_matmul(torch.bfloat16)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize("rows", [2, WIDE_ROWS])
+@pytest.mark.parametrize("rows", [2, UPCAST_ROWS])
 def test_a_batch_compiles_whatever_the_processor(dtype, rows):
     module, x = projection(dtype).eval(), torch.randn(rows, 1, 33).to(dtype)
     with torch.inference_mode():
@@ -80,10 +82,10 @@ def test_a_batch_compiles_whatever_the_processor(dtype, rows):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("way", ["compile", "trace"])
 def test_it_stays_one_operation_in_a_compiled_or_traced_step(monkeypatch, way):
-    monkeypatch.setattr(linear, "WIDENED", HALVES)
-    module, x = projection(torch.bfloat16).eval(), torch.randn(WIDE_ROWS, 1, 33).bfloat16()
+    monkeypatch.setattr(linear, "UPCAST_DTYPES", HALVES)
+    module, x = projection(torch.bfloat16).eval(), torch.randn(UPCAST_ROWS, 1, 33).bfloat16()
     with torch.inference_mode(way == "compile"), torch.no_grad():
         step = torch.compile(module, fullgraph=True) if way == "compile" else torch.jit.trace(module, x)
         assert torch.equal(step(x), module(x))
     if way == "trace":
-        assert "codellm::widened" in str(step.graph)
+        assert "codellm::upcast_linear" in str(step.graph)

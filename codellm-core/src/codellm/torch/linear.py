@@ -7,20 +7,20 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-WIDE_ROWS = 8
-"""Rows of x from which `widened` is faster: on a Zen 3 8 rows by 3072 x 12288 took it 24 to 27 ms, torch's own 30."""
+UPCAST_ROWS = 8
+"""Rows of x from which `upcast_linear` is faster: on a Zen 3, 8 rows by 3072 x 12288 took it 24 to 27 ms, torch 30."""
 BLOCK = 1 << 20
-"""Weights that are widened at a time: 4 MB, which the processor's caches hold until they were multiplied."""
+"""Weights that are upcast at a time: 4 MB, which the processor's caches hold until they were multiplied."""
 LANE = 4096
 """Terms that Inductor adds up plainly: a longer sum is cascaded for precision, at half the speed."""
 
 
-def multiplies(dtype: torch.dtype) -> bool:
+def has_matmul(dtype: torch.dtype) -> bool:
     """Whether torch has a product of matrices in `dtype`, of 2 bytes, for this processor: what oneDNN tells of it.
 
     Without one torch adds up row by row: on x86 that is without AVX-512, as in most laptops. Of AVX-512 without an
     instruction for bfloat16 oneDNN says that it has, but only emulates it: on a Cascade Lake 512 rows by 3072 x 12288
-    took 769 ms, `widened` 208. A torch that was built without oneDNN is left to itself.
+    took 769 ms, `upcast_linear` 208. A torch that was built without oneDNN is left to itself.
     """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return True
@@ -35,15 +35,15 @@ def _emulates(processor: Mapping[str, object]) -> bool:
     return bool(processor.get("avx512_bw")) and not any(map(processor.get, ("avx512_bf16", "amx_bf16")))
 
 
-WIDENED = tuple(dtype for dtype in (torch.bfloat16, torch.float16) if not multiplies(dtype))
+UPCAST_DTYPES = tuple(dtype for dtype in (torch.bfloat16, torch.float16) if not has_matmul(dtype))
 """The types without a product of their own here: asked once, since a compiled step cannot ask."""
 
 
 class Linear(nn.Linear):
     """x times the weights, plus the bias.
 
-    Half-precision weights on a CPU have ways of their own: one row, compiled, is spelled out (`stream`), and many rows
-    are multiplied in float32 (`widened`) where the processor has no product of matrices in that type.
+    Half-precision weights on a CPU have ways of their own: one row, compiled, is spelled out (`gemv`), and many rows
+    are multiplied in float32 (`upcast_linear`) where the processor has no product of matrices in that type.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -51,18 +51,18 @@ class Linear(nn.Linear):
         if x.device.type == "cpu" and self.weight.itemsize == 2:
             rows = x.numel() // self.in_features
             if rows == 1 and torch.compiler.is_dynamo_compiling():
-                return stream(x, self.weight, self.bias)
-            if rows >= WIDE_ROWS and self.weight.dtype in WIDENED:
-                wide: torch.Tensor = widened(x, self.weight, self.bias)
-                return wide
+                return gemv(x, self.weight, self.bias)
+            if rows >= UPCAST_ROWS and self.weight.dtype in UPCAST_DTYPES:
+                upcast: torch.Tensor = upcast_linear(x, self.weight, self.bias)
+                return upcast
         return super().forward(x)
 
 
-@torch.library.custom_op("codellm::widened", mutates_args=())
-def widened(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+@torch.library.custom_op("codellm::upcast_linear", mutates_args=())
+def upcast_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """`x` [..., in] times `weight` [out, in] plus `bias` [out], multiplied in float32 → [..., out] of x's type.
 
-    A block of the weights is widened after the other, so that no copy of them all is ever in memory. Traced or
+    A block of the weights is upcast after the other, so that no copy of them all is ever in memory. Traced or
     compiled it stays one operation.
     """
     rows = x.reshape(-1, x.shape[-1]).float()
@@ -71,19 +71,19 @@ def widened(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) ->
     block = torch.empty(size, weight.shape[1])
     for start in range(0, len(weight), size):
         part = slice(start, start + size)
-        wide = block[: len(weight[part])].copy_(weight[part])
-        product = rows @ wide.T
+        upcast = block[: len(weight[part])].copy_(weight[part])
+        product = rows @ upcast.T
         y[:, part] = product if bias is None else product.add_(bias[part])
     return y.view(*x.shape[:-1], len(weight))
 
 
-@widened.register_fake
+@upcast_linear.register_fake
 def _(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     del bias  # it changes no shape
     return x.new_empty(*x.shape[:-1], len(weight))
 
 
-def stream(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+def gemv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """`x` [..., in] times `weight` [out, in] as a product and a sum, in float32 → [..., out].
 
     Inductor makes a loop of it that reads the weights at most of the memory's bandwidth, where the library's product of
