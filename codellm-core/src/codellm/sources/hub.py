@@ -9,7 +9,7 @@ from pathlib import Path
 
 from codellm.errors import CodellmError, ModelFileError, ModelNotFoundError
 from codellm.progress import Progress, quiet, tell_licence
-from codellm.sources.local import INDEX, NAMING, PACKINGS, WEIGHTS, read_config, read_directory, shard_names
+from codellm.sources.local import INDEX, NAMING, QUANTIZE_CONFIGS, WEIGHTS, read_config, read_directory, shard_names
 from codellm.sources.packed import packed_scheme
 from codellm.sources.published import IN_PARTS, Published, model_files
 from codellm.sources.reference import Reference
@@ -19,7 +19,7 @@ from codellm.sources.source import ModelSource
 from codellm.sources.unloadable import ADAPTER, MERGE, adapter_kind
 
 CONFIG, TOKENIZER, CARD = "config.json", "tokenizer.json", "README.md"
-SMALL = {CONFIG, TOKENIZER, *NAMING, *PACKINGS, INDEX, CARD}
+SMALL = {CONFIG, TOKENIZER, *NAMING, *QUANTIZE_CONFIGS, INDEX, CARD}
 _AUTOGPTQ = re.compile(r"gptq_model-\d+bit-.+\.safetensors")
 _PICKLED = re.compile(r"(?!training_args|optimizer|scheduler|rng_state).*\.(bin|pt|pth|ckpt|pkl)")
 
@@ -109,7 +109,7 @@ def _weights(repository: Repository) -> set[str]:
 def _packed(repository: Repository) -> str | None:
     """The scheme that the weights are in already, which decides who can load them."""
     return packed_scheme(
-        read_config(repository.fetch({CONFIG, *PACKINGS} & repository.names)), f"{repository}: {CONFIG}"
+        read_config(repository.fetch({CONFIG, *QUANTIZE_CONFIGS} & repository.names)), f"{repository}: {CONFIG}"
     )
 
 

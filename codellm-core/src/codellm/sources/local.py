@@ -27,13 +27,13 @@ TOKENIZER_CONFIG, SPECIAL, GENERATION = "tokenizer_config.json", "special_tokens
 NAMING = (TOKENIZER_CONFIG, SPECIAL, GENERATION)
 """Files that a model may have, and that say which tokens begin and end its texts."""
 
-PACKING = "quantize_config.json"
+QUANTIZE_CONFIG = "quantize_config.json"
 """How AutoGPTQ quantized, before transformers had config.json say so."""
 
-OTHER_PACKINGS = {"quant_config.json": "awq", "hf_quant_config.json": "modelopt"}
+OTHER_QUANTIZE_CONFIGS = {"quant_config.json": "awq", "hf_quant_config.json": "modelopt"}
 """What others wrote beside config.json, and what config.json would call it."""
 
-PACKINGS = (PACKING, *OTHER_PACKINGS)
+QUANTIZE_CONFIGS = (QUANTIZE_CONFIG, *OTHER_QUANTIZE_CONFIGS)
 
 _CARD = 1 << 16
 """Bytes of a model card that may hold its front matter."""
@@ -67,7 +67,7 @@ def read_directory(path: Path, name: str, *, revision: str | None = None, licenc
         raise ModelFileError(f"{tokenizer}: missing; only models with a tokenizer.json can be read")
     tensors, config = as_usual(SafetensorsFiles(weights), config, path)
     named = {name: read_json(path / name) for name in NAMING if (path / name).is_file()}
-    beside = [path / name for name in (*named, PACKING) if (path / name).is_file()]
+    beside = [path / name for name in (*named, QUANTIZE_CONFIG) if (path / name).is_file()]
     return ModelSource(
         name=name,
         format="safetensors",
@@ -94,7 +94,7 @@ def read_config(path: Path) -> Mapping[str, Any]:
     config = read_json(path / "config.json")
     if config.get("quantization_config") is not None:
         return config
-    for name, method in {PACKING: "gptq", **OTHER_PACKINGS}.items():
+    for name, method in {QUANTIZE_CONFIG: "gptq", **OTHER_QUANTIZE_CONFIGS}.items():
         if (path / name).is_file():
             return {**config, "quantization_config": {"quant_method": method, **read_json(path / name)}}
     return config

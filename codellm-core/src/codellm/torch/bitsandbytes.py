@@ -86,9 +86,9 @@ class BitsAndBytes(Quantization):
 
 @attrs.frozen
 class StoredBitsAndBytes(BitsAndBytes):
-    """One of SCHEMES as a checkpoint is in it: `packing` is the `quantization_config` of its config.json."""
+    """One of SCHEMES as a checkpoint is in it, by the `quantization_config` of its config.json."""
 
-    packing: Mapping[str, Any]
+    quantization_config: Mapping[str, Any]
     stored = True
 
     def config(self, dtype: torch.dtype) -> Any:
@@ -96,7 +96,7 @@ class StoredBitsAndBytes(BitsAndBytes):
         import transformers
 
         quieten()
-        return transformers.BitsAndBytesConfig.from_dict(dict(self.packing))
+        return transformers.BitsAndBytesConfig.from_dict(dict(self.quantization_config))
 
 
 def quieten() -> None:

@@ -71,25 +71,26 @@ class Gptq(Quantization):
     stored = True
 
     @property
-    def packing(self) -> Mapping[str, Any]:
+    def quantization_config(self) -> Mapping[str, Any]:
         """The `quantization_config` of its config.json."""
-        packing: Mapping[str, Any] = self.source.config["quantization_config"]
-        return packing
+        config: Mapping[str, Any] = self.source.config["quantization_config"]
+        return config
 
     @property
     def shifted(self) -> bool:
         """Whether zero points are to be read plus one here.
 
-        gptqmodel 5.8.0 does so itself, but not for the 3 bits that AutoGPTQ packed: there it adds to other places of a
+        gptqmodel 5.8.0 does so itself, but not for the 3 bits that AutoGPTQ packed: there it adds to other bits of a
         word, which undoes what it does when it saves, and nothing else.
         """
-        return self.packing["bits"] == 3 and form(self.packing) == "gptq" and not by_gptqmodel(self.packing)
+        config = self.quantization_config
+        return config["bits"] == 3 and checkpoint_format(config) == "gptq" and not by_gptqmodel(config)
 
     def require(self, remedy: str) -> None:
         require(self.scheme.name)
 
     def tensors(self, tensors: Tensors) -> Tensors:
-        return Shifted(tensors, self.packing["bits"]) if self.shifted else tensors
+        return Shifted(tensors, self.quantization_config["bits"]) if self.shifted else tensors
 
     def dtype(self, asked: str, device: torch.device) -> str:
         """Where nothing is asked, what the scales are stored in; CPUs multiply such matrices a hundred times slower."""
@@ -102,13 +103,14 @@ class Gptq(Quantization):
     def config(self, dtype: torch.dtype) -> Any:
         import transformers
 
-        check_zeros(self.source, self.packing)
+        raw = self.quantization_config
+        check_zeros(self.source, raw)
         return transformers.GPTQConfig(
-            bits=self.packing["bits"],
-            group_size=self.packing["group_size"],
-            desc_act=bool(self.packing.get("desc_act")),
-            sym=self.packing.get("sym", True),
-            format="gptq_v2" if self.shifted else form(self.packing),
+            bits=raw["bits"],
+            group_size=raw["group_size"],
+            desc_act=bool(raw.get("desc_act")),
+            sym=raw.get("sym", True),
+            format="gptq_v2" if self.shifted else checkpoint_format(raw),
             backend=self.options["kernel"],
         )
 
@@ -149,14 +151,14 @@ def require(what: str) -> None:
         raise BackendUnavailableError(f"{what} needs {' and '.join(lacks)}; {EXTRA}")
 
 
-def form(packing: Mapping[str, Any]) -> str:
+def checkpoint_format(config: Mapping[str, Any]) -> str:
     """How zero points are stored: `gptq`, minus one, or `gptq_v2`, as they are."""
-    return str(packing.get("checkpoint_format") or packing.get("format") or "gptq")
+    return str(config.get("checkpoint_format") or config.get("format") or "gptq")
 
 
-def by_gptqmodel(packing: Mapping[str, Any]) -> bool:
+def by_gptqmodel(config: Mapping[str, Any]) -> bool:
     """Whether gptqmodel wrote a checkpoint, which says so."""
-    return "gptqmodel" in str((packing.get("meta") or {}).get("quantizer"))
+    return "gptqmodel" in str((config.get("meta") or {}).get("quantizer"))
 
 
 class Shifted(Tensors):
@@ -174,9 +176,9 @@ class Shifted(Tensors):
         values = self._tensors.read(name)
         if not name.endswith(".qzeros"):
             return values
-        places = np.arange(self._bits, dtype=np.uint8)
-        fields = (unpacked(values, self._bits) << places).sum(axis=-1, dtype=np.uint8) + 1
-        stream = (fields[..., None] >> places & 1).reshape(len(values), -1)
+        shifts = np.arange(self._bits, dtype=np.uint8)
+        fields = (unpacked(values, self._bits) << shifts).sum(axis=-1, dtype=np.uint8) + 1
+        stream = (fields[..., None] >> shifts & 1).reshape(len(values), -1)
         return np.packbits(stream, axis=-1, bitorder="little").view(values.dtype)
 
 
@@ -197,7 +199,7 @@ def check_zeros(source: ModelSource, raw: Mapping[str, Any]) -> None:
     Raises:
         ModelFileError: a zero point is all ones, in a file that gptqmodel did not write.
     """
-    if raw.get("sym", True) or form(raw) != "gptq" or by_gptqmodel(raw) or source.tensors is None:
+    if raw.get("sym", True) or checkpoint_format(raw) != "gptq" or by_gptqmodel(raw) or source.tensors is None:
         return
     for info in source.tensors:
         zeros = info.name.endswith(".qzeros")
