@@ -137,14 +137,14 @@ class Repository:
 
     def _require_room(self, files: list[Remote], total: int) -> None:
         """Say at once what would be said after an hour: that the disk is too small."""
-        place = next((place for file in files for place in file.blob.parents if place.is_dir()), None)
-        if place is None:
+        folder = next((folder for file in files for folder in file.blob.parents if folder.is_dir()), None)
+        if folder is None:
             return
         have = sum(path.stat().st_size for file in files for path in (file.blob, file.partial) if path.is_file())
-        free = shutil.disk_usage(place).free
+        free = shutil.disk_usage(folder).free
         if total - have > free:
             raise DownloadError(
-                f"{self}: {(total - have) / 1e6:.0f} MB are to come, and {place} has {free / 1e6:.0f} MB free; "
+                f"{self}: {(total - have) / 1e6:.0f} MB are to come, and {folder} has {free / 1e6:.0f} MB free; "
                 "free some space, or set HF_HOME to another place"
             )
 

@@ -60,7 +60,7 @@ class Entry:
 
     info: TensorInfo
     file: int
-    """Place in the list of files."""
+    """Index in the list of files."""
     kind: np.dtype[Any]
     begin: int
     end: int
@@ -82,8 +82,8 @@ class SafetensorsFiles(Tensors):
         self._maps: dict[int, mmap.mmap] = {}
         self._entries: dict[str, Entry] = {}
         self._last: Entry | None = None
-        for place, path in enumerate(self._files):
-            for entry in read_header(path, place):
+        for index, path in enumerate(self._files):
+            for entry in read_header(path, index):
                 name = entry.info.name
                 if name in self._entries:
                     first = self._files[self._entries[name].file]
@@ -222,11 +222,11 @@ def check_cover(path: Path, entries: list[Entry], start: int, size: int) -> None
     Raises:
         ModelFileError: the tensors do not fill the data exactly once.
     """
-    place = start
+    filled = start
     for entry in sorted(entries, key=lambda entry: (entry.begin, entry.end)):
-        if entry.begin != place:
-            what = "overlaps another" if entry.begin < place else "leaves a hole before it"
+        if entry.begin != filled:
+            what = "overlaps another" if entry.begin < filled else "leaves a hole before it"
             raise ModelFileError(f"{shown(path)}: tensor {quoted(entry.info.name)} {what} in the data")
-        place = entry.end
-    if place != size:
-        raise ModelFileError(f"{shown(path)}: {size - place} bytes after the last tensor")
+        filled = entry.end
+    if filled != size:
+        raise ModelFileError(f"{shown(path)}: {size - filled} bytes after the last tensor")

@@ -79,10 +79,10 @@ def compare_logits(
     ):
         wrong = np.flatnonzero(~(values <= limit))  # NaN is wrong too
         if len(wrong):
-            place = int(wrong[0])
+            position = int(wrong[0])
             return figures, (
-                f"the logits of position {place} are off by {values[place]:.3g} {what}, where rounding in {scheme} "
-                f"explains {limit[place]:.3g}"
+                f"the logits of position {position} are off by {values[position]:.3g} {what}, where rounding in "
+                f"{scheme} explains {limit[position]:.3g}"
             )
     return figures, None
 

@@ -104,11 +104,11 @@ def compare_token_ids(
         wanted, got = theirs.encode(text), ours.encode(text)
         if wanted != got and max(wanted, default=0) < ours.vocab_size:
             pairs = zip([*wanted, None], [*got, None], strict=False)
-            place = next(place for place, (one, other) in enumerate(pairs) if one != other)
+            index = next(index for index, (one, other) in enumerate(pairs) if one != other)
             raise refusal(
                 source,
-                f"{text[:60]!r} has other tokens in the GGUF file: from place {place} on {got[place : place + 3]}, "
-                f"by tokenizer.json {wanted[place : place + 3]}",
+                f"{text[:60]!r} has other tokens in the GGUF file: from place {index} on {got[index : index + 3]}, "
+                f"by tokenizer.json {wanted[index : index + 3]}",
             )
         count += len(wanted)
     return {"texts": len(texts), "tokens": count}

@@ -56,13 +56,13 @@ def merge_scores(tokens: list[str], kinds: list[int], merges: Sequence[Sequence[
     Raises:
         ModelFileError: they do not do the same, or a merge is of or makes something that is no token.
     """
-    places = {token: id for id, token in enumerate(tokens)}
+    ids = {token: id for id, token in enumerate(tokens)}
     rank: dict[str, int] = {}
     listed = set()
     previous = ""
     for left, right in merges:
         made = left + right
-        if not {left, right, made} <= places.keys():
+        if not {left, right, made} <= ids.keys():
             raise ModelFileError(f"{path}: merge {f'{left} {right}'!r} is not of three tokens")
         if made != previous and made in rank:
             raise ModelFileError(f"{path}: merges of {made!r} stand apart, which scores cannot say: no GGUF form")
@@ -74,7 +74,7 @@ def merge_scores(tokens: list[str], kinds: list[int], merges: Sequence[Sequence[
             continue
         for cut in range(1, len(token)):
             pair = token[:cut], token[cut:]
-            if pair not in listed and joined(*pair, places):
+            if pair not in listed and joined(*pair, ids):
                 raise ModelFileError(
                     f"{path}: {pair[0]!r} and {pair[1]!r} make a token but are no merge, which scores cannot say: "
                     "no GGUF form"

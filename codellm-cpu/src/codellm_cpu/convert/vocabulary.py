@@ -23,8 +23,8 @@ from codellm_cpu.convert.pretokenizer import Preparation, read_preparation
 from codellm_cpu.convert.scores import hide_unmerged, merge_scores, unused
 from codellm_cpu.llama.tokenizer import ENDS_KEY, FIRST_SPACE_KEY, NORMALIZER_KEY, STRIPS
 
-# The pieces that end a generation or mark a place in a repository, by the strings of StarCoder2 and Qwen2.5-Coder.
-PLACES = {
+# What ends a generation or stands between the files of a repository, by the strings of StarCoder2 and Qwen2.5-Coder.
+FIM_ROLES = {
     "fim_pad": ("<fim_pad>", "<|fim_pad|>"),
     "fim_rep": ("<repo_name>", "<|repo_name|>"),
     "fim_sep": ("<file_sep>", "<|file_sep|>"),
@@ -151,14 +151,14 @@ def mark_characters(tokens: list[str], kinds: list[int], unknown: Any, path: Pat
     Raises:
         ModelFileError: a byte has no token, without which llama.cpp ends the process.
     """
-    places = {token: id for id, token in enumerate(tokens)}
+    ids = {token: id for id, token in enumerate(tokens)}
     for byte in range(256):
         name = f"<0x{byte:02X}>"
-        if name not in places:
+        if name not in ids:
             raise ModelFileError(f"{path}: byte_fallback without a token {name}")
-        kinds[places[name]] = int(gguf.TokenType.BYTE)
-    if unknown in places:
-        kinds[places[unknown]] = int(gguf.TokenType.UNKNOWN)
+        kinds[ids[name]] = int(gguf.TokenType.BYTE)
+    if unknown in ids:
+        kinds[ids[unknown]] = int(gguf.TokenType.UNKNOWN)
 
 
 def token_ids(vocab: Any, added: Any, path: Path) -> tuple[dict[int, str], set[int]]:
@@ -251,5 +251,5 @@ def special_ids(
     fim = find_fim(controls.get)
     if fim is not None:
         roles |= {"fim_pre": fim.prefix, "fim_suf": fim.suffix, "fim_mid": fim.middle}
-    roles |= {role: controls[text] for role, texts in PLACES.items() for text in texts if text in controls}
+    roles |= {role: controls[text] for role, texts in FIM_ROLES.items() for text in texts if text in controls}
     return roles

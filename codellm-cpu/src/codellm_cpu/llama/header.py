@@ -103,7 +103,7 @@ def read_header(path: Path) -> Header:
 
 
 class _Reader:
-    """A place in the file, and the steps that move it on. `_data` is what was read so far, from the beginning."""
+    """A position in the file, and the steps that move it on. `_data` is what was read so far, from the beginning."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path, self._file = path, file

@@ -41,7 +41,7 @@ _TAIL = 8192
 _LINE = 500
 """Characters of its last line that a message shows."""
 
-_PLACE = re.compile(r"(\S*/)(?=[\w.-]+:\d+: )")
+_FOLDER = re.compile(r"(\S*/)(?=[\w.-]+:\d+: )")
 """The folder that llama.cpp was built in, before the source file that an assertion names."""
 
 
@@ -225,7 +225,7 @@ def _outcome(path: Path, code: int, said: str) -> Outcome:
     if code == 0:
         return Outcome("")
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    last = shown(_PLACE.sub("", lines[-1]))[:_LINE] if lines else "it gave no reason"
+    last = shown(_FOLDER.sub("", lines[-1]))[:_LINE] if lines else "it gave no reason"
     if code == REFUSED:
         return Outcome(last)
     if code > 0:
