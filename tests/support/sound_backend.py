@@ -4,15 +4,18 @@ together, end-of-text comes up, logits tie. Those of `support.broken` each break
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as Seq
+from types import MappingProxyType
+from typing import Any
 
 import attrs
 import numpy as np
 
 from codellm.backend import Backend
-from codellm.errors import ContextLengthError, InvalidValueError, ModelFileError, UnknownNameError
+from codellm.errors import ContextLengthError, InvalidValueError, ModelFileError
 from codellm.model import Model, ModelInfo
+from codellm.options import Option, choice, read
 from codellm.places import Places
 from codellm.sampler import Sampler
 from codellm.sequence import Sequence, Token
@@ -163,11 +166,11 @@ class SoundModel(Model):
 class SoundBackend(Backend):
     name = "sound"
     formats = frozenset({"safetensors"})
+    options: Mapping[str, Option[Any]] = MappingProxyType({"rows": choice("all", "half")})
     model = SoundModel
 
     def load(self, spec, source) -> Model:
-        if spec.options:
-            raise UnknownNameError("option", next(iter(spec.options)), ())
+        read(spec.options, SoundBackend.options)
         if spec.device not in ("auto", "cpu"):
             raise InvalidValueError(f"{self.name} runs on cpu, not on {spec.device}")
         if not source.path.exists():

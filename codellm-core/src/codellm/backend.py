@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
@@ -11,6 +13,7 @@ from codellm.scheme import Scheme
 
 if TYPE_CHECKING:
     from codellm.model import Model
+    from codellm.options import Option
     from codellm.sources import ModelSource
     from codellm.spec import LoadSpec
 
@@ -52,6 +55,9 @@ class Backend(abc.ABC):
     """What it is for: where another device is asked for, it is chosen by its name alone. None: it does not say."""
     default_scheme: ClassVar[str | None] = None
     """The scheme a source of a foreign format gets when none is named; None: the source's own precision."""
+    options: ClassVar[Mapping[str, Option[Any]]] = MappingProxyType({})
+    """The `-o` options that `load` takes, by name: `codellm backends NAME` lists them, `codellm.options.read` reads
+    what a user wrote."""
 
     def availability(self) -> Availability:
         """Whether it can run here. Imports nothing heavy: probe with `importlib.util.find_spec`."""

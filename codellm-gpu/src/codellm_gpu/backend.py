@@ -26,15 +26,20 @@ class TransformersCudaBackend(TransformersBackend):
     device: ClassVar[str | None] = "cuda"
     devices: ClassVar[tuple[str, ...]] = ("cuda", "cpu")
     attentions: ClassVar[tuple[str, ...]] = ("sdpa", "eager", "flash_attention_2")
+    options: ClassVar[Mapping[str, Option[Any]]] = {
+        **TransformersBackend.options,
+        "memory_gib": amount(
+            None,
+            "a size in GiB",
+            otherwise="all",
+            help="The most of the GPU's memory that this process takes, as if the GPU were a smaller one.",
+        ),
+    }
     remedy: ClassVar[str] = REMEDY
 
     def availability(self) -> Availability:
         packages = super().availability()
         return driver() if packages.ok else packages
-
-    def options(self, scheme: str | None, stored: str | None = None) -> Mapping[str, Option[Any]]:
-        """As everywhere; `memory_gib`: what this process may take of the GPU's memory, in GiB."""
-        return {**super().options(scheme, stored), "memory_gib": amount(None, "a size in GiB")}
 
     def limit(self, options: Mapping[str, Any]) -> int | None:
         size = options["memory_gib"]

@@ -26,7 +26,7 @@ def write(request: QuantizeRequest) -> None:
         NotEnoughMemoryError: it does not fit.
     """
     source, scheme = request.source, request.scheme
-    quantization = bitsandbytes.BitsAndBytes(scheme, read({}, bitsandbytes.options(scheme.name)))
+    quantization = bitsandbytes.BitsAndBytes(scheme, read({}, bitsandbytes.OPTIONS, scheme.name))
     quantization.require(REMEDY)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = source.dtype if source.dtype in DTYPES else "auto"

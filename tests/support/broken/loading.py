@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import attrs
 
+from codellm.options import choice
 from codellm.scheme import Scheme
 from support.broken.fault import fails
 from support.sound_backend import SoundBackend, SoundModel
@@ -39,6 +42,13 @@ class TakesAnyOption(SoundBackend):
 
     def load(self, spec, source):
         return super().load(attrs.evolve(spec, options={}), source)
+
+
+@fails("-o speed=slow is among options, and load() gave", "test_the_options_that_are_listed_are_taken")
+class ListsAnOptionOfNobody(SoundBackend):
+    """Lists an option that it does not read."""
+
+    options = MappingProxyType({**SoundBackend.options, "speed": choice("slow", "fast")})
 
 
 @fails("load() with a wrong file raised FileNotFoundError", "test_load_raises_only_our_errors[file]")

@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from codellm.cli.output import format_option, note, show
 
+if TYPE_CHECKING:
+    from codellm.backend import Backend
+    from codellm.plugins.registry import Registry
+
 
 @click.command()
+@click.argument("name", required=False)
 @format_option
-def backends(format_: str) -> None:
-    """List what can run models here; for what cannot, the command that mends it."""
-    from codellm.plugins.registry import availability, registry
+def backends(name: str | None, format_: str) -> None:
+    """List what can run models here; for what cannot, the command that mends it.
+
+    With NAME, list the options that this backend takes as -o KEY=VALUE.
+    """
+    from codellm.plugins.registry import registry
 
     found = registry()
+    if name is None:
+        _list(found, format_)
+        return
+    rows = option_rows(found.backend(name))
+    show(rows, format_)
+    if not rows:
+        note(f"{name} has no options of its own")
+
+
+def option_rows(backend: Backend) -> list[dict[str, Any]]:
+    """A row for each `-o` option of a backend."""
+    return [
+        {
+            "option": name,
+            "takes": option.takes,
+            "default": option.otherwise,
+            "schemes": " ".join(sorted(option.schemes)),
+            "help": option.help,
+        }
+        for name, option in backend.options.items()
+    ]
+
+
+def _list(found: Registry, format_: str) -> None:
+    from codellm.plugins.registry import availability
+
     rows: list[dict[str, Any]] = []
     remedies: dict[str, list[str]] = {}
     for backend in found.backends.values():

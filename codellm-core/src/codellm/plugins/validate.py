@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from codellm.backend import Availability, Backend
 from codellm.finding import Finding
+from codellm.options import Option
 from codellm.plugins.manager import describe
 from codellm.scheme import Scheme
 
@@ -130,6 +131,7 @@ def _check_backend(backend: Backend) -> None:
     _must(who, "device", device, device is None or isinstance(device, str), "a str or None")
     default: Any = backend.default_scheme
     _must(who, "default_scheme", default, default is None or isinstance(default, str), "a str or None")
+    _check_options(who, backend.options)
     try:
         listed: Any = backend.schemes()
     except Exception as error:
@@ -137,6 +139,17 @@ def _check_backend(backend: Backend) -> None:
     _must(who, "schemes()", listed, isinstance(listed, list | tuple), "a tuple of Scheme")
     for scheme in listed:
         _check_scheme(_instance(scheme, Scheme, f"schemes() of {who}"), f"schemes() of {who}")
+
+
+def _check_options(who: str, options: Any) -> None:
+    _must(who, "options", options, isinstance(options, Mapping), "a mapping of names to Options")
+    for name, option in options.items():
+        _must(who, "a name of options", name, _is_name(name), f"a str like {_NAME}")
+        _must(who, f"option {name!r}", option, isinstance(option, Option), "an Option")
+        for field in ("takes", "otherwise", "help"):
+            text: Any = getattr(option, field)
+            _must(f"{who}: option {name!r}", field, text, isinstance(text, str), "a str")
+        _must(f"{who}: option {name!r}", "schemes", option.schemes, _is_names(option.schemes), "a frozenset of str")
 
 
 def _check_scheme(scheme: Scheme, where: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from codellm.backend import Availability
 from codellm.errors import InvalidValueError, UnknownNameError
 from codellm.model import Model
+from codellm.options import Option
 from codellm.scheme import Scheme
 from codellm.testing.running import error_of, is_ours, told
 from codellm.testing.subject import Subject
@@ -62,6 +63,23 @@ def test_an_unknown_option_is_refused(subject: Subject) -> None:
         f"load() with the option no-such-option=1 gave {told(error)}. Compare spec.options with the options you have, "
         'and raise UnknownNameError("option", name, known) for any other.'
     )
+
+
+def test_the_options_that_are_listed_are_taken(subject: Subject) -> None:
+    """`load` takes every option of `options` that fits the scheme, with the value that it has otherwise."""
+    spec, said = subject.spec, subject.prepared[0].options
+    fitting = {name: option for name, option in subject.backend.options.items() if option.fits(spec.scheme)}
+    listed = {name: option.otherwise for name, option in fitting.items() if _takes(option, option.otherwise)}
+    error = error_of(lambda: subject.load(options={**listed, **said}).close())
+    assert error is None, (
+        f"{' '.join(f'-o {name}={text}' for name, text in listed.items())} is among options, and load() gave "
+        f"{told(error)}. `codellm backends NAME` lists them, so spec.options may hold them: read it by "
+        "codellm.options.read(spec.options, self.options)."
+    )
+
+
+def _takes(option: Option[Any], text: str) -> bool:
+    return error_of(lambda: option.parse(text)) is None
 
 
 @pytest.mark.parametrize("fault", ["file", "device", "attention"])

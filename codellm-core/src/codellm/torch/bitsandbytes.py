@@ -40,20 +40,27 @@ SCHEMES = (
 The bounds, of checkpoints that are written, are derived in docs/quantization.md.
 """
 
-INT8: dict[str, Option[Any]] = {"threshold": amount(6.0, "an activation's size")}
-"""Columns with an activation as large as `threshold` are computed in half precision."""
-FOUR_BITS: dict[str, Option[Any]] = {
-    "compute_dtype": choice("auto", "float16", "bfloat16", "float32"),
-    "double_quant": switch("true", "false", default=False),
+_FOUR_BITS = ("bnb-nf4", "bnb-fp4")
+OPTIONS: dict[str, Option[Any]] = {
+    "threshold": amount(
+        6.0,
+        "an activation's size",
+        help="Columns with an activation as large as that are computed in half precision.",
+        schemes=("bnb-int8",),
+    ),
+    "compute_dtype": choice(
+        "auto",
+        "float16",
+        "bfloat16",
+        "float32",
+        help="What products are computed in; auto is the model's type.",
+        schemes=_FOUR_BITS,
+    ),
+    "double_quant": switch(
+        "true", "false", default=False, help="Whether the scales are quantized too.", schemes=_FOUR_BITS
+    ),
 }
-"""What products are computed in, by default the model's own type; and whether the scales are quantized too."""
-
-
-def options(scheme: str | None) -> dict[str, Option[Any]]:
-    """The `-o` options that `scheme` has."""
-    if scheme == "bnb-int8":
-        return INT8
-    return FOUR_BITS if scheme in {"bnb-nf4", "bnb-fp4"} else {}
+"""The `-o` options of the schemes, while weights are quantized. A checkpoint that is stored so has none."""
 
 
 @attrs.frozen

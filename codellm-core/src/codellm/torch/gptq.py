@@ -49,16 +49,21 @@ def _scheme(bits: int, bound: float) -> Scheme:
 SCHEMES = (_scheme(8, 0.01), _scheme(4, 0.07), _scheme(3, 0.35))
 """The bounds are derived in docs/quantization.md."""
 
-OPTIONS: dict[str, Option[Any]] = {"kernel": choice("auto", "torch", "triton", "exllama_v2", "marlin")}
-"""What computes the products: gptqmodel's choice for the device, or the one that is named."""
+OPTIONS: dict[str, Option[Any]] = {
+    "kernel": choice(
+        "auto",
+        "torch",
+        "triton",
+        "exllama_v2",
+        "marlin",
+        help="What computes the products; auto is gptqmodel's choice among what is built for the device.",
+        schemes=[scheme.name for scheme in SCHEMES],
+    )
+}
+"""The `-o` options of a checkpoint."""
 
 EXTRA = 'pip install "codellm-gpu[gptq]" --no-build-isolation'
 PACKAGES = ("gptqmodel", "optimum", "accelerate")
-
-
-def options(scheme: str | None) -> dict[str, Option[Any]]:
-    """The `-o` options that `scheme` has."""
-    return OPTIONS if scheme in {each.name for each in SCHEMES} else {}
 
 
 @attrs.frozen

@@ -27,6 +27,18 @@ class TransformersBackend(Backend):
     """Where it runs, by default on the first."""
     attentions: ClassVar[tuple[str, ...]] = ("sdpa", "eager")
     """What `attn_implementation` may be, the default first."""
+    options: ClassVar[Mapping[str, Option[Any]]] = {
+        "chunk": count(
+            None,
+            "tokens",
+            1,
+            1 << 16,
+            otherwise="512 on a CPU, 2048 on a GPU",
+            help="Tokens of a prompt that are computed at once.",
+        ),
+        **bitsandbytes.OPTIONS,
+        **gptq.OPTIONS,
+    }
     remedy: ClassVar[str]
     """The command that installs what it needs."""
 
@@ -35,14 +47,6 @@ class TransformersBackend(Backend):
 
     def schemes(self) -> tuple[Scheme, ...]:
         return bitsandbytes.SCHEMES + gptq.SCHEMES
-
-    def options(self, scheme: str | None, stored: str | None = None) -> Mapping[str, Option[Any]]:
-        """The `-o` options, with those of `scheme`, or of the one that a checkpoint is `stored` in.
-
-        `chunk`: tokens of a prompt that are computed at once.
-        """
-        own = gptq.options(stored) if stored else bitsandbytes.options(scheme)
-        return {"chunk": count(None, "tokens", 1, 1 << 16), **own}
 
     def quantization(self, spec: LoadSpec, source: ModelSource, options: Mapping[str, Any]) -> Quantization | None:
         """The scheme that `source` is stored in, or that of `spec`, with its options; None without one.
@@ -75,7 +79,8 @@ class TransformersBackend(Backend):
         return TransformersEngine
 
     def load(self, spec: LoadSpec, source: ModelSource) -> Model:
-        options = read(spec.options, self.options(spec.scheme, source.scheme))
+        quantized = source.scheme in {scheme.name for scheme in bitsandbytes.SCHEMES}  # how, its file says
+        options = read(spec.options, self.options, None if quantized else source.scheme or spec.scheme)
         quantization = self.quantization(spec, source, options)
         from codellm.torch.transformers_load import load_transformers
 

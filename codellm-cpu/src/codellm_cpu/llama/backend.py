@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from codellm.backend import Availability, Backend
-from codellm_cpu.llama.options import Options
+from codellm_cpu.llama.options import OPTIONS, Options
 
 if TYPE_CHECKING:
     from codellm.model import Model
+    from codellm.options import Option
     from codellm.scheme import Scheme
     from codellm.sources import ModelSource
     from codellm.spec import LoadSpec
@@ -22,6 +24,7 @@ class LlamaCppBackend(Backend):
     formats: ClassVar[frozenset[str]] = frozenset({"gguf"})
     preference: ClassVar[int] = 20
     default_scheme: ClassVar[str | None] = "q8_0"
+    options: ClassVar[Mapping[str, Option[Any]]] = OPTIONS
 
     def availability(self) -> Availability:
         if importlib.util.find_spec("llama_cpp") is None:

@@ -11,14 +11,32 @@ from codellm.options import Option, choice, count, read, switch
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_REPACK: Option[bool | None] = Option(
-    None, "one of auto, on, off", lambda text: (None, True, False)[("auto", "on", "off").index(text)]
-)
+OPTIONS: dict[str, Option[Any]] = {
+    "repack": Option(
+        None,
+        "one of auto, on, off",
+        lambda text: (None, True, False)[("auto", "on", "off").index(text)],
+        otherwise="auto",
+        help="Whether weights are laid out anew for this processor at load; auto: where that is faster for the batch.",
+    ),
+    "mmap": switch(
+        "on", "off", default=True, help="Whether the file is mapped, so that weights left as they are need no copy."
+    ),
+    "flash-attn": choice("auto", "on", "off", help="Whether attention is computed by llama.cpp's fused kernel."),
+    "chunk": count(
+        128,
+        "tokens",
+        1,
+        8192,
+        help="The most tokens of prompts that are computed between two tokens of sequences that generate.",
+    ),
+}
+"""By their names, for `Backend.options`."""
 
 
 @attrs.frozen(kw_only=True)
 class Options:
-    """The `-o` options.
+    """What was said, or is done where nothing was.
 
     `repack`: whether weights are laid out anew for this processor at load; None where the kernels of the batch decide.
     `chunk`: the most tokens of prompts between two tokens of sequences that generate. With 128, a prompt of a 3B model
@@ -38,10 +56,4 @@ class Options:
             UnknownNameError: no such option.
             InvalidValueError: a value that the option does not take.
         """
-        known: dict[str, Option[Any]] = {
-            "repack": _REPACK,
-            "mmap": switch("on", "off", default=True),
-            "flash-attn": choice("auto", "on", "off"),
-            "chunk": count(128, "tokens", 1, 8192),
-        }
-        return cls(**{name.replace("-", "_"): value for name, value in read(options, known).items()})
+        return cls(**{name.replace("-", "_"): value for name, value in read(options, OPTIONS).items()})

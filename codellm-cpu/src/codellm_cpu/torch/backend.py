@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from codellm.backend import Availability, Backend
-from codellm.options import choice, read
+from codellm.options import Option, choice, read
 from codellm.torch.transformers_backend import installed
 from codellm_cpu.torch.extra import REMEDY, bandwidth
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from codellm.sources import ModelSource
     from codellm.spec import LoadSpec
 
-OPTIONS = {"mode": choice("eager", "jit", "compile")}
-
 
 class TorchCpuBackend(Backend):
     """Runs safetensors of StarCoder2, Llama and Qwen2 on the CPU."""
@@ -23,6 +22,14 @@ class TorchCpuBackend(Backend):
     name: ClassVar[str] = "torch-cpu"
     formats: ClassVar[frozenset[str]] = frozenset({"safetensors"})
     preference: ClassVar[int] = 10
+    options: ClassVar[Mapping[str, Option[Any]]] = {
+        "mode": choice(
+            "eager",
+            "jit",
+            "compile",
+            help="How a token is computed: one operation after the other, as a TorchScript trace, or by Inductor.",
+        )
+    }
 
     def availability(self) -> Availability:
         return installed(("torch",), REMEDY)
@@ -30,7 +37,7 @@ class TorchCpuBackend(Backend):
     def load(self, spec: LoadSpec, source: ModelSource) -> Model:
         from codellm_cpu.torch.load import load_decoder
 
-        return load_decoder(spec, source, read(spec.options, OPTIONS)["mode"])
+        return load_decoder(spec, source, read(spec.options, self.options)["mode"])
 
     def bandwidth(self, device: str) -> float | None:
         return bandwidth(device)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from codellm import Backend, LoadSpec, ModelInfo, ModelSource, Scheme
-from codellm.errors import InvalidValueError, ModelFileError, UnknownNameError
+from codellm.errors import ModelFileError
+from codellm.options import count, read
 
 if TYPE_CHECKING:
     from codellm_ngram.model import NgramModel
@@ -26,6 +28,7 @@ class NgramBackend(Backend):
 
     name = "ngram"
     formats = frozenset({"folder", "ngram"})
+    options = MappingProxyType({"order": count(8, "bytes", 1, 8, help="How many bytes it looks back.")})
 
     def schemes(self) -> tuple[Scheme, ...]:
         return (SCHEME,)
@@ -35,7 +38,7 @@ class NgramBackend(Backend):
         from codellm_ngram.model import NgramModel
         from codellm_ngram.table import read_folder
 
-        order = _order(spec)
+        order = read(spec.options, self.options)["order"]
         assert source.path is not None
         table = read_folder(source.files) if source.format == "folder" else read_table(source.path)
         if not len(table.following):
@@ -51,14 +54,3 @@ class NgramBackend(Backend):
             path=str(source.path),
         )
         return NgramModel(info, table, order)
-
-
-def _order(spec: LoadSpec) -> int:
-    """The option `-o order=N`: how many bytes to look back."""
-    for key in spec.options:
-        if key != "order":
-            raise UnknownNameError("option", key, ["order"])
-    order = spec.options.get("order", "8")
-    if order not in set("12345678"):
-        raise InvalidValueError(f"option order is a number from 1 to 8, not {order!r}")
-    return int(order)
