@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from codellm_eval import manifest
+from codellm_eval.files import manifest
 
 
 def rounds(repeats: int, contestants: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codellm.errors import InputError
-from codellm_eval.journal import Journal
+from codellm_eval.files.journal import Journal
 
 objects = st.dictionaries(st.text(max_size=5), st.text() | st.integers() | st.none(), max_size=3)
 

@@ -4,7 +4,7 @@ import json
 
 from codellm.model import ModelInfo
 from codellm.system import machine
-from codellm_eval.manifest import collect, digest, record
+from codellm_eval.files.manifest import collect, digest, record
 
 
 def info(path="", dummy=False):

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codellm.errors import CodellmError, InputError, UnknownNameError
-from codellm_eval import jsonl, problems
+from codellm_eval import problems
 from codellm_eval.completion import ENDS, STOPS, Continuation, completion_of, cut, model_prompt
 from codellm_eval.errors import ProblemsError
+from codellm_eval.files import jsonl
 from codellm_eval.problems import load_problems, read_problems
 
 ADD = {

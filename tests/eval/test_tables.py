@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from codellm.errors import UnknownNameError
-from codellm_eval.tables import FORMATS, Column, fixed, gib, number, percent, render
+from codellm_eval.files.tables import FORMATS, Column, fixed, gib, number, percent, render
 
 COLUMNS = (
     Column("row", "Row"),

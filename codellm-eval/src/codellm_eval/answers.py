@@ -9,10 +9,10 @@ from typing import Any, Self, TypeVar
 
 from codellm.sources.regular import quoted
 from codellm_eval.errors import SamplesError
-from codellm_eval.journal import Journal
+from codellm_eval.files.journal import Journal
+from codellm_eval.files.run_folder import RunFolder
 from codellm_eval.judge import Verdict
 from codellm_eval.problems import Problem
-from codellm_eval.run_folder import RunFolder
 from codellm_eval.samples import Sample, judged, judged_line
 
 Key = tuple[str, int]

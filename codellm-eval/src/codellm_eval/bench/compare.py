@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from codellm.cli.output import note
-from codellm_eval import tables
 from codellm_eval.bench.comparison import Pair, differences, pairs
 from codellm_eval.bench.figures import plus_minus, significant
 from codellm_eval.bench.folder import Folder
 from codellm_eval.bench.quantity import Quantity
 from codellm_eval.bench.table import listed, wrapped
+from codellm_eval.files import tables
 
 PEOPLE = (
     tables.Column("row", "row"),

@@ -120,8 +120,8 @@ class HumanEval:
     def _write(path: Path, verdicts: Sequence[tuple[Sample, Verdict]]) -> None:
         import json
 
+        from codellm_eval.files.writing import write_whole
         from codellm_eval.samples import judged_line
-        from codellm_eval.writing import write_whole
 
         ordered = sorted(verdicts, key=lambda pair: int(pair[0].task_id.rpartition("/")[2]))
         write_whole(path, "".join(json.dumps(judged_line(*pair)) + "\n" for pair in ordered))

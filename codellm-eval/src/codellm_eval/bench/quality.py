@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from codellm_eval.bench.record import make_converter
-from codellm_eval.writing import write_whole
+from codellm_eval.files.writing import write_whole
 
 if TYPE_CHECKING:
     from codellm.model import Model

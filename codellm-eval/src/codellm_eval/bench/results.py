@@ -14,12 +14,12 @@ from typing import Any
 
 from codellm.errors import InvalidValueError
 from codellm.model import ModelInfo
-from codellm_eval import manifest
 from codellm_eval.bench.folder import read_manifest, read_records
 from codellm_eval.bench.record import Record, make_converter
 from codellm_eval.bench.row import Row
-from codellm_eval.journal import Journal
-from codellm_eval.writing import unwritable, write_whole
+from codellm_eval.files import manifest
+from codellm_eval.files.journal import Journal
+from codellm_eval.files.writing import unwritable, write_whole
 
 _MADE_WITH = ("packages", "cpu", "cpu_features", "cores", "gpus")
 """Of a manifest what must not change between the rows of one folder."""

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from codellm_eval import tables
 from codellm_eval.bench.figures import for_people, for_programs
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.record import Record
+from codellm_eval.files import tables
 
 WIDTH = 80
 REASON_WIDTH = 11

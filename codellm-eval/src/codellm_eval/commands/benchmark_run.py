@@ -25,17 +25,17 @@ from codellm.system.packages import installed_versions
 from codellm_eval.answers import Answers
 from codellm_eval.commands.judge_run import note_outcomes, score_columns, score_row
 from codellm_eval.errors import SamplesError, refuse_dummy
+from codellm_eval.files.manifest import PACKAGES, Manifest, collect, record
+from codellm_eval.files.run_folder import Begun, RunFolder, Settings, refuse_other
+from codellm_eval.files.tables import Column, render
+from codellm_eval.files.writing import refuse_unwritable
 from codellm_eval.humaneval import Form, check_canonical, generate, score
 from codellm_eval.judge import Verdict
 from codellm_eval.judging import JudgeSetup, Judging
 from codellm_eval.limits import Limits
-from codellm_eval.manifest import PACKAGES, Manifest, collect, record
 from codellm_eval.problems import Problem
-from codellm_eval.run_folder import Begun, RunFolder, Settings, refuse_other
 from codellm_eval.samples import Sample
 from codellm_eval.sandbox import PERMISSION, code_allowed, sandbox_status
-from codellm_eval.tables import Column, render
-from codellm_eval.writing import refuse_unwritable
 
 if TYPE_CHECKING:
     from codellm.model import Model

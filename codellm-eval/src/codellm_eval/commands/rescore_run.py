@@ -17,13 +17,13 @@ from codellm_eval.commands.humaneval_run import NAME, first_problems
 from codellm_eval.commands.judge_run import note_outcomes, score_columns, score_row
 from codellm_eval.completion import Continuation
 from codellm_eval.errors import SamplesError
+from codellm_eval.files.run_folder import Begun, RunFolder
+from codellm_eval.files.tables import Column, render
 from codellm_eval.humaneval import check_canonical, judge_samples, score
 from codellm_eval.limits import Limits
 from codellm_eval.problems import Problem
-from codellm_eval.run_folder import Begun, RunFolder
 from codellm_eval.samples import Sample, judged_line
 from codellm_eval.sandbox import require_permission, sandbox_status
-from codellm_eval.tables import Column, render
 
 
 def rescore(

@@ -12,15 +12,15 @@ import attrs
 import cattrs
 
 from codellm.errors import InputError
-from codellm_eval import manifest
 from codellm_eval.bench.results import model_records
 from codellm_eval.bench.row import Row
 from codellm_eval.errors import ResultsError
+from codellm_eval.files import manifest
+from codellm_eval.files.journal import Journal
+from codellm_eval.files.jsonl import parse_lines, read_text
+from codellm_eval.files.run_folder import RunFolder, refuse_other
 from codellm_eval.grid.cell import Cell, converter
 from codellm_eval.grid.plan import GridPlan, Size
-from codellm_eval.journal import Journal
-from codellm_eval.jsonl import parse_lines, read_text
-from codellm_eval.run_folder import RunFolder, refuse_other
 
 CELLS = "cells.jsonl"
 Settings = Mapping[str, Any]

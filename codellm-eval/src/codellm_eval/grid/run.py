@@ -16,13 +16,14 @@ from codellm.cli.options import parse_options
 from codellm.cli.output import note
 from codellm.system import machine
 from codellm.system.packages import installed_versions
-from codellm_eval import manifest
 from codellm_eval.bench.choice import choose_rows, reference_first
 from codellm_eval.bench.figures import significant
 from codellm_eval.bench.progress import Progress
 from codellm_eval.bench.report import explain
 from codellm_eval.bench.results import default_path
 from codellm_eval.bench.row import Row
+from codellm_eval.files import manifest
+from codellm_eval.files.writing import unwritable, write_whole
 from codellm_eval.grid import table
 from codellm_eval.grid.cell import Cell
 from codellm_eval.grid.figures import FIGURES
@@ -30,7 +31,6 @@ from codellm_eval.grid.folder import Grid, GridFolder
 from codellm_eval.grid.job import GridJob
 from codellm_eval.grid.plan import DEFAULTS, GridPlan, Size, refuse_sizes, sizes
 from codellm_eval.grid.process import RowOfCells
-from codellm_eval.writing import unwritable, write_whole
 
 
 @attrs.frozen(kw_only=True)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
-from codellm_eval import tables
 from codellm_eval.bench.figures import significant
 from codellm_eval.bench.row import Row
 from codellm_eval.bench.table import broken, listed, wrapped
+from codellm_eval.files import tables
 from codellm_eval.grid.cell import Cell
 from codellm_eval.grid.figures import FIGURES, Figure, SpeedUp, for_programs
 from codellm_eval.grid.folder import Grid

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from codellm_eval.bench.folder import Folder
 from codellm_eval.errors import ResultsError
+from codellm_eval.files.writing import write_whole
 from codellm_eval.report.page import page
 from codellm_eval.report.pictures import Picture, pictures
-from codellm_eval.writing import write_whole
 
 FILE = "report.html"
 PLOTS = "plots"

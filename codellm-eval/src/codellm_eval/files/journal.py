@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from codellm.errors import InputError
-from codellm_eval.jsonl import parse_lines
-from codellm_eval.writing import unwritable
+from codellm_eval.files.jsonl import parse_lines
+from codellm_eval.files.writing import unwritable
 
 
 class Journal:

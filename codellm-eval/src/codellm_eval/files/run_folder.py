@@ -11,8 +11,8 @@ from typing import Any
 import attrs
 
 from codellm.errors import InputError
-from codellm_eval.manifest import Manifest
-from codellm_eval.writing import unwritable, write_whole
+from codellm_eval.files.manifest import Manifest
+from codellm_eval.files.writing import unwritable, write_whole
 
 Settings = Mapping[str, str | int | float | None]
 _LONGEST = 50
