@@ -20,10 +20,10 @@ import common
 import psutil
 
 from codellm.system.machine import usable_threads
-from codellm_eval.isolation import Sandbox
-from codellm_eval.judge import CONTROL, judge_all
-from codellm_eval.limits import Limits
-from codellm_eval.sandbox import LEVELS, find_sandbox
+from codellm_eval.judge.isolation import Sandbox
+from codellm_eval.judge.judge import CONTROL, judge_all
+from codellm_eval.judge.limits import Limits
+from codellm_eval.judge.sandbox import LEVELS, find_sandbox
 
 LIMITS = Limits()
 

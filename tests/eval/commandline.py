@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from codellm_eval.sandbox import sandbox_status
+from codellm_eval.judge.sandbox import sandbox_status
 from support.plugin_folder import codellm, install_plugin
 
 ORACLE = (Path(__file__).parent / "oracle.py").read_text()

@@ -13,8 +13,8 @@ from codellm_eval.bench.humaneval import HumanEval
 from codellm_eval.bench.job import QualityPlan
 from codellm_eval.bench.report import Report
 from codellm_eval.errors import SandboxError
+from codellm_eval.judge.sandbox import sandbox_status
 from codellm_eval.problems import load_problems
-from codellm_eval.sandbox import sandbox_status
 from support.bench_place import COMMAND, SMALL, bench, environment, rows
 
 
@@ -97,7 +97,7 @@ def test_without_permission_the_cell_says_what_to_add(place):
 
 
 def test_pass_at_1_with_its_completions_kept(place):
-    from codellm_eval.sandbox import sandbox_status
+    from codellm_eval.judge.sandbox import sandbox_status
 
     if not sandbox_status().ok:
         pytest.skip(sandbox_status().reason)

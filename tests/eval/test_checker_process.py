@@ -9,9 +9,9 @@ import pytest
 
 CHECKS = """
 import json, os, socket, sys
-from codellm_eval.harness.candidate import answer_calls
-from codellm_eval.harness.checker import Problem
-from codellm_eval.harness.checker_process import CheckerProcess
+from codellm_eval.judge.harness.candidate import answer_calls
+from codellm_eval.judge.harness.checker import Problem
+from codellm_eval.judge.harness.checker_process import CheckerProcess
 
 problems = {n: Problem("def f(): pass", "", test, "f") for n, (test, _) in enumerate(json.loads(sys.argv[1]))}
 checker = CheckerProcess(problems, {"memory": 1 << 30, "resources": {"RLIMIT_CPU": 1}})

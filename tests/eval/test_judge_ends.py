@@ -16,8 +16,8 @@ import pytest
 
 import codellm
 import codellm_eval
-from codellm_eval.judge import CONTROL, judge_all
-from codellm_eval.limits import Limits
+from codellm_eval.judge.judge import CONTROL, judge_all
+from codellm_eval.judge.limits import Limits
 from support.judging import add, sandbox_of
 from support.processes import name, running, started
 
@@ -29,9 +29,9 @@ SLEEPER = """
 """
 JUDGE = """
 import json, sys
-from codellm_eval.judge import CONTROL, judge_all
-from codellm_eval.limits import Limits
-from codellm_eval.sandbox import find_sandbox
+from codellm_eval.judge.judge import CONTROL, judge_all
+from codellm_eval.judge.limits import Limits
+from codellm_eval.judge.sandbox import find_sandbox
 programs, level = json.loads(sys.argv[1]), sys.argv[2]
 sandbox = find_sandbox(level).require()
 print("judging", flush=True)

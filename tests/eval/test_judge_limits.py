@@ -2,8 +2,8 @@
 
 import pytest
 
-from codellm_eval.judge import CONTROL, judge_all
-from codellm_eval.limits import Limits
+from codellm_eval.judge.judge import CONTROL, judge_all
+from codellm_eval.judge.limits import Limits
 from support.judging import LIMITS, add, sandbox_of
 
 DISK = """

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from codellm_eval.harness import usage
-from codellm_eval.isolation import unconfined
-from codellm_eval.judge import CONTROL, judge_all
-from codellm_eval.limits import Limits
+from codellm_eval.judge.harness import usage
+from codellm_eval.judge.isolation import unconfined
+from codellm_eval.judge.judge import CONTROL, judge_all
+from codellm_eval.judge.limits import Limits
 from support.judging import add, judged, sandbox_of
 
 BURN = """

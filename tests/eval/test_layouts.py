@@ -13,7 +13,7 @@ import pytest
 
 import codellm
 import codellm_eval
-from codellm_eval.judge import CONTROL
+from codellm_eval.judge.judge import CONTROL
 from support.judging import sandbox_of
 
 VERSION = f"python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -25,9 +25,9 @@ LEFT_OUT = shutil.ignore_patterns(
 )
 JUDGE = """
 import json, sys
-from codellm_eval.judge import CONTROL, judge_all
-from codellm_eval.limits import Limits
-from codellm_eval.sandbox import find_sandbox
+from codellm_eval.judge.judge import CONTROL, judge_all
+from codellm_eval.judge.limits import Limits
+from codellm_eval.judge.sandbox import find_sandbox
 levels, programs = json.loads(sys.argv[1])
 for level in levels:
     jobs = ((number, CONTROL, program) for number, program in enumerate(programs))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from codellm_eval.limits import Limits
+from codellm_eval.judge.limits import Limits
 from support.judging import hold_in_one_process, judged, parts, sandbox_of
 
 CASES = {

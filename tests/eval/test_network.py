@@ -3,8 +3,8 @@
 import attrs
 import pytest
 
-from codellm_eval.judge import CONTROL, Program, judge_all
-from codellm_eval.limits import Limits
+from codellm_eval.judge.judge import CONTROL, Program, judge_all
+from codellm_eval.judge.limits import Limits
 from support.judging import LIMITS, sandbox_of
 
 WITHOUT_LISTENER = "import harness.network as n; n.kernel.listen_for_calls = lambda _: -1; run()"

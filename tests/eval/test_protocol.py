@@ -8,10 +8,10 @@ from typing import get_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codellm_eval.harness.channel import MAX_BYTES
-from codellm_eval.harness.checker import MAX_MESSAGE, Checker, Problem
-from codellm_eval.judge import Outcome, judge_all
-from codellm_eval.limits import Limits
+from codellm_eval.judge.harness.channel import MAX_BYTES
+from codellm_eval.judge.harness.checker import MAX_MESSAGE, Checker, Problem
+from codellm_eval.judge.judge import Outcome, judge_all
+from codellm_eval.judge.limits import Limits
 from eval.test_codec import JSON, NEAR
 from support.judging import CONTROL, sandbox_of
 

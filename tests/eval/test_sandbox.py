@@ -9,12 +9,12 @@ import attrs
 import pytest
 
 from codellm.errors import InvalidValueError
-from codellm_eval import isolation, sandbox
 from codellm_eval.errors import CodeExecutionError, SandboxError
-from codellm_eval.judge import judge
-from codellm_eval.limits import Limits
-from codellm_eval.probe import probe
-from codellm_eval.sandbox import (
+from codellm_eval.judge import isolation, sandbox
+from codellm_eval.judge.judge import judge
+from codellm_eval.judge.limits import Limits
+from codellm_eval.judge.probe import probe
+from codellm_eval.judge.sandbox import (
     code_allowed,
     find_sandbox,
     require_permission,
@@ -125,10 +125,10 @@ def test_a_judge_that_is_wrong_is_no_missing_sandbox():
 
 CONTAINER = """
 import json
-from codellm_eval.harness import kernel, seccomp
-from codellm_eval.judge import CONTROL, judge_all
-from codellm_eval.limits import Limits
-from codellm_eval.sandbox import find_sandbox
+from codellm_eval.judge.harness import kernel, seccomp
+from codellm_eval.judge.judge import CONTROL, judge_all
+from codellm_eval.judge.limits import Limits
+from codellm_eval.judge.sandbox import find_sandbox
 
 kernel.forbid_privileges()
 kernel.filter_calls(seccomp.program())

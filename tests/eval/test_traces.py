@@ -5,9 +5,9 @@ import ast
 import attrs
 import pytest
 
-from codellm_eval.harness.checker import Problem
-from codellm_eval.harness.traces import leaves_traces
-from codellm_eval.judge import CONTROL, judge_all
+from codellm_eval.judge.harness.checker import Problem
+from codellm_eval.judge.harness.traces import leaves_traces
+from codellm_eval.judge.judge import CONTROL, judge_all
 from codellm_eval.problems import load_problems
 from support.judging import LIMITS, sandbox_of
 

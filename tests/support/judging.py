@@ -6,9 +6,9 @@ Cases are a program and a test, which holds in one process too.
 import attrs
 import pytest
 
-from codellm_eval.judge import CONTROL, judge
-from codellm_eval.limits import Limits
-from codellm_eval.sandbox import find_sandbox
+from codellm_eval.judge.judge import CONTROL, judge
+from codellm_eval.judge.limits import Limits
+from codellm_eval.judge.sandbox import find_sandbox
 
 LIMITS = Limits(cpu_seconds=3, wall_seconds=12)
 

@@ -13,9 +13,9 @@ from codellm.errors import ContextLengthError, InvalidValueError
 from codellm.sampling import SamplingParams
 from codellm_eval.completion import ENDS, Continuation
 from codellm_eval.errors import SamplesError, SandboxError, refuse_dummy
-from codellm_eval.isolation import Sandbox
-from codellm_eval.judge import Program, Verdict, judge_all
-from codellm_eval.limits import Limits
+from codellm_eval.judge.isolation import Sandbox
+from codellm_eval.judge.judge import Program, Verdict, judge_all
+from codellm_eval.judge.limits import Limits
 from codellm_eval.passk import bootstrap_interval, mean_pass_at_k, reported_ks
 from codellm_eval.problems import Problem
 from codellm_eval.samples import Sample

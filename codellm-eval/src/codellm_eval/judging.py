@@ -13,9 +13,9 @@ import attrs
 
 from codellm.system.machine import usable_threads
 from codellm_eval.humaneval import judge_samples
-from codellm_eval.isolation import Sandbox
-from codellm_eval.judge import Verdict
-from codellm_eval.limits import Limits
+from codellm_eval.judge.isolation import Sandbox
+from codellm_eval.judge.judge import Verdict
+from codellm_eval.judge.limits import Limits
 from codellm_eval.problems import Problem
 from codellm_eval.samples import Sample
 

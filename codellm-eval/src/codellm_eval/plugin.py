@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def codellm_doctor() -> Iterable[Finding]:
     """Whether code that a model wrote can be judged here."""
     from codellm.finding import Finding
-    from codellm_eval.sandbox import sandbox_status
+    from codellm_eval.judge.sandbox import sandbox_status
 
     status = sandbox_status()
     if status.sandbox is None:

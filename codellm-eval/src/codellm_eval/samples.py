@@ -20,7 +20,7 @@ from codellm.errors import InputError
 from codellm.sources.regular import quoted
 from codellm_eval.errors import SamplesError
 from codellm_eval.files.jsonl import parse_lines, read_text
-from codellm_eval.judge import Outcome, Verdict
+from codellm_eval.judge.judge import Outcome, Verdict
 from codellm_eval.problems import Problem
 
 

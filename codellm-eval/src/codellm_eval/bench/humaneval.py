@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from codellm.model import Model
     from codellm.spec import LoadSpec
     from codellm_eval.bench.report import Report
-    from codellm_eval.isolation import Sandbox
-    from codellm_eval.judge import Verdict
+    from codellm_eval.judge.isolation import Sandbox
+    from codellm_eval.judge.judge import Verdict
     from codellm_eval.problems import Problem
     from codellm_eval.samples import Sample
 
@@ -37,8 +37,8 @@ class HumanEval:
         Raises:
             ProblemsError: HumanEval's problems are not installed.
         """
+        from codellm_eval.judge.sandbox import code_allowed, sandbox_status
         from codellm_eval.problems import load_problems
-        from codellm_eval.sandbox import code_allowed, sandbox_status
 
         if not code_allowed(plan.allow_code_execution):
             report.gap("pass_at_1", "not run", NOT_ALLOWED)
@@ -78,7 +78,7 @@ class HumanEval:
         from codellm.system.machine import usable_threads
         from codellm_eval import humaneval
         from codellm_eval.errors import SamplesError
-        from codellm_eval.limits import Limits
+        from codellm_eval.judge.limits import Limits
 
         judge: dict[str, Any] = {"sandbox": self.sandbox, "limits": Limits(), "workers": usable_threads()}
         report.phase("judge the canonical solutions")

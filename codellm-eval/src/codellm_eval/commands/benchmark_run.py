@@ -30,12 +30,12 @@ from codellm_eval.files.run_folder import Begun, RunFolder, Settings, refuse_oth
 from codellm_eval.files.tables import Column, render
 from codellm_eval.files.writing import refuse_unwritable
 from codellm_eval.humaneval import Form, check_canonical, generate, score
-from codellm_eval.judge import Verdict
+from codellm_eval.judge.judge import Verdict
+from codellm_eval.judge.limits import Limits
+from codellm_eval.judge.sandbox import PERMISSION, code_allowed, sandbox_status
 from codellm_eval.judging import JudgeSetup, Judging
-from codellm_eval.limits import Limits
 from codellm_eval.problems import Problem
 from codellm_eval.samples import Sample
-from codellm_eval.sandbox import PERMISSION, code_allowed, sandbox_status
 
 if TYPE_CHECKING:
     from codellm.model import Model

@@ -198,7 +198,7 @@ def sandbox(format_: str) -> None:
     The levels of isolation are tried from A, the strongest, on. Exits with 1 and the remedy where none works.
     """
     from codellm_eval.files.tables import Column, render
-    from codellm_eval.sandbox import LEVELS, sandbox_status
+    from codellm_eval.judge.sandbox import LEVELS, sandbox_status
 
     status = sandbox_status()
     found = status.require()

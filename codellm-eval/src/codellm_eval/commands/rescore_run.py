@@ -20,10 +20,10 @@ from codellm_eval.errors import SamplesError
 from codellm_eval.files.run_folder import Begun, RunFolder
 from codellm_eval.files.tables import Column, render
 from codellm_eval.humaneval import check_canonical, judge_samples, score
-from codellm_eval.limits import Limits
+from codellm_eval.judge.limits import Limits
+from codellm_eval.judge.sandbox import require_permission, sandbox_status
 from codellm_eval.problems import Problem
 from codellm_eval.samples import Sample, judged_line
-from codellm_eval.sandbox import require_permission, sandbox_status
 
 
 def rescore(

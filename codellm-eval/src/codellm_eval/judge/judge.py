@@ -13,12 +13,12 @@ from typing import Generic, Literal, TypeVar
 
 import attrs
 
-from codellm_eval import installed
 from codellm_eval.errors import ProblemsError, SandboxError
-from codellm_eval.isolation import Sandbox
-from codellm_eval.limits import Limits
+from codellm_eval.judge import installed
+from codellm_eval.judge.isolation import Sandbox
+from codellm_eval.judge.limits import Limits
+from codellm_eval.judge.worker_process import WorkerProcess
 from codellm_eval.problems import Problem
-from codellm_eval.worker_process import WorkerProcess
 
 Outcome = Literal["passed", "failed", "timeout", "memory", "crash", "refused"]
 Key = TypeVar("Key")

@@ -7,13 +7,13 @@ from typing import Any
 
 import attrs
 
-import codellm_eval.harness
-from codellm_eval.interpreter import ENVIRONMENT, command
-from codellm_eval.view import view
+import codellm_eval.judge.harness
+from codellm_eval.judge.interpreter import ENVIRONMENT, command
+from codellm_eval.judge.view import view
 
 SCRATCH = ENVIRONMENT["HOME"]
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the sandbox's own, not the machine's
-HARNESS = Path(codellm_eval.harness.__file__).parent
+HARNESS = Path(codellm_eval.judge.harness.__file__).parent
 SERVER_PATH = "/proc/self/fd/3"
 """Where a server finds the harness: a descriptor that it closes, so that no program finds it anywhere."""
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")

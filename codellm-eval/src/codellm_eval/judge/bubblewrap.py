@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from codellm_eval.interpreter import ENVIRONMENT, command
-from codellm_eval.isolation import SCRATCH, SERVER_PATH, SHARED_MEMORY, Sandbox
-from codellm_eval.view import view
+from codellm_eval.judge.interpreter import ENVIRONMENT, command
+from codellm_eval.judge.isolation import SCRATCH, SERVER_PATH, SHARED_MEMORY, Sandbox
+from codellm_eval.judge.view import view
 
 _MIB = 1 << 20
 _SIZES = {SCRATCH: 64 * _MIB, SHARED_MEMORY: 16 * _MIB}

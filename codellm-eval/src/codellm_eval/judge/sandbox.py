@@ -12,11 +12,11 @@ from pathlib import Path
 import attrs
 
 from codellm.errors import InvalidValueError
-from codellm_eval import bubblewrap, isolation
 from codellm_eval.errors import CodeExecutionError, SandboxError
-from codellm_eval.isolation import Sandbox
-from codellm_eval.probe import probe
-from codellm_eval.view import view
+from codellm_eval.judge import bubblewrap, isolation
+from codellm_eval.judge.isolation import Sandbox
+from codellm_eval.judge.probe import probe
+from codellm_eval.judge.view import view
 
 INSTALL = "apt-get install bubblewrap"
 LEVELS_VARIABLE = "CODELLM_ISOLATION"
@@ -102,7 +102,7 @@ def unsandboxed_or_sandbox(unsandboxed: bool) -> Sandbox:
 
 def _candidates(levels: str) -> Iterator[tuple[str, Callable[[], Sandbox]]]:
     """Sandboxes to try, the strongest first, each with what is missing for it."""
-    from codellm_eval.harness import landlock, seccomp  # they load what only Linux has
+    from codellm_eval.judge.harness import landlock, seccomp  # they load what only Linux has
 
     unwritten = "" if seccomp.supported() else "the filter of system calls is written for x86_64 and aarch64"
     bwrap = shutil.which("bwrap")

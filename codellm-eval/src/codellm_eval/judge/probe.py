@@ -6,9 +6,9 @@ import os
 import socket
 
 from codellm_eval.errors import SandboxError
-from codellm_eval.isolation import Sandbox
-from codellm_eval.judge import judge
-from codellm_eval.limits import Limits
+from codellm_eval.judge.isolation import Sandbox
+from codellm_eval.judge.judge import judge
+from codellm_eval.judge.limits import Limits
 from codellm_eval.problems import Problem
 
 _LIMITS = Limits(cpu_seconds=10, wall_seconds=60.0)

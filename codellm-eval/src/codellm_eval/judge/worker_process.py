@@ -7,9 +7,9 @@ import os
 import subprocess
 from typing import Any
 
-from codellm_eval.interpreter import ENVIRONMENT, command
-from codellm_eval.isolation import HARNESS, Sandbox
-from codellm_eval.limits import Limits
+from codellm_eval.judge.interpreter import ENVIRONMENT, command
+from codellm_eval.judge.isolation import HARNESS, Sandbox
+from codellm_eval.judge.limits import Limits
 
 _PATIENCE = 30.0
 """Seconds for a worker to end what it started."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attrs
 
-from codellm_eval.interpreter import ENVIRONMENT, Interpreter, interpreter
+from codellm_eval.judge.interpreter import ENVIRONMENT, Interpreter, interpreter
 
 SHELL = "/bin/sh"
 _DATA = ("/usr/lib/locale", "/usr/share/zoneinfo", "/etc/ld.so.cache")

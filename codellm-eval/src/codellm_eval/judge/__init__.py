@@ -1,0 +1,1 @@
+"""Verdicts: whether a program solves a problem, run where it can do no harm."""
