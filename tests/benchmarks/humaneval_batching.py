@@ -20,7 +20,7 @@ from typing import Any
 import common
 
 import codellm
-from codellm_eval.problems import load_problems
+from codellm_eval.humaneval.problems import load_problems
 
 CONTEXT = 1024
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from codellm import Backend, ByteTokenizer, Model, ModelInfo, Token, hookimpl
 from codellm.errors import ModelFileError
-from codellm_eval.completion import model_prompt
-from codellm_eval.problems import load_problems
+from codellm_eval.humaneval.completion import model_prompt
+from codellm_eval.humaneval.problems import load_problems
 
 WRONG = "\n    raise ValueError('wrong')\n\n\nprint('after')\n"
 AFTER = "\n\ndef another():\n    pass\n"

@@ -13,8 +13,8 @@ from codellm_eval.bench.humaneval import HumanEval
 from codellm_eval.bench.job import QualityPlan
 from codellm_eval.bench.report import Report
 from codellm_eval.errors import SandboxError
+from codellm_eval.humaneval.problems import load_problems
 from codellm_eval.judge.sandbox import sandbox_status
-from codellm_eval.problems import load_problems
 from support.bench_place import COMMAND, SMALL, bench, environment, rows
 
 

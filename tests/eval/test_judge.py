@@ -11,11 +11,11 @@ import psutil
 import pytest
 
 from codellm_eval.errors import ProblemsError, SandboxError
+from codellm_eval.humaneval.problems import load_problems
 from codellm_eval.judge import isolation
 from codellm_eval.judge.harness.checker import MAX_MESSAGE
 from codellm_eval.judge.judge import CONTROL, Program, judge_all
 from codellm_eval.judge.limits import Limits
-from codellm_eval.problems import load_problems
 from support.judging import LIMITS, add, judged, sandbox_of
 from support.processes import running
 

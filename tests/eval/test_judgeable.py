@@ -5,9 +5,9 @@ import json
 import attrs
 import pytest
 
+from codellm_eval.humaneval.judgeable import judgeable
 from codellm_eval.judge.judge import CONTROL
 from codellm_eval.judge.limits import Limits
-from codellm_eval.judgeable import judgeable
 from eval.commandline import error_line, evaluate, make_place, needs_sandbox
 from support.judging import sandbox_of
 

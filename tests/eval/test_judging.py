@@ -6,11 +6,11 @@ import pytest
 
 from codellm.errors import InputError
 from codellm.system.machine import usable_threads
+from codellm_eval.humaneval.judging import JudgeSetup, Judging
+from codellm_eval.humaneval.samples import Sample
 from codellm_eval.judge.judge import CONTROL
 from codellm_eval.judge.limits import Limits
 from codellm_eval.judge.sandbox import sandbox_status
-from codellm_eval.judging import JudgeSetup, Judging
-from codellm_eval.samples import Sample
 from eval.commandline import needs_sandbox
 
 pytestmark = needs_sandbox

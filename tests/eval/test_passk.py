@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codellm.errors import InvalidValueError
-from codellm_eval.passk import bootstrap_interval, mean_pass_at_k, pass_at_k, reported_ks
+from codellm_eval.humaneval.passk import bootstrap_interval, mean_pass_at_k, pass_at_k, reported_ks
 
 counts = st.integers(1, 300).flatmap(
     lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n)),

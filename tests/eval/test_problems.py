@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codellm.errors import CodellmError, InputError, UnknownNameError
-from codellm_eval import problems
-from codellm_eval.completion import ENDS, STOPS, Continuation, completion_of, cut, model_prompt
 from codellm_eval.errors import ProblemsError
 from codellm_eval.files import jsonl
-from codellm_eval.problems import load_problems, read_problems
+from codellm_eval.humaneval import problems
+from codellm_eval.humaneval.completion import ENDS, STOPS, Continuation, completion_of, cut, model_prompt
+from codellm_eval.humaneval.problems import load_problems, read_problems
 
 ADD = {
     "task_id": "mine/add",

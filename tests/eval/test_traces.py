@@ -5,10 +5,10 @@ import ast
 import attrs
 import pytest
 
+from codellm_eval.humaneval.problems import load_problems
 from codellm_eval.judge.harness.checker import Problem
 from codellm_eval.judge.harness.traces import leaves_traces
 from codellm_eval.judge.judge import CONTROL, judge_all
-from codellm_eval.problems import load_problems
 from support.judging import LIMITS, sandbox_of
 
 LEAVING = [

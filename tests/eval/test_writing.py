@@ -8,7 +8,7 @@ import pytest
 
 from codellm.errors import InputError
 from codellm_eval.files.writing import refuse_unwritable, write_whole
-from codellm_eval.samples import JsonlWriter
+from codellm_eval.humaneval.samples import JsonlWriter
 from eval.commandline import error_line, evaluate, make_place, needs_sandbox
 from support.bench_place import bench
 from support.bench_place import make_place as make_bench_place

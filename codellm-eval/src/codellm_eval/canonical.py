@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING
 import attrs
 
 from codellm.errors import InputError
-from codellm_eval.completion import model_prompt
 from codellm_eval.errors import refuse_dummy
+from codellm_eval.humaneval.completion import model_prompt
 from codellm_eval.scored import Scored
 
 if TYPE_CHECKING:
     from codellm.model import Model
     from codellm.tokenizer import Tokenizer
-    from codellm_eval.problems import Problem
+    from codellm_eval.humaneval.problems import Problem
 
 Progress = Callable[[int, int], None]
 Greedy = Mapping[str, Sequence[int]]

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from codellm.model import Model
     from codellm.spec import LoadSpec
     from codellm_eval.bench.report import Report
+    from codellm_eval.humaneval.problems import Problem
+    from codellm_eval.humaneval.samples import Sample
     from codellm_eval.judge.isolation import Sandbox
     from codellm_eval.judge.judge import Verdict
-    from codellm_eval.problems import Problem
-    from codellm_eval.samples import Sample
 
 NOT_ALLOWED = "add --allow-code-execution to run what the model writes, in a sandbox"
 
@@ -37,8 +37,8 @@ class HumanEval:
         Raises:
             ProblemsError: HumanEval's problems are not installed.
         """
+        from codellm_eval.humaneval.problems import load_problems
         from codellm_eval.judge.sandbox import code_allowed, sandbox_status
-        from codellm_eval.problems import load_problems
 
         if not code_allowed(plan.allow_code_execution):
             report.gap("pass_at_1", "not run", NOT_ALLOWED)
@@ -56,7 +56,7 @@ class HumanEval:
 
         At a model's whole context the keys and values of many places would not fit into a laptop's memory.
         """
-        from codellm_eval.completion import model_prompt
+        from codellm_eval.humaneval.completion import model_prompt
 
         prompts = (model_prompt(problem.prompt) for problem in self.problems.values())
         longest = max(len(model.tokenizer.prompt_ids(prompt)) for prompt in prompts)
@@ -76,8 +76,8 @@ class HumanEval:
             CodellmError: a canonical solution fails, the model cannot generate, or the sandbox broke.
         """
         from codellm.system.machine import usable_threads
-        from codellm_eval import humaneval
         from codellm_eval.errors import SamplesError
+        from codellm_eval.humaneval import humaneval
         from codellm_eval.judge.limits import Limits
 
         judge: dict[str, Any] = {"sandbox": self.sandbox, "limits": Limits(), "workers": usable_threads()}
@@ -105,7 +105,7 @@ class HumanEval:
 
     def _generate(self, spec: LoadSpec, report: Report) -> list[Sample]:
         from codellm.loading import open_spec
-        from codellm_eval import humaneval
+        from codellm_eval.humaneval import humaneval
 
         drawn: list[Sample] = []
         report.phase("load for HumanEval")
@@ -121,7 +121,7 @@ class HumanEval:
         import json
 
         from codellm_eval.files.writing import write_whole
-        from codellm_eval.samples import judged_line
+        from codellm_eval.humaneval.samples import judged_line
 
         ordered = sorted(verdicts, key=lambda pair: int(pair[0].task_id.rpartition("/")[2]))
         write_whole(path, "".join(json.dumps(judged_line(*pair)) + "\n" for pair in ordered))

@@ -18,7 +18,7 @@ def check_task(name: str) -> None:
         InvalidValueError: it has none of that name.
         ProblemsError: HumanEval's problems are not installed.
     """
-    from codellm_eval.problems import load_problems
+    from codellm_eval.humaneval.problems import load_problems
 
     if name not in (known := load_problems()):
         first, *_, last = known
@@ -27,8 +27,8 @@ def check_task(name: str) -> None:
 
 def task_prompt(tokenizer: Tokenizer, name: str) -> list[int]:
     """The prompt of HumanEval's task `name`, as `codellm eval humaneval` gives it."""
-    from codellm_eval.completion import model_prompt
-    from codellm_eval.problems import load_problems
+    from codellm_eval.humaneval.completion import model_prompt
+    from codellm_eval.humaneval.problems import load_problems
 
     return tokenizer.prompt_ids(model_prompt(load_problems()[name].prompt))
 

@@ -65,7 +65,7 @@ def _measure_solutions(model: Model, job: Job, plan: QualityPlan, report: Report
         CodellmError: the problems are missing, or the model cannot score.
     """
     from codellm_eval.canonical import score_solutions
-    from codellm_eval.problems import load_problems
+    from codellm_eval.humaneval.problems import load_problems
 
     problems = list(load_problems().values())[: plan.limit]
     kept = Path(job.reference_folder, "greedy.json") if job.reference_folder is not None else None

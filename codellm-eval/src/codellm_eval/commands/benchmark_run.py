@@ -22,20 +22,20 @@ from codellm.progress import Progress
 from codellm.sampling import SamplingParams
 from codellm.spec import LoadSpec
 from codellm.system.packages import installed_versions
-from codellm_eval.answers import Answers
 from codellm_eval.commands.judge_run import note_outcomes, score_columns, score_row
 from codellm_eval.errors import SamplesError, refuse_dummy
 from codellm_eval.files.manifest import PACKAGES, Manifest, collect, record
 from codellm_eval.files.run_folder import Begun, RunFolder, Settings, refuse_other
 from codellm_eval.files.tables import Column, render
 from codellm_eval.files.writing import refuse_unwritable
-from codellm_eval.humaneval import Form, check_canonical, generate, score
+from codellm_eval.humaneval.answers import Answers
+from codellm_eval.humaneval.humaneval import Form, check_canonical, generate, score
+from codellm_eval.humaneval.judging import JudgeSetup, Judging
+from codellm_eval.humaneval.problems import Problem
+from codellm_eval.humaneval.samples import Sample
 from codellm_eval.judge.judge import Verdict
 from codellm_eval.judge.limits import Limits
 from codellm_eval.judge.sandbox import PERMISSION, code_allowed, sandbox_status
-from codellm_eval.judging import JudgeSetup, Judging
-from codellm_eval.problems import Problem
-from codellm_eval.samples import Sample
 
 if TYPE_CHECKING:
     from codellm.model import Model

@@ -10,8 +10,8 @@ from click.core import ParameterSource
 
 from codellm.cli.options import load_options, load_spec
 from codellm.cli.output import format_option
-from codellm_eval.completion import DEFAULT_STOPS, STOPS
-from codellm_eval.infilling import TASKS
+from codellm_eval.humaneval.completion import DEFAULT_STOPS, STOPS
+from codellm_eval.humaneval.infilling import TASKS
 
 BATCH_SIZE = 16
 """Sequences of a benchmark that run together, as in `codellm bench`: a batch reads the weights once for all of them.

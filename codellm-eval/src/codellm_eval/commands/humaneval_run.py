@@ -9,10 +9,10 @@ from typing import Any
 
 from codellm.spec import LoadSpec
 from codellm_eval.commands.benchmark_run import BenchmarkRun, judge_setup, problems_digest
-from codellm_eval.completion import Continuation
 from codellm_eval.errors import refuse_dummy
-from codellm_eval.humaneval import sampling
-from codellm_eval.problems import Problem, load_problems
+from codellm_eval.humaneval.completion import Continuation
+from codellm_eval.humaneval.humaneval import sampling
+from codellm_eval.humaneval.problems import Problem, load_problems
 
 NAME = "humaneval"
 SAMPLED = ("n_samples", "temperature", "top_p", "seed", "max_tokens")

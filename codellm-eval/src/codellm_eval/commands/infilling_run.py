@@ -9,8 +9,8 @@ from codellm.spec import LoadSpec
 from codellm_eval.commands.benchmark_run import BenchmarkRun, judge_setup, problems_digest
 from codellm_eval.commands.humaneval_run import SAMPLED, first_problems
 from codellm_eval.errors import refuse_dummy
-from codellm_eval.humaneval import sampling
-from codellm_eval.infilling import Infilling, infilling_tasks
+from codellm_eval.humaneval.humaneval import sampling
+from codellm_eval.humaneval.infilling import Infilling, infilling_tasks
 
 
 def infilling_run(spec: LoadSpec, arguments: Mapping[str, Any]) -> BenchmarkRun:

@@ -13,14 +13,14 @@ from codellm.system.machine import usable_threads
 from codellm_eval.errors import ProblemsError
 from codellm_eval.files.tables import Column, percent, render
 from codellm_eval.files.writing import refuse_unwritable
-from codellm_eval.humaneval import Score, check_canonical, judge_samples, score
+from codellm_eval.humaneval.humaneval import Score, check_canonical, judge_samples, score
+from codellm_eval.humaneval.judgeable import judgeable
+from codellm_eval.humaneval.problems import Problem, load_problems
+from codellm_eval.humaneval.samples import JsonlWriter, Sample, judged_line, read_samples
 from codellm_eval.judge.isolation import Sandbox
 from codellm_eval.judge.judge import Verdict
 from codellm_eval.judge.limits import Limits
 from codellm_eval.judge.sandbox import require_permission, unsandboxed_or_sandbox
-from codellm_eval.judgeable import judgeable
-from codellm_eval.problems import Problem, load_problems
-from codellm_eval.samples import JsonlWriter, Sample, judged_line, read_samples
 
 Update = Callable[[str, int, int], None]
 OUTCOMES = ("timeout", "memory", "crash", "refused")

@@ -11,19 +11,19 @@ import attrs
 from codellm.cli.output import note, progress
 from codellm.errors import InputError
 from codellm.system.machine import usable_threads
-from codellm_eval.answers import Answers
 from codellm_eval.commands.benchmark_run import MODEL_COLUMNS, model_cells, problems_digest
 from codellm_eval.commands.humaneval_run import NAME, first_problems
 from codellm_eval.commands.judge_run import note_outcomes, score_columns, score_row
-from codellm_eval.completion import Continuation
 from codellm_eval.errors import SamplesError
 from codellm_eval.files.run_folder import Begun, RunFolder
 from codellm_eval.files.tables import Column, render
-from codellm_eval.humaneval import check_canonical, judge_samples, score
+from codellm_eval.humaneval.answers import Answers
+from codellm_eval.humaneval.completion import Continuation
+from codellm_eval.humaneval.humaneval import check_canonical, judge_samples, score
+from codellm_eval.humaneval.problems import Problem
+from codellm_eval.humaneval.samples import Sample, judged_line
 from codellm_eval.judge.limits import Limits
 from codellm_eval.judge.sandbox import require_permission, sandbox_status
-from codellm_eval.problems import Problem
-from codellm_eval.samples import Sample, judged_line
 
 
 def rescore(
