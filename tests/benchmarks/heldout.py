@@ -10,8 +10,8 @@ import math
 
 from codellm import Model
 from codellm.artifacts import quality
-from codellm_eval import perplexity
-from codellm_eval.documents import Document, heldout_documents
+from codellm_eval.perplexity import perplexity
+from codellm_eval.perplexity.documents import Document, heldout_documents
 
 TEXT = 64 << 10
 """Bytes of held-out documents, as `codellm bench` reads."""

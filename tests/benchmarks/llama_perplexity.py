@@ -26,9 +26,9 @@ import codellm
 from codellm.artifacts.ensure import ensure
 from codellm.plugins.registry import registry
 from codellm.sources import find
-from codellm_eval import perplexity
-from codellm_eval.documents import Document, heldout_documents
 from codellm_eval.files import manifest
+from codellm_eval.perplexity import perplexity
+from codellm_eval.perplexity.documents import Document, heldout_documents
 
 MODEL = "codellm-demo"
 SCHEMES = ("f16", "q8_0", "q4_k_m")

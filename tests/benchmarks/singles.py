@@ -17,7 +17,7 @@ import common
 
 import codellm
 from codellm import Model, SamplingParams, Sequence
-from codellm_eval.documents import heldout_documents
+from codellm_eval.perplexity.documents import heldout_documents
 
 MODEL = "codellm-demo"
 SCHEMES = ("f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0")

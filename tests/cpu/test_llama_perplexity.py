@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import codellm
-from codellm_eval.documents import Document, heldout_documents
-from codellm_eval.perplexity import measure
+from codellm_eval.perplexity.documents import Document, heldout_documents
+from codellm_eval.perplexity.perplexity import measure
 
 RECORD = json.loads((Path(__file__).parents[2] / "docs/results/llama-perplexity.json").read_text())
 

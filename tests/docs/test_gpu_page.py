@@ -10,7 +10,7 @@ from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.record import make_converter
 from codellm_eval.bench.row import Row
 from codellm_eval.bench.stats import Repeats
-from codellm_eval.scored import Scored
+from codellm_eval.perplexity.scored import Scored
 from support.bench_records import record
 from support.documentation import generator
 from support.grids import cell, grid, leave, out_of_memory

@@ -15,7 +15,7 @@ from codellm_eval.bench.point import Point
 from codellm_eval.bench.stats import Repeats
 from codellm_eval.bench.workload import Workload
 from codellm_eval.errors import ResultsError
-from codellm_eval.scored import Scored
+from codellm_eval.perplexity.scored import Scored
 from support.bench_place import bench, rows
 from support.plugin_folder import codellm
 from support.results import DEMO, failed, row, write

@@ -13,8 +13,8 @@ from codellm_eval.bench.record import Gap
 from codellm_eval.bench.row import Row
 from codellm_eval.bench.stats import Repeats
 from codellm_eval.bench.table import markdown, render, sections
-from codellm_eval.divergence import Divergence
-from codellm_eval.scored import Scored
+from codellm_eval.perplexity.divergence import Divergence
+from codellm_eval.perplexity.scored import Scored
 from support.bench_records import record
 
 

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from codellm.errors import BackendError, InputError
-from codellm_eval.canonical import score_solutions
 from codellm_eval.errors import DummyModelError
 from codellm_eval.humaneval.completion import model_prompt
 from codellm_eval.humaneval.problems import load_problems
-from codellm_eval.scored import bits_per_byte
+from codellm_eval.perplexity.canonical import score_solutions
+from codellm_eval.perplexity.scored import bits_per_byte
 from support.bigram import Bigram
 
 PROBLEMS = list(load_problems().values())[:6]

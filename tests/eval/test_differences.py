@@ -2,7 +2,7 @@ import pytest
 
 from codellm_eval.differences import Solved, difference, solved
 from codellm_eval.paired import LEAST_PASSED, LEAST_UNITS, mcnemar
-from codellm_eval.scored import Scored
+from codellm_eval.perplexity.scored import Scored
 
 NAT = 0.6931471805599453
 """A bit in nats."""

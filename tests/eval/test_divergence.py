@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codellm.errors import BackendError, InputError
-from codellm_eval.divergence import ReferenceFile, divergences, first_tokens
-from codellm_eval.documents import Document
 from codellm_eval.errors import DummyModelError
-from codellm_eval.reading import Reading
+from codellm_eval.perplexity.divergence import ReferenceFile, divergences, first_tokens
+from codellm_eval.perplexity.documents import Document
+from codellm_eval.perplexity.reading import Reading
 from support.bigram import Bigram
 
 TEXTS = (Document("a", "def f():\n    return 1\n"), Document("b", "né = '…'\n" * 9))

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codellm.errors import BackendError, InputError, InvalidValueError
-from codellm_eval.documents import Document, file_document, heldout_documents
 from codellm_eval.errors import DummyModelError
-from codellm_eval.perplexity import measure
-from codellm_eval.reading import Reading, Window, chunks, token_streams, windows
+from codellm_eval.perplexity.documents import Document, file_document, heldout_documents
+from codellm_eval.perplexity.perplexity import measure
+from codellm_eval.perplexity.reading import Reading, Window, chunks, token_streams, windows
 from eval.oracle import Oracle
 
 TEXTS = (Document("a", "def f():\n    return 1\n"), Document("b", "né = '…'\n" * 9))

@@ -10,9 +10,9 @@ import pytest
 import codellm
 from codellm import Model, ModelInfo
 from codellm.tokenizer import HFTokenizer
-from codellm_eval.documents import heldout_documents
-from codellm_eval.perplexity import measure
-from codellm_eval.reading import token_streams
+from codellm_eval.perplexity.documents import heldout_documents
+from codellm_eval.perplexity.perplexity import measure
+from codellm_eval.perplexity.reading import token_streams
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

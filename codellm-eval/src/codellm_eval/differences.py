@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from codellm_eval.paired import LEAST_PASSED, LEVEL, Interval, bootstrap, mcnemar
-from codellm_eval.scored import Scored
+from codellm_eval.perplexity.scored import Scored
 
 
 @attrs.frozen(kw_only=True)

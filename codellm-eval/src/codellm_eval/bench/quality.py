@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from codellm.model import Model
     from codellm_eval.bench.job import Job, QualityPlan
     from codellm_eval.bench.report import Report
-    from codellm_eval.canonical import Greedy
-    from codellm_eval.documents import Document
+    from codellm_eval.perplexity.canonical import Greedy
+    from codellm_eval.perplexity.documents import Document
 
 DUMMY = "dummy weights are random: they have a speed and no quality"
 COLUMNS = ("bits_per_byte", "canonical", "divergence", "pass_at_1")
@@ -44,8 +44,8 @@ def _measure_bits(model: Model, plan: QualityPlan, report: Report) -> None:
     Raises:
         CodellmError: the corpus is missing, or the model cannot score.
     """
-    from codellm_eval import perplexity
-    from codellm_eval.documents import heldout_documents
+    from codellm_eval.perplexity import perplexity
+    from codellm_eval.perplexity.documents import heldout_documents
 
     documents = first_bytes(heldout_documents(), plan.text_bytes)
     measured = perplexity.measure(model, documents, progress=_percent("bits per byte", report))
@@ -64,8 +64,8 @@ def _measure_solutions(model: Model, job: Job, plan: QualityPlan, report: Report
     Raises:
         CodellmError: the problems are missing, or the model cannot score.
     """
-    from codellm_eval.canonical import score_solutions
     from codellm_eval.humaneval.problems import load_problems
+    from codellm_eval.perplexity.canonical import score_solutions
 
     problems = list(load_problems().values())[: plan.limit]
     kept = Path(job.reference_folder, "greedy.json") if job.reference_folder is not None else None
@@ -86,9 +86,9 @@ def _measure_divergence(model: Model, job: Job, plan: QualityPlan, report: Repor
             the model cannot score.
         OSError: the distributions cannot be written.
     """
-    from codellm_eval.divergence import ReferenceFile, first_tokens
-    from codellm_eval.documents import heldout_documents
-    from codellm_eval.reading import Reading
+    from codellm_eval.perplexity.divergence import ReferenceFile, first_tokens
+    from codellm_eval.perplexity.documents import heldout_documents
+    from codellm_eval.perplexity.reading import Reading
 
     assert job.reference_folder is not None
     documents = first_bytes(heldout_documents(), plan.text_bytes)

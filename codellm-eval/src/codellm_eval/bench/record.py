@@ -18,8 +18,8 @@ from codellm_eval.bench.row import Row
 from codellm_eval.bench.stats import Repeats
 from codellm_eval.bench.workload import Workload
 from codellm_eval.differences import difference, solved
-from codellm_eval.divergence import Divergence
-from codellm_eval.scored import Scored, bits_per_byte
+from codellm_eval.perplexity.divergence import Divergence
+from codellm_eval.perplexity.scored import Scored, bits_per_byte
 
 FAILED = "failed"
 """The cell of what was tried and failed."""

@@ -11,13 +11,13 @@ import click
 from codellm.cli.output import note, progress
 from codellm.errors import InputError
 from codellm.spec import LoadSpec
-from codellm_eval.documents import HELDOUT, Document, file_document, heldout_documents
 from codellm_eval.errors import refuse_dummy
 from codellm_eval.files.manifest import collect, record
 from codellm_eval.files.tables import Column, number, render
 from codellm_eval.files.writing import refuse_unwritable, unwritable, write_whole
-from codellm_eval.perplexity import Perplexity, measure
-from codellm_eval.reading import PROTOCOLS, Protocol, Reading
+from codellm_eval.perplexity.documents import HELDOUT, Document, file_document, heldout_documents
+from codellm_eval.perplexity.perplexity import Perplexity, measure
+from codellm_eval.perplexity.reading import PROTOCOLS, Protocol, Reading
 
 if TYPE_CHECKING:
     from codellm.model import Model

@@ -28,7 +28,7 @@ from codellm.errors import InputError, InvalidValueError
 
 if TYPE_CHECKING:
     from codellm.tokenizer import Tokenizer
-    from codellm_eval.documents import Document
+    from codellm_eval.perplexity.documents import Document
 
 Protocol = Literal["sliding", "llama-chunks", "document"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from codellm.model import Model
-    from codellm_eval.reading import Passage
+    from codellm_eval.perplexity.reading import Passage
 
 Progress = Callable[[int, int], None]
 LOWEST = -65504.0

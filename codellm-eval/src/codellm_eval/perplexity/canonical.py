@@ -22,7 +22,7 @@ import attrs
 from codellm.errors import InputError
 from codellm_eval.errors import refuse_dummy
 from codellm_eval.humaneval.completion import model_prompt
-from codellm_eval.scored import Scored
+from codellm_eval.perplexity.scored import Scored
 
 if TYPE_CHECKING:
     from codellm.model import Model

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import attrs
 
 from codellm_eval.errors import refuse_dummy
-from codellm_eval.reading import Passage, Protocol, Reading
-from codellm_eval.scored import Scored, bits_per_byte
+from codellm_eval.perplexity.reading import Passage, Protocol, Reading
+from codellm_eval.perplexity.scored import Scored, bits_per_byte
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from codellm.model import Model
-    from codellm_eval.documents import Document
+    from codellm_eval.perplexity.documents import Document
 
 Progress = Callable[[int, int], None]
 

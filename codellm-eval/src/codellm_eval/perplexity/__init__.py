@@ -1,0 +1,1 @@
+"""Likelihoods: how probable a model finds texts that others wrote."""
