@@ -9,8 +9,8 @@ import pytest
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.record import make_converter
 from codellm_eval.bench.row import Row
-from codellm_eval.bench.stats import Repeats
 from codellm_eval.perplexity.scored import Scored
+from codellm_eval.stats.repeats import Repeats
 from support.bench_records import record
 from support.documentation import generator
 from support.grids import cell, grid, leave, out_of_memory

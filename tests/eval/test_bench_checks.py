@@ -13,8 +13,8 @@ from codellm_eval.bench.checks import doubts
 from codellm_eval.bench.figures import for_people
 from codellm_eval.bench.notes import notes
 from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.stats import Repeats
 from codellm_eval.bench.table import render
+from codellm_eval.stats.repeats import Repeats
 from support.bench_place import bench, rows
 from support.bench_records import record
 

@@ -12,10 +12,10 @@ from codellm_eval.bench.comparison import differences, pairs
 from codellm_eval.bench.folder import Folder
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.point import Point
-from codellm_eval.bench.stats import Repeats
 from codellm_eval.bench.workload import Workload
 from codellm_eval.errors import ResultsError
 from codellm_eval.perplexity.scored import Scored
+from codellm_eval.stats.repeats import Repeats
 from support.bench_place import bench, rows
 from support.plugin_folder import codellm
 from support.results import DEMO, failed, row, write

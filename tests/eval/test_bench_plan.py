@@ -8,7 +8,7 @@ from codellm.errors import BackendError, ContextLengthError, InvalidValueError
 from codellm.tokenizer import Tokenizer
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.prompt import RandomPrompts
-from codellm_eval.bench.stats import Repeats
+from codellm_eval.stats.repeats import Repeats
 
 
 def test_median_and_spread():

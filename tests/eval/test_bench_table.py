@@ -11,10 +11,10 @@ from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.point import Point
 from codellm_eval.bench.record import Gap
 from codellm_eval.bench.row import Row
-from codellm_eval.bench.stats import Repeats
 from codellm_eval.bench.table import markdown, render, sections
 from codellm_eval.perplexity.divergence import Divergence
 from codellm_eval.perplexity.scored import Scored
+from codellm_eval.stats.repeats import Repeats
 from support.bench_records import record
 
 

@@ -1,8 +1,8 @@
 import pytest
 
-from codellm_eval.differences import Solved, difference, solved
-from codellm_eval.paired import LEAST_PASSED, LEAST_UNITS, mcnemar
 from codellm_eval.perplexity.scored import Scored
+from codellm_eval.stats.differences import Solved, difference, solved
+from codellm_eval.stats.paired import LEAST_PASSED, LEAST_UNITS, mcnemar
 
 NAT = 0.6931471805599453
 """A bit in nats."""

@@ -5,11 +5,11 @@ import json
 import attrs
 import pytest
 
-from codellm_eval.bench.stats import Repeats
 from codellm_eval.grid import picture
 from codellm_eval.grid.figures import PREFILL, SpeedUp
 from codellm_eval.grid.folder import Grid
 from codellm_eval.grid.table import markdown, render, sections
+from codellm_eval.stats.repeats import Repeats
 from support.grids import cell, grid, leave, out_of_memory
 
 EAGER = "transformers-cuda::attn_implementation=eager,dtype=bfloat16"

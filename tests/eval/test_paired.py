@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codellm_eval.paired import LEAST_UNITS, Interval, bootstrap, mcnemar, student_quantile
+from codellm_eval.stats.paired import LEAST_UNITS, Interval, bootstrap, mcnemar, student_quantile
 
 VALUES = st.lists(st.floats(-100, 100), min_size=LEAST_UNITS, max_size=40)
 

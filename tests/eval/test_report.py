@@ -13,11 +13,11 @@ import pytest
 from codellm_eval.bench.folder import Folder
 from codellm_eval.bench.quality import DUMMY
 from codellm_eval.bench.record import Gap
-from codellm_eval.bench.stats import Repeats
 from codellm_eval.errors import ResultsError
 from codellm_eval.report.inline import inline
 from codellm_eval.report.ratios import ratios
 from codellm_eval.report.report import write_report
+from codellm_eval.stats.repeats import Repeats
 from support import results
 from support.plugin_folder import codellm
 

@@ -6,16 +6,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from codellm_eval import paired
 from codellm_eval.bench.against import Against
 from codellm_eval.bench.row import Row
-from codellm_eval.differences import Difference
 from codellm_eval.report import canvas, curves
 from codellm_eval.report.curves import spread
 from codellm_eval.report.front import Cost, pareto_front
 from codellm_eval.report.labels import Label, place
 from codellm_eval.report.measure import Interval, quality
 from codellm_eval.report.names import LONGEST, short_names
+from codellm_eval.stats import paired
+from codellm_eval.stats.differences import Difference
 from support import results
 
 COSTS = st.lists(st.builds(Cost, st.integers(0, 5), st.integers(0, 5)), max_size=12)

@@ -8,7 +8,7 @@ from codellm.model import ModelInfo
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.record import Record
 from codellm_eval.bench.row import Row
-from codellm_eval.bench.stats import Repeats
+from codellm_eval.stats.repeats import Repeats
 
 INFO = ModelInfo(
     backend="llama-cpp", architecture="starcoder2", parameters=1000, weight_bytes=14_345_000_000, context_length=2048,

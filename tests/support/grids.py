@@ -6,10 +6,10 @@ import json
 
 from codellm.model import ModelInfo
 from codellm_eval.bench.row import Row
-from codellm_eval.bench.stats import Repeats
 from codellm_eval.grid.cell import Cell, converter
 from codellm_eval.grid.folder import Grid
 from codellm_eval.grid.plan import GridPlan, Size
+from codellm_eval.stats.repeats import Repeats
 
 INFO = ModelInfo(
     backend="transformers-cuda", architecture="starcoder2", parameters=7_173_923_840, weight_bytes=14_347_847_680,

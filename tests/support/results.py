@@ -14,8 +14,8 @@ from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.point import Point
 from codellm_eval.bench.record import Record, make_converter
 from codellm_eval.bench.row import Row
-from codellm_eval.bench.stats import Repeats
 from codellm_eval.bench.workload import Workload
+from codellm_eval.stats.repeats import Repeats
 
 DEMO = Path(__file__).parent / "demo_record"
 """What `codellm bench --allow-code-execution` once left of six rows, without the fields that came later."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from codellm_eval.bench.row import Row
-from codellm_eval.differences import Difference, Solved
+from codellm_eval.stats.differences import Difference, Solved
 
 
 @attrs.frozen(kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import attrs
 
 from codellm_eval.bench.record import Record
-from codellm_eval.bench.stats import Repeats
+from codellm_eval.stats.repeats import Repeats
 
 CACHED = 0.6
 """A prompt given again keeps at least this share of its time where nothing is remembered, in one of several repeats."""

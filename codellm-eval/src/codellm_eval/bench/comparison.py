@@ -10,8 +10,8 @@ from codellm_eval.bench.folder import Folder
 from codellm_eval.bench.quantity import Quantity, quantities
 from codellm_eval.bench.record import Record
 from codellm_eval.bench.row import Row
-from codellm_eval.differences import difference, solved
 from codellm_eval.errors import ResultsError
+from codellm_eval.stats.differences import difference, solved
 
 
 @attrs.frozen

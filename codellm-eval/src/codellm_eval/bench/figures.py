@@ -10,8 +10,8 @@ from typing import Any
 from codellm_eval.bench.checks import doubts
 from codellm_eval.bench.point import Point
 from codellm_eval.bench.record import Record
-from codellm_eval.bench.stats import Repeats
-from codellm_eval.differences import Difference, Solved
+from codellm_eval.stats.differences import Difference, Solved
+from codellm_eval.stats.repeats import Repeats
 
 MEGA = 1e6
 DOUBT = "!"

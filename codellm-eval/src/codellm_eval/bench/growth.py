@@ -13,8 +13,8 @@ from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.point import Point
 from codellm_eval.bench.prompt import RandomPrompts
 from codellm_eval.bench.requests import requests
-from codellm_eval.bench.stats import Repeats
 from codellm_eval.bench.workload import Kind, Workload
+from codellm_eval.stats.repeats import Repeats
 
 if TYPE_CHECKING:
     from codellm.model import Model

@@ -9,7 +9,7 @@ from codellm_eval.bench.figures import DOUBT, NOISE
 from codellm_eval.bench.job import QualityPlan
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.record import Record
-from codellm_eval.paired import LEAST_PASSED, LEAST_UNITS, LEVEL, RESAMPLES
+from codellm_eval.stats.paired import LEAST_PASSED, LEAST_UNITS, LEVEL, RESAMPLES
 
 COLUMNS = {
     "bandwidth": "limit",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from codellm_eval.bench.stats import Repeats
 from codellm_eval.bench.workload import Workload
+from codellm_eval.stats.repeats import Repeats
 
 
 @attrs.frozen

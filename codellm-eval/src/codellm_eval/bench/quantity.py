@@ -8,9 +8,9 @@ import attrs
 
 from codellm_eval.bench.figures import MEGA
 from codellm_eval.bench.record import Record
-from codellm_eval.bench.stats import Repeats
 from codellm_eval.bench.workload import Workload
 from codellm_eval.perplexity.scored import Scored
+from codellm_eval.stats.repeats import Repeats
 
 
 @attrs.frozen(kw_only=True)

@@ -15,11 +15,11 @@ from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.point import Point
 from codellm_eval.bench.resident import Resident
 from codellm_eval.bench.row import Row
-from codellm_eval.bench.stats import Repeats
 from codellm_eval.bench.workload import Workload
-from codellm_eval.differences import difference, solved
 from codellm_eval.perplexity.divergence import Divergence
 from codellm_eval.perplexity.scored import Scored, bits_per_byte
+from codellm_eval.stats.differences import difference, solved
+from codellm_eval.stats.repeats import Repeats
 
 FAILED = "failed"
 """The cell of what was tried and failed."""

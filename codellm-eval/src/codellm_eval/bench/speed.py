@@ -11,7 +11,7 @@ from codellm_eval.bench import clock
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.prompt import RandomPrompts
 from codellm_eval.bench.requests import request
-from codellm_eval.bench.stats import Repeats
+from codellm_eval.stats.repeats import Repeats
 
 if TYPE_CHECKING:
     from codellm.model import Model

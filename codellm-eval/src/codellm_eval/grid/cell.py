@@ -10,8 +10,8 @@ import attrs
 from codellm.model import ModelInfo
 from codellm_eval.bench.record import make_converter
 from codellm_eval.bench.row import Row
-from codellm_eval.bench.stats import Repeats
 from codellm_eval.grid.plan import Size
+from codellm_eval.stats.repeats import Repeats
 
 if TYPE_CHECKING:
     import cattrs

@@ -7,9 +7,9 @@ from typing import Any, Self
 
 import attrs
 
-from codellm_eval.bench.stats import Repeats
 from codellm_eval.grid.cell import Cell
 from codellm_eval.grid.plan import Protocol
+from codellm_eval.stats.repeats import Repeats
 
 GIBI = 2.0**30
 

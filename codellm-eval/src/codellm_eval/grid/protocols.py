@@ -13,8 +13,8 @@ from codellm_eval.bench import clock
 from codellm_eval.bench.checks import CACHED
 from codellm_eval.bench.prompt import RandomPrompts
 from codellm_eval.bench.requests import requests
-from codellm_eval.bench.stats import Repeats
 from codellm_eval.grid.plan import LEAST_CHUNK, GridPlan, Size
+from codellm_eval.stats.repeats import Repeats
 
 if TYPE_CHECKING:
     from codellm.generation import Event

@@ -9,7 +9,7 @@ import attrs
 from codellm_eval.bench.figures import MEGA, peak
 from codellm_eval.bench.plan import Plan
 from codellm_eval.bench.record import Record
-from codellm_eval.bench.stats import Repeats
+from codellm_eval.stats.repeats import Repeats
 
 GIGA = 1e9
 MANY = 1e10

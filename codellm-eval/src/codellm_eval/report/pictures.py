@@ -9,13 +9,13 @@ import attrs
 
 from codellm_eval.bench.folder import Folder
 from codellm_eval.bench.record import Record
-from codellm_eval.bench.stats import Repeats
 from codellm_eval.bench.workload import Workload
-from codellm_eval.paired import LEVEL
 from codellm_eval.report import canvas, curves, measure, rates, tradeoff
 from codellm_eval.report.curves import Curve
 from codellm_eval.report.measure import Interval, Measure
 from codellm_eval.report.names import shorten
+from codellm_eval.stats.paired import LEVEL
+from codellm_eval.stats.repeats import Repeats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from codellm_eval.paired import LEAST_PASSED, LEVEL, Interval, bootstrap, mcnemar
 from codellm_eval.perplexity.scored import Scored
+from codellm_eval.stats.paired import LEAST_PASSED, LEVEL, Interval, bootstrap, mcnemar
 
 
 @attrs.frozen(kw_only=True)

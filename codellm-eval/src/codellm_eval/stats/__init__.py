@@ -1,0 +1,1 @@
+"""Whether two measurements differ, or only their noise does."""
