@@ -10,10 +10,10 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from codellm_eval.bench.figures import significant
-from codellm_eval.bench.folder import Folder
-from codellm_eval.bench.record import Record
-from codellm_eval.bench.workload import Workload
+from codellm_eval.bench.ask.workload import Workload
+from codellm_eval.bench.records.folder import Folder
+from codellm_eval.bench.records.record import Record
+from codellm_eval.bench.show.figures import significant
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "performance.md"

@@ -17,8 +17,8 @@ import common
 
 import codellm
 from codellm.sequence import Sequence
-from codellm_eval.bench.prompt import RandomPrompts
-from codellm_eval.bench.requests import request, requests
+from codellm_eval.bench.measure.prompt import RandomPrompts
+from codellm_eval.bench.measure.requests import request, requests
 
 
 def main() -> None:

@@ -6,9 +6,9 @@ import json
 import attrs
 import pytest
 
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.record import make_converter
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.ask.row import Row
+from codellm_eval.bench.records.record import make_converter
 from codellm_eval.perplexity.scored import Scored
 from codellm_eval.stats.repeats import Repeats
 from support.bench_records import record

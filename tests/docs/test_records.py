@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from codellm_cpu.schemes import FILE_TYPES
-from codellm_eval.bench import table
-from codellm_eval.bench.folder import Folder
+from codellm_eval.bench.records.folder import Folder
+from codellm_eval.bench.show import table
 from support.documentation import generator
 
 ROOT = Path(__file__).parents[2]

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codellm.errors import BackendError
-from codellm_eval.bench import clock
-from codellm_eval.bench.checks import doubts
-from codellm_eval.bench.figures import for_people
-from codellm_eval.bench.notes import notes
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.table import render
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.measure import clock
+from codellm_eval.bench.records.checks import doubts
+from codellm_eval.bench.show.figures import for_people
+from codellm_eval.bench.show.notes import notes
+from codellm_eval.bench.show.table import render
 from codellm_eval.stats.repeats import Repeats
 from support.bench_place import bench, rows
 from support.bench_records import record

@@ -7,12 +7,12 @@ import json
 import attrs
 import pytest
 
-from codellm_eval.bench.compare import compare
-from codellm_eval.bench.comparison import differences, pairs
-from codellm_eval.bench.folder import Folder
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.point import Point
-from codellm_eval.bench.workload import Workload
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.ask.workload import Workload
+from codellm_eval.bench.records.folder import Folder
+from codellm_eval.bench.records.point import Point
+from codellm_eval.bench.show.comparison import compare
+from codellm_eval.bench.show.pairs import differences, pairs
 from codellm_eval.errors import ResultsError
 from codellm_eval.perplexity.scored import Scored
 from codellm_eval.stats.repeats import Repeats

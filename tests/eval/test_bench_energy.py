@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codellm.errors import MachineError
-from codellm_eval.bench import energy
-from codellm_eval.bench.meter import Nvml, Rapl, Zone, meter
-from codellm_eval.bench.plan import Plan
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.measure import energy
+from codellm_eval.bench.measure.meter import Nvml, Rapl, Zone, meter
 from support.bench_place import rows
 from support.script_model import ScriptModel
 

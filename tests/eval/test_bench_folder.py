@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codellm_eval.bench.folder import Folder
-from codellm_eval.bench.job import QualityPlan
-from codellm_eval.bench.plan import Plan
+from codellm_eval.bench.ask.job import QualityPlan
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.records.folder import Folder
 from codellm_eval.errors import ResultsError
 from support.results import DEMO
 

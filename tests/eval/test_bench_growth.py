@@ -4,9 +4,9 @@ import pytest
 
 from codellm.errors import BackendError
 from codellm.result import Result, Timing
-from codellm_eval.bench.growth import measure_growth
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.workload import Workload
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.ask.workload import Workload
+from codellm_eval.bench.measure.growth import measure_growth
 from support.bench_place import rows
 from support.script_model import ScriptModel
 

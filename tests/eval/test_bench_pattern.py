@@ -6,7 +6,7 @@ from codellm.backend import Availability, Backend
 from codellm.errors import InvalidValueError
 from codellm.plugins.registry import Registry
 from codellm.scheme import Scheme
-from codellm_eval.bench.pattern import is_pattern, matching_rows
+from codellm_eval.bench.ask.pattern import is_pattern, matching_rows
 from support.bench_place import bench, rows
 
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from codellm.errors import BackendError, ContextLengthError, InvalidValueError
 from codellm.tokenizer import Tokenizer
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.prompt import RandomPrompts
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.measure.prompt import RandomPrompts
 from codellm_eval.stats.repeats import Repeats
 
 

@@ -9,9 +9,9 @@ import attrs
 import pytest
 
 from codellm.spec import LoadSpec
-from codellm_eval.bench.humaneval import HumanEval
-from codellm_eval.bench.job import QualityPlan
-from codellm_eval.bench.report import Report
+from codellm_eval.bench.ask.job import QualityPlan
+from codellm_eval.bench.measure.humaneval import HumanEval
+from codellm_eval.bench.process.pipe import Report
 from codellm_eval.errors import SandboxError
 from codellm_eval.humaneval.problems import load_problems
 from codellm_eval.judge.sandbox import sandbox_status

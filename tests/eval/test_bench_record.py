@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from codellm_eval.bench.job import Job, QualityPlan
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.record import Gap, Record, make_converter, merge
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.job import Job, QualityPlan
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.ask.row import Row
+from codellm_eval.bench.records.record import Gap, Record, make_converter, merge
 from codellm_eval.stats.repeats import Repeats
 from support.bench_records import INFO, record
 

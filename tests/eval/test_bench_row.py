@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codellm.errors import InvalidValueError
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.row import Row
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]*", fullmatch=True)
 KEYS = st.from_regex(r"[A-Za-z][A-Za-z0-9_]*", fullmatch=True)

@@ -5,13 +5,13 @@ import math
 
 import attrs
 
-from codellm_eval.bench.job import QualityPlan
-from codellm_eval.bench.notes import notes
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.point import Point
-from codellm_eval.bench.record import Gap
-from codellm_eval.bench.row import Row
-from codellm_eval.bench.table import markdown, render, sections
+from codellm_eval.bench.ask.job import QualityPlan
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.ask.row import Row
+from codellm_eval.bench.records.point import Point
+from codellm_eval.bench.records.record import Gap
+from codellm_eval.bench.show.notes import notes
+from codellm_eval.bench.show.table import markdown, render, sections
 from codellm_eval.perplexity.divergence import Divergence
 from codellm_eval.perplexity.scored import Scored
 from codellm_eval.stats.repeats import Repeats

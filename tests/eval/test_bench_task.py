@@ -2,11 +2,11 @@
 
 import pytest
 
-from codellm_eval.bench.checks import doubts
-from codellm_eval.bench.folder import Folder
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.quantity import quantities
-from codellm_eval.bench.table import render
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.records.checks import doubts
+from codellm_eval.bench.records.folder import Folder
+from codellm_eval.bench.show.quantity import quantities
+from codellm_eval.bench.show.table import render
 from codellm_eval.stats.repeats import Repeats
 from support.bench_place import bench, rows
 from support.bench_records import record

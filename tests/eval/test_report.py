@@ -10,9 +10,9 @@ from xml.etree import ElementTree as ET
 import attrs
 import pytest
 
-from codellm_eval.bench.folder import Folder
-from codellm_eval.bench.quality import DUMMY
-from codellm_eval.bench.record import Gap
+from codellm_eval.bench.measure.quality import DUMMY
+from codellm_eval.bench.records.folder import Folder
+from codellm_eval.bench.records.record import Gap
 from codellm_eval.errors import ResultsError
 from codellm_eval.report.inline import inline
 from codellm_eval.report.ratios import ratios

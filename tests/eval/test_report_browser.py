@@ -6,7 +6,7 @@ import re
 import pytest
 from PIL import Image, ImageColor
 
-from codellm_eval.bench.record import Gap
+from codellm_eval.bench.records.record import Gap
 from codellm_eval.report import canvas
 from codellm_eval.report.report import write_report
 from support import chromium, results

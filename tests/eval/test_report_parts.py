@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from codellm_eval.bench.against import Against
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.row import Row
+from codellm_eval.bench.records.against import Against
 from codellm_eval.report import canvas, curves
 from codellm_eval.report.curves import spread
 from codellm_eval.report.front import Cost, pareto_front

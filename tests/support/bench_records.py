@@ -5,9 +5,9 @@ from __future__ import annotations
 import attrs
 
 from codellm.model import ModelInfo
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.record import Record
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.ask.row import Row
+from codellm_eval.bench.records.record import Record
 from codellm_eval.stats.repeats import Repeats
 
 INFO = ModelInfo(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from codellm.model import ModelInfo
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.row import Row
 from codellm_eval.grid.cell import Cell, converter
 from codellm_eval.grid.folder import Grid
 from codellm_eval.grid.plan import GridPlan, Size

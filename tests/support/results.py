@@ -9,12 +9,12 @@ from typing import Any
 
 import attrs
 
-from codellm_eval.bench.folder import Folder
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.point import Point
-from codellm_eval.bench.record import Record, make_converter
-from codellm_eval.bench.row import Row
-from codellm_eval.bench.workload import Workload
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.ask.row import Row
+from codellm_eval.bench.ask.workload import Workload
+from codellm_eval.bench.records.folder import Folder
+from codellm_eval.bench.records.point import Point
+from codellm_eval.bench.records.record import Record, make_converter
 from codellm_eval.stats.repeats import Repeats
 
 DEMO = Path(__file__).parent / "demo_record"

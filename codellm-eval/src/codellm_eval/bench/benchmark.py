@@ -14,19 +14,19 @@ import click
 
 from codellm.cli.options import parse_options
 from codellm.cli.output import note
-from codellm_eval.bench import table
-from codellm_eval.bench.choice import choose_rows, reference_first
-from codellm_eval.bench.figures import significant
-from codellm_eval.bench.job import Job, QualityPlan
-from codellm_eval.bench.notes import notes
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.process import run_row
-from codellm_eval.bench.progress import Progress
-from codellm_eval.bench.prompt import check_task
-from codellm_eval.bench.record import Record
-from codellm_eval.bench.report import explain
-from codellm_eval.bench.results import Results, default_path
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.choice import choose_rows, reference_first
+from codellm_eval.bench.ask.job import Job, QualityPlan
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.ask.row import Row
+from codellm_eval.bench.measure.prompt import check_task
+from codellm_eval.bench.process.pipe import explain
+from codellm_eval.bench.process.row_process import run_row
+from codellm_eval.bench.records.record import Record
+from codellm_eval.bench.records.results import Results, default_path
+from codellm_eval.bench.show import table
+from codellm_eval.bench.show.figures import significant
+from codellm_eval.bench.show.notes import notes
+from codellm_eval.bench.show.progress import Progress
 
 
 @attrs.frozen(kw_only=True)

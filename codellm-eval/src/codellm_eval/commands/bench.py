@@ -120,7 +120,7 @@ def compare(a: Path, b: Path, format_: str) -> None:
     import shutil
     import sys
 
-    from codellm_eval.bench.compare import compare as compare_folders
+    from codellm_eval.bench.show.comparison import compare as compare_folders
     from codellm_eval.files import tables
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else tables.WIDTH

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from codellm.model import ModelInfo
-from codellm_eval.bench.record import make_converter
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.row import Row
+from codellm_eval.bench.records.record import make_converter
 from codellm_eval.grid.plan import Size
 from codellm_eval.stats.repeats import Repeats
 

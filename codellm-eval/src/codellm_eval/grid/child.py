@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from codellm_eval.bench.child import serve
-from codellm_eval.bench.report import Report
+from codellm_eval.bench.measure.child import serve
+from codellm_eval.bench.process.pipe import Report
 
 
 def _cells(data: Any, report: Report) -> None:
-    from codellm_eval.bench.prepare import prepare
+    from codellm_eval.bench.measure.prepare import prepare
     from codellm_eval.grid.cell import converter
     from codellm_eval.grid.job import GridJob
     from codellm_eval.grid.measure import measure_cells

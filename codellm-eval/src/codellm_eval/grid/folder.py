@@ -12,8 +12,8 @@ import attrs
 import cattrs
 
 from codellm.errors import InputError
-from codellm_eval.bench.results import model_records
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.row import Row
+from codellm_eval.bench.records.results import model_records
 from codellm_eval.errors import ResultsError
 from codellm_eval.files import manifest
 from codellm_eval.files.journal import Journal

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.row import Row
 from codellm_eval.grid.cell import Cell
 from codellm_eval.grid.plan import GridPlan, Size
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from codellm.errors import CodellmError
-from codellm_eval.bench.report import explain
+from codellm_eval.bench.process.pipe import explain
 from codellm_eval.grid.cell import Cell, causes, converter
 from codellm_eval.grid.job import GridJob
 from codellm_eval.grid.plan import Size
 from codellm_eval.grid.protocols import measure
 
 if TYPE_CHECKING:
-    from codellm_eval.bench.report import Report
+    from codellm_eval.bench.process.pipe import Report
 
 
 def measure_cells(job: GridJob, report: Report) -> None:

@@ -9,7 +9,7 @@ from typing import Literal, Self
 import attrs
 
 from codellm.errors import InvalidValueError
-from codellm_eval.bench.workload import at_least
+from codellm_eval.bench.ask.workload import at_least
 
 Protocol = Literal["cached", "seed"]
 LEAST_CHUNK = 128

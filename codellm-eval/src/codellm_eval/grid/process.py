@@ -7,7 +7,7 @@ from collections.abc import Callable
 import attrs
 import cattrs
 
-from codellm_eval.bench.child_process import ChildProcess, Deadline, Voice
+from codellm_eval.bench.process.child_process import ChildProcess, Deadline, Voice
 from codellm_eval.grid.cell import Cell, converter
 from codellm_eval.grid.job import GridJob, Stage
 from codellm_eval.grid.plan import Size

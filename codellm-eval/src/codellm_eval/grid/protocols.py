@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from codellm.errors import BackendError
-from codellm_eval.bench import clock
-from codellm_eval.bench.checks import CACHED
-from codellm_eval.bench.prompt import RandomPrompts
-from codellm_eval.bench.requests import requests
+from codellm_eval.bench.measure import clock
+from codellm_eval.bench.measure.prompt import RandomPrompts
+from codellm_eval.bench.measure.requests import requests
+from codellm_eval.bench.records.checks import CACHED
 from codellm_eval.grid.plan import LEAST_CHUNK, GridPlan, Size
 from codellm_eval.stats.repeats import Repeats
 

@@ -16,12 +16,12 @@ from codellm.cli.options import parse_options
 from codellm.cli.output import note
 from codellm.system import machine
 from codellm.system.packages import installed_versions
-from codellm_eval.bench.choice import choose_rows, reference_first
-from codellm_eval.bench.figures import significant
-from codellm_eval.bench.progress import Progress
-from codellm_eval.bench.report import explain
-from codellm_eval.bench.results import default_path
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.choice import choose_rows, reference_first
+from codellm_eval.bench.ask.row import Row
+from codellm_eval.bench.process.pipe import explain
+from codellm_eval.bench.records.results import default_path
+from codellm_eval.bench.show.figures import significant
+from codellm_eval.bench.show.progress import Progress
 from codellm_eval.files import manifest
 from codellm_eval.files.writing import unwritable, write_whole
 from codellm_eval.grid import table

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
-from codellm_eval.bench.figures import significant
-from codellm_eval.bench.row import Row
-from codellm_eval.bench.table import broken, listed, wrapped
+from codellm_eval.bench.ask.row import Row
+from codellm_eval.bench.show.figures import significant
+from codellm_eval.bench.show.table import broken, listed, wrapped
 from codellm_eval.files import tables
 from codellm_eval.grid.cell import Cell
 from codellm_eval.grid.figures import FIGURES, Figure, SpeedUp, for_programs

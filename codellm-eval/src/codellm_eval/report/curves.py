@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.row import Row
 from codellm_eval.report import canvas
 from codellm_eval.report.measure import Interval
 from codellm_eval.report.names import LONGEST, short_names

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from codellm_eval.bench.figures import MEGA, peak
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.record import Record
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.records.record import Record
+from codellm_eval.bench.show.figures import MEGA, peak
 from codellm_eval.stats.repeats import Repeats
 
 GIGA = 1e9

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.row import Row
 
 LONGEST = 26
 """Characters of a name in a picture; the tables have the whole ones."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import attrs
 
-from codellm_eval.bench.figures import NOISE, for_people
-from codellm_eval.bench.folder import Folder
-from codellm_eval.bench.notes import notes
-from codellm_eval.bench.record import Record
-from codellm_eval.bench.table import NONE, sections
+from codellm_eval.bench.records.folder import Folder
+from codellm_eval.bench.records.record import Record
+from codellm_eval.bench.show.figures import NOISE, for_people
+from codellm_eval.bench.show.notes import notes
+from codellm_eval.bench.show.table import NONE, sections
 from codellm_eval.report.inline import inline
 from codellm_eval.report.pictures import Missing, Picture
 from codellm_eval.report.ratios import ratios

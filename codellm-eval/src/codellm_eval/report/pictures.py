@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from codellm_eval.bench.folder import Folder
-from codellm_eval.bench.record import Record
-from codellm_eval.bench.workload import Workload
+from codellm_eval.bench.ask.workload import Workload
+from codellm_eval.bench.records.folder import Folder
+from codellm_eval.bench.records.record import Record
 from codellm_eval.report import canvas, curves, measure, rates, tradeoff
 from codellm_eval.report.curves import Curve
 from codellm_eval.report.measure import Interval, Measure

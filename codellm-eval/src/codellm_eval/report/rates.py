@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.row import Row
 from codellm_eval.report import canvas
 from codellm_eval.report.measure import Interval
 from codellm_eval.report.names import short_names

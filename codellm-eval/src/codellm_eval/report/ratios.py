@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from codellm_eval.bench.comparison import Pair
-from codellm_eval.bench.figures import MEASURED_ONCE, NOISE
-from codellm_eval.bench.quantity import Quantity, quantities
-from codellm_eval.bench.record import Record
+from codellm_eval.bench.records.record import Record
+from codellm_eval.bench.show.figures import MEASURED_ONCE, NOISE
+from codellm_eval.bench.show.pairs import Pair
+from codellm_eval.bench.show.quantity import Quantity, quantities
 
 
 @attrs.frozen(kw_only=True)

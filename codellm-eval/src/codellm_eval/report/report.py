@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from codellm_eval.bench.folder import Folder
+from codellm_eval.bench.records.folder import Folder
 from codellm_eval.errors import ResultsError
 from codellm_eval.files.writing import write_whole
 from codellm_eval.report.page import page

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.row import Row
 from codellm_eval.report import canvas
 from codellm_eval.report.front import Cost, pareto_front
 from codellm_eval.report.labels import Label, Place, place

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from codellm_eval.bench import clock
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.prompt import RandomPrompts
-from codellm_eval.bench.requests import request
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.measure import clock
+from codellm_eval.bench.measure.prompt import RandomPrompts
+from codellm_eval.bench.measure.requests import request
 from codellm_eval.stats.repeats import Repeats
 
 if TYPE_CHECKING:

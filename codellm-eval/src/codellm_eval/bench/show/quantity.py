@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from codellm_eval.bench.figures import MEGA
-from codellm_eval.bench.record import Record
-from codellm_eval.bench.workload import Workload
+from codellm_eval.bench.ask.workload import Workload
+from codellm_eval.bench.records.record import Record
+from codellm_eval.bench.show.figures import MEGA
 from codellm_eval.perplexity.scored import Scored
 from codellm_eval.stats.repeats import Repeats
 

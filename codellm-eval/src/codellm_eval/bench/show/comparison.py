@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from codellm.cli.output import note
-from codellm_eval.bench.comparison import Pair, differences, pairs
-from codellm_eval.bench.figures import plus_minus, significant
-from codellm_eval.bench.folder import Folder
-from codellm_eval.bench.quantity import Quantity
-from codellm_eval.bench.table import listed, wrapped
+from codellm_eval.bench.records.folder import Folder
+from codellm_eval.bench.show.figures import plus_minus, significant
+from codellm_eval.bench.show.pairs import Pair, differences, pairs
+from codellm_eval.bench.show.quantity import Quantity
+from codellm_eval.bench.show.table import listed, wrapped
 from codellm_eval.files import tables
 
 PEOPLE = (

@@ -8,10 +8,10 @@ from typing import Any
 
 import attrs
 
-from codellm_eval.bench.child_process import ChildProcess, Deadline, Voice
-from codellm_eval.bench.job import Job
-from codellm_eval.bench.record import Gap, Record, make_converter, merge
-from codellm_eval.bench.resident import Resident, resident
+from codellm_eval.bench.ask.job import Job
+from codellm_eval.bench.process.child_process import ChildProcess, Deadline, Voice
+from codellm_eval.bench.records.record import Gap, Record, make_converter, merge
+from codellm_eval.bench.records.resident import Resident, resident
 
 
 @attrs.define
@@ -66,7 +66,7 @@ def run_row(job: Job, timeout: float, on_phase: Callable[[str], None] = lambda p
 def _run_stage(job: Job, record: Record, deadline: Deadline, on_phase: Callable[[str], None]) -> Record:
     listener = Listener(record, on_phase)
     voice = listener.voice
-    with ChildProcess("codellm_eval.bench.child", make_converter().unstructure(job)) as child:
+    with ChildProcess("codellm_eval.bench.measure.child", make_converter().unstructure(job)) as child:
         try:
             for pipe, data in child.read(deadline, listener.look):
                 (listener.hear if pipe is child.events else voice.note)(data)

@@ -14,9 +14,9 @@ from typing import Any
 
 from codellm.errors import InvalidValueError
 from codellm.model import ModelInfo
-from codellm_eval.bench.folder import read_manifest, read_records
-from codellm_eval.bench.record import Record, make_converter
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.row import Row
+from codellm_eval.bench.records.folder import read_manifest, read_records
+from codellm_eval.bench.records.record import Record, make_converter
 from codellm_eval.files import manifest
 from codellm_eval.files.journal import Journal
 from codellm_eval.files.writing import unwritable, write_whole

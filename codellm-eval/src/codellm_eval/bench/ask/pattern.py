@@ -5,8 +5,8 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from codellm_eval.bench.ladder import Rows, applies, obstacle
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.ladder import Rows, applies, obstacle
+from codellm_eval.bench.ask.row import Row
 
 if TYPE_CHECKING:
     from codellm.plugins.registry import Registry

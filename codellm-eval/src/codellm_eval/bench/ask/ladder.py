@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from codellm.plugins.registry import availability
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.row import Row
 
 if TYPE_CHECKING:
     from codellm.backend import Backend

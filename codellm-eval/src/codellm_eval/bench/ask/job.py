@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 
 from codellm.errors import InvalidValueError
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.ask.row import Row
 
 if TYPE_CHECKING:
     from codellm.spec import LoadSpec

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from codellm_eval.bench.job import QualityPlan
+from codellm_eval.bench.ask.job import QualityPlan
 
 if TYPE_CHECKING:
     from codellm.model import Model
     from codellm.spec import LoadSpec
-    from codellm_eval.bench.report import Report
+    from codellm_eval.bench.process.pipe import Report
     from codellm_eval.humaneval.problems import Problem
     from codellm_eval.humaneval.samples import Sample
     from codellm_eval.judge.isolation import Sandbox

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from codellm.spec import LoadSpec
-    from codellm_eval.bench.report import Report
+    from codellm_eval.bench.process.pipe import Report
 
 
 def prepare(spec: LoadSpec, report: Report) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from codellm_eval.bench.record import Record
+from codellm_eval.bench.records.record import Record
 from codellm_eval.stats.repeats import Repeats
 
 CACHED = 0.6

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from codellm_eval.bench.figures import for_people, for_programs
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.record import Record
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.records.record import Record
+from codellm_eval.bench.show.figures import for_people, for_programs
 from codellm_eval.files import tables
 
 WIDTH = 80

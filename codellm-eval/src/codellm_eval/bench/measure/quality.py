@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from codellm_eval.bench.record import make_converter
+from codellm_eval.bench.records.record import make_converter
 from codellm_eval.files.writing import write_whole
 
 if TYPE_CHECKING:
     from codellm.model import Model
-    from codellm_eval.bench.job import Job, QualityPlan
-    from codellm_eval.bench.report import Report
+    from codellm_eval.bench.ask.job import Job, QualityPlan
+    from codellm_eval.bench.process.pipe import Report
     from codellm_eval.perplexity.canonical import Greedy
     from codellm_eval.perplexity.documents import Document
 

@@ -10,10 +10,10 @@ from typing import Any, Self
 import attrs
 import cattrs
 
-from codellm_eval.bench.job import QualityPlan
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.record import Record, make_converter
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.job import QualityPlan
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.ask.row import Row
+from codellm_eval.bench.records.record import Record, make_converter
 from codellm_eval.errors import ResultsError
 
 LONGEST_COUNT = 19

@@ -10,12 +10,12 @@ import attrs
 import cattrs
 
 from codellm.model import ModelInfo
-from codellm_eval.bench.against import Against
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.point import Point
-from codellm_eval.bench.resident import Resident
-from codellm_eval.bench.row import Row
-from codellm_eval.bench.workload import Workload
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.ask.row import Row
+from codellm_eval.bench.ask.workload import Workload
+from codellm_eval.bench.records.against import Against
+from codellm_eval.bench.records.point import Point
+from codellm_eval.bench.records.resident import Resident
 from codellm_eval.perplexity.divergence import Divergence
 from codellm_eval.perplexity.scored import Scored, bits_per_byte
 from codellm_eval.stats.differences import difference, solved

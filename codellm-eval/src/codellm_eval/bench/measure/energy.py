@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import attrs
 
 from codellm.errors import MachineError
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.prompt import RandomPrompts
-from codellm_eval.bench.requests import request
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.measure.prompt import RandomPrompts
+from codellm_eval.bench.measure.requests import request
 from codellm_eval.stats.repeats import Repeats
 
 if TYPE_CHECKING:
     from codellm.model import Model
-    from codellm_eval.bench.meter import Meter
+    from codellm_eval.bench.measure.meter import Meter
 
 WINDOWS = 3
 SECONDS = 1.0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from codellm_eval.bench.checks import doubts
-from codellm_eval.bench.figures import DOUBT, NOISE
-from codellm_eval.bench.job import QualityPlan
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.record import Record
+from codellm_eval.bench.ask.job import QualityPlan
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.records.checks import doubts
+from codellm_eval.bench.records.record import Record
+from codellm_eval.bench.show.figures import DOUBT, NOISE
 from codellm_eval.stats.paired import LEAST_PASSED, LEAST_UNITS, LEVEL, RESAMPLES
 
 COLUMNS = {

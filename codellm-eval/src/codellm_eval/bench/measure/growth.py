@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import attrs
 
 from codellm.errors import BackendError, CodellmError
-from codellm_eval.bench import clock
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.point import Point
-from codellm_eval.bench.prompt import RandomPrompts
-from codellm_eval.bench.requests import requests
-from codellm_eval.bench.workload import Kind, Workload
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.ask.workload import Kind, Workload
+from codellm_eval.bench.measure import clock
+from codellm_eval.bench.measure.prompt import RandomPrompts
+from codellm_eval.bench.measure.requests import requests
+from codellm_eval.bench.records.point import Point
 from codellm_eval.stats.repeats import Repeats
 
 if TYPE_CHECKING:

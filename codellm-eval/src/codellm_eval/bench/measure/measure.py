@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codellm.errors import MachineError
-from codellm_eval.bench.job import Job
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.points import Points
-from codellm_eval.bench.prompt import task_prompt
-from codellm_eval.bench.record import make_converter
-from codellm_eval.bench.resident import resident
-from codellm_eval.bench.speed import measure_speed, measure_task
+from codellm_eval.bench.ask.job import Job
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.measure.points import Points
+from codellm_eval.bench.measure.prompt import task_prompt
+from codellm_eval.bench.measure.speed import measure_speed, measure_task
+from codellm_eval.bench.records.record import make_converter
+from codellm_eval.bench.records.resident import resident
 
 if TYPE_CHECKING:
     from codellm.model import Model
     from codellm.spec import LoadSpec
-    from codellm_eval.bench.humaneval import HumanEval
-    from codellm_eval.bench.report import Report
+    from codellm_eval.bench.measure.humaneval import HumanEval
+    from codellm_eval.bench.process.pipe import Report
 
 
 def measure(job: Job, report: Report) -> None:
@@ -56,8 +56,8 @@ def measure(job: Job, report: Report) -> None:
 
 def _begin_quality(model: Model, spec: LoadSpec, job: Job, report: Report) -> tuple[HumanEval, LoadSpec] | None:
     """What needs no code to run now; of HumanEval what needs this model's tokenizer, None where it will not run."""
-    from codellm_eval.bench.humaneval import HumanEval
-    from codellm_eval.bench.quality import COLUMNS, DUMMY, measure_quality
+    from codellm_eval.bench.measure.humaneval import HumanEval
+    from codellm_eval.bench.measure.quality import COLUMNS, DUMMY, measure_quality
 
     plan = job.quality
     if plan is None:
@@ -101,8 +101,8 @@ def _measure_speed(model: Model, job: Job, report: Report) -> Plan:
 
 def _measure_energy(model: Model, plan: Plan, report: Report) -> None:
     """Tell what a token takes, or why this machine does not tell."""
-    from codellm_eval.bench.energy import measure_energy
-    from codellm_eval.bench.meter import meter
+    from codellm_eval.bench.measure.energy import measure_energy
+    from codellm_eval.bench.measure.meter import meter
 
     try:
         counter = meter(model.info.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from codellm_eval.bench.workload import Workload
+from codellm_eval.bench.ask.workload import Workload
 from codellm_eval.stats.repeats import Repeats
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import attrs
 
-from codellm_eval.bench.folder import Folder
-from codellm_eval.bench.quantity import Quantity, quantities
-from codellm_eval.bench.record import Record
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.row import Row
+from codellm_eval.bench.records.folder import Folder
+from codellm_eval.bench.records.record import Record
+from codellm_eval.bench.show.quantity import Quantity, quantities
 from codellm_eval.errors import ResultsError
 from codellm_eval.stats.differences import difference, solved
 

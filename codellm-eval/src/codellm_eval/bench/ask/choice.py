@@ -9,9 +9,9 @@ from codellm.errors import BackendChoiceError, InvalidValueError, UnknownNameErr
 from codellm.plugins.registry import registry
 from codellm.sources import find
 from codellm.spec import LoadSpec
-from codellm_eval.bench.ladder import Rows, default_rows
-from codellm_eval.bench.pattern import is_pattern, matching_rows
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.ladder import Rows, default_rows
+from codellm_eval.bench.ask.pattern import is_pattern, matching_rows
+from codellm_eval.bench.ask.row import Row
 
 
 def choose_rows(model: str, texts: Sequence[str]) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from codellm_eval.bench.row import Row
+from codellm_eval.bench.ask.row import Row
 from codellm_eval.stats.differences import Difference, Solved
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from codellm_eval.bench.growth import measure_growth
-from codellm_eval.bench.plan import Plan
-from codellm_eval.bench.point import Point
-from codellm_eval.bench.record import make_converter
-from codellm_eval.bench.report import Report
-from codellm_eval.bench.workload import Workload
+from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.ask.workload import Workload
+from codellm_eval.bench.measure.growth import measure_growth
+from codellm_eval.bench.process.pipe import Report
+from codellm_eval.bench.records.point import Point
+from codellm_eval.bench.records.record import make_converter
 
 if TYPE_CHECKING:
     from codellm.model import Model, ModelInfo

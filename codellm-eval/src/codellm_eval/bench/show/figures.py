@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from codellm_eval.bench.checks import doubts
-from codellm_eval.bench.point import Point
-from codellm_eval.bench.record import Record
+from codellm_eval.bench.records.checks import doubts
+from codellm_eval.bench.records.point import Point
+from codellm_eval.bench.records.record import Record
 from codellm_eval.stats.differences import Difference, Solved
 from codellm_eval.stats.repeats import Repeats
 

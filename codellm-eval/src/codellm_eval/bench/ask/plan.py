@@ -9,7 +9,7 @@ from typing import Self
 import attrs
 
 from codellm.errors import ContextLengthError
-from codellm_eval.bench.workload import Workload, at_least
+from codellm_eval.bench.ask.workload import Workload, at_least
 
 GROWTH_BATCHES = (1, 2, 4, 8)
 GROWTH_CONTEXT = 128

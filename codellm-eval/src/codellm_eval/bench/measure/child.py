@@ -1,4 +1,4 @@
-"""The process of one row: `python -m codellm_eval.bench.child FD`, a job as one line of JSON on stdin.
+"""The process of one row: `python -m codellm_eval.bench.measure.child FD`, a job as one line of JSON on stdin.
 
 It reports on the file descriptor FD; see `report`. The parent keeps stdin open; when it closes, the parent is gone and
 so is this process. `serve` is this for any kind of job.
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from codellm.plugins.exits import no_exit
-from codellm_eval.bench.report import Report, explain
+from codellm_eval.bench.process.pipe import Report, explain
 
 
 def take_stdin() -> str:
@@ -52,10 +52,10 @@ def serve(arguments: list[str], work: Callable[[Any, Report], None]) -> int:
 
 
 def _row(data: Any, report: Report) -> None:
-    from codellm_eval.bench.job import Job
-    from codellm_eval.bench.measure import measure
-    from codellm_eval.bench.prepare import prepare
-    from codellm_eval.bench.record import make_converter
+    from codellm_eval.bench.ask.job import Job
+    from codellm_eval.bench.measure.measure import measure
+    from codellm_eval.bench.measure.prepare import prepare
+    from codellm_eval.bench.records.record import make_converter
 
     job = make_converter().structure(data, Job)
     if job.stage == "prepare":

@@ -1,0 +1,1 @@
+"""What is wanted: rows, workloads and the plan that every row follows."""

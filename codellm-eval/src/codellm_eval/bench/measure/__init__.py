@@ -1,0 +1,1 @@
+"""What the process of a row does: load, time, weigh, score."""

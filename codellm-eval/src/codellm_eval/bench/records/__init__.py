@@ -1,0 +1,1 @@
+"""What is known of rows: filled as they report, written, read back."""
