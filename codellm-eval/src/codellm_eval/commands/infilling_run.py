@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from codellm.spec import LoadSpec
-from codellm_eval.commands.benchmark_run import BenchmarkRun, judge_setup, problems_digest
-from codellm_eval.commands.humaneval_run import SAMPLED, first_problems
+from codellm_eval.commands.continuation_run import SAMPLED, first_problems
+from codellm_eval.commands.humaneval_run import BenchmarkRun, judge_setup, problems_digest
 from codellm_eval.errors import refuse_dummy
 from codellm_eval.humaneval.humaneval import sampling
 from codellm_eval.humaneval.infilling import Infilling, infilling_tasks

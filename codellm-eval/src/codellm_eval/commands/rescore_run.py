@@ -11,8 +11,8 @@ import attrs
 from codellm.cli.output import note, progress
 from codellm.errors import InputError
 from codellm.system.machine import usable_threads
-from codellm_eval.commands.benchmark_run import MODEL_COLUMNS, model_cells, problems_digest
-from codellm_eval.commands.humaneval_run import NAME, first_problems
+from codellm_eval.commands.continuation_run import NAME, first_problems
+from codellm_eval.commands.humaneval_run import MODEL_COLUMNS, model_cells, problems_digest
 from codellm_eval.commands.judge_run import note_outcomes, score_columns, score_row
 from codellm_eval.errors import SamplesError
 from codellm_eval.files.run_folder import Begun, RunFolder

@@ -1,0 +1,61 @@
+"""What `codellm eval humaneval` runs: a model on the problems of a file."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from codellm.spec import LoadSpec
+from codellm_eval.commands.humaneval_run import BenchmarkRun, judge_setup, problems_digest
+from codellm_eval.errors import refuse_dummy
+from codellm_eval.humaneval.completion import Continuation
+from codellm_eval.humaneval.humaneval import sampling
+from codellm_eval.humaneval.problems import Problem, load_problems
+
+NAME = "humaneval"
+SAMPLED = ("n_samples", "temperature", "top_p", "seed", "max_tokens")
+"""Options of the command that `sampling` takes."""
+
+
+def humaneval_run(spec: LoadSpec, arguments: Mapping[str, Any]) -> BenchmarkRun:
+    """The run that the command's arguments ask for.
+
+    Raises:
+        InvalidValueError, ProblemsError, DummyModelError, InputError: it cannot be done; nothing was loaded.
+    """
+    refuse_dummy(spec.model.startswith("dummy:"), "pass@k")
+    form = Continuation(arguments["stops"])
+    problems = first_problems(arguments["problems"], arguments["limit"])
+    judge, unjudged = judge_setup(arguments)
+    return BenchmarkRun(
+        name=NAME,
+        spec=spec,
+        form=form,
+        params=sampling(**{name: arguments[name] for name in SAMPLED}, ends=form.ends),
+        n_samples=arguments["n_samples"],
+        problems=problems,
+        canonical=problems,
+        settings={
+            "problems": problems_digest(problems),
+            "problems_file": None if arguments["problems"] is None else str(arguments["problems"]),
+            "limit": arguments["limit"],
+            "stops": form.stops,
+            "timeout": arguments["timeout"],
+            "memory": arguments["memory"],
+        },
+        cells={"stops": form.stops},
+        judge=judge,
+        unjudged=unjudged,
+        output=arguments["output"],
+    )
+
+
+def first_problems(path: Path | None, limit: int | None) -> dict[str, Problem]:
+    """The first `limit` problems of a file, HumanEval's where it is None; all where there is no limit.
+
+    Raises:
+        ProblemsError, InputError: see `load_problems`.
+    """
+    return dict(itertools.islice(load_problems(path).items(), limit))
