@@ -123,7 +123,7 @@ def _batch(folder: Folder) -> Iterator[str]:
     yield _wrapped(
         "Tokens per second of all sequences together in decoding, StarCoder2-3B, by how many there are "
         f"([record](results/cpu/batch/rows.jsonl)), {_measured(folder)}. Each backend was loaded once, for the most: "
-        "torch computes every place of the batch that it was loaded for, whether a sequence is in it or not."
+        "torch computes every slot of the batch that it was loaded for, whether a sequence is in it or not."
     )
     yield _growth(folder, lambda each: each.batch_size, lambda rate: rate)
     yield _picture("batch", "Tokens per second of each row, by the sequences together")

@@ -1,6 +1,7 @@
 """How a hook, or an argument of one, is taken out of use."""
 
 import json
+import re
 import types
 import warnings
 
@@ -8,6 +9,7 @@ import pluggy
 import pytest
 from packaging.version import Version
 
+import codellm as package
 from codellm import hookspec
 from codellm.hookspec import HookDeprecationWarning
 from codellm.plugins.manager import PluginManager
@@ -108,3 +110,13 @@ def test_the_policy_s_test_would_notice():
     hasty = types.ModuleType("spec")
     exec(SPEC.replace('gone="0.4"', 'gone="0.3"'), vars(hasty))
     assert len(list(kept_too_long_or_too_short(hasty, "0.2"))) == 2
+
+
+def test_the_old_name_of_slots_is_the_new_one_and_tells_whoever_takes_it():
+    with pytest.warns(DeprecationWarning, match=r"codellm\.Places, .* take codellm\.Slots") as caught:
+        from codellm import Places
+    assert Places is package.Slots
+    assert {each.filename for each in caught} == {__file__}
+    gone = re.search(r"gone in ([\d.]+)", str(caught[0].message))
+    assert Version(package.__version__) < Version(gone[1])
+    assert "Places" not in package.__all__

@@ -64,7 +64,7 @@ def test_ids_outside_the_vocabulary_are_refused():
 
 
 def test_a_batch_equals_singles_in_the_order_of_the_prompts():
-    model = ScriptModel("hello", places=3)
+    model = ScriptModel("hello", slots=3)
     params = SamplingParams(temperature=3.0, seed=5, max_tokens=9)
     prompts = ["a", "bb", "c", "dd", "e", "f"]
     batch = model.generate_batch(prompts, params)
@@ -117,12 +117,12 @@ def test_a_closed_model_says_so():
         model.generate("x")
 
 
-def test_hundreds_refill_the_places_in_order():
-    model = ScriptModel("hi", places=7)
+def test_hundreds_refill_the_slots_in_order():
+    model = ScriptModel("hi", slots=7)
     sequences = [new_sequence(model, f"{place}", SamplingParams()) for place in range(300)]
     ended = [event for event in complete(model, iter(sequences)) if event.result]
     assert [event.sequence for event in ended] == sequences
-    assert model.steps <= 300 * 3 / 7 + 5  # the places were kept full
+    assert model.steps <= 300 * 3 / 7 + 5  # the slots were kept full
 
 
 def test_a_live_queue_may_have_nothing_now():

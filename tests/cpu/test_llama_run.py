@@ -44,7 +44,7 @@ def alone(model: Any, ids: list[int], **params: Any) -> list[int]:
     return one.token_ids
 
 
-def test_hundreds_of_sequences_on_a_few_places(load_tiny):
+def test_hundreds_of_sequences_on_a_few_slots(load_tiny):
     model = load_tiny(batch_size=5)
     lengths = np.random.default_rng(1).integers(1, 12, 200)
     sequences = [sequence(prompt(seed, 3 + seed % 40), max_tokens=int(n)) for seed, n in enumerate(lengths)]
@@ -158,7 +158,7 @@ def test_a_live_queue_may_have_nothing_now(load_tiny):
     assert [len(one.token_ids) for one in given] == [3] * 10
 
 
-def test_gaps_between_running_places_are_closed(load_tiny):
+def test_gaps_between_running_slots_are_closed(load_tiny):
     single, many = load_tiny(batch_size=1), load_tiny(batch_size=6)
     sequences = [sequence(prompt(seed, 20 + seed), max_tokens=30 if seed in (2, 5) else 2 + seed) for seed in range(6)]
     drive(many, sequences)

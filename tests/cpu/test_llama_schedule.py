@@ -36,12 +36,12 @@ def run(model: Any, sequences: Iterable[Sequence | None]) -> Iterator[list[Token
     lib, memory = context._lib, context._memory
 
     def ends() -> list[int]:
-        return [lib.llama_memory_seq_pos_max(memory, place) + 1 for place in range(context.shape.places)]
+        return [lib.llama_memory_seq_pos_max(memory, slot) + 1 for slot in range(context.shape.slots)]
 
     with model.claim():
         scheduler = Scheduler(context, sequences, model.tokenizer.vocab_size)
         for tokens in scheduler.steps():
-            assert ends() == [place.done for place in scheduler._places]
+            assert ends() == [slot.done for slot in scheduler._slots]
             yield tokens
         context.clear()
         assert not any(ends())
@@ -62,7 +62,7 @@ def test_each_sequence_of_a_random_schedule_gets_what_it_gets_alone(models, batc
 
 
 @pytest.mark.parametrize("flash_attn", ["auto", "off"])
-def test_a_prompt_asked_again_after_its_place_was_moved_gets_what_it_gets_alone(models, flash_attn):
+def test_a_prompt_asked_again_after_its_slot_was_moved_gets_what_it_gets_alone(models, flash_attn):
     many, alone = models(3, flash_attn), Alone(models(1, flash_attn))
     hold(lambda sequences: run(many, sequences), alone, MOVED, TOLERANCE)
 

@@ -45,7 +45,7 @@ def matrix(tiny_gguf, tmp_path_factory):
 def scores(path):
     with contextlib.ExitStack() as stack:
         model = open_native(stack, path, repack=True, mmap=True)
-        shape = ContextShape(context_length=64, places=1, chunk=64, outputs=64, threads=1)
+        shape = ContextShape(context_length=64, slots=1, chunk=64, outputs=64, threads=1)
         return score(open_context(stack, model, shape), np.arange(5, 50, dtype=np.int32))
 
 

@@ -30,7 +30,7 @@ class Timed(ScriptModel):
 def rate(times, **workload):
     plan = Plan(repeats=1)
     asked = Workload(**workload)
-    found = measure_growth(Timed(times, places=asked.batch_size, context=4096), [asked], plan)
+    found = measure_growth(Timed(times, slots=asked.batch_size, context=4096), [asked], plan)
     return found.points[0].rate.median if found.points else found.faults
 
 
@@ -86,9 +86,9 @@ def test_a_long_context_is_not_warmed_up():
     assert given == [10, 1000, 100, 10, 1000, 100, 10]
 
 
-def test_a_model_with_too_few_places_is_not_told_as_a_batch():
+def test_a_model_with_too_few_slots_is_not_told_as_a_batch():
     with pytest.raises(BackendError, match="runs 2 sequences together, not 4"):
-        measure_growth(ScriptModel(places=2), [Workload(kind="tg", tokens=2, batch_size=4)], Plan())
+        measure_growth(ScriptModel(slots=2), [Workload(kind="tg", tokens=2, batch_size=4)], Plan())
 
 
 def test_growth_with_batch_and_context(place):

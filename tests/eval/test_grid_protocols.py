@@ -54,7 +54,7 @@ def figures(model, batch_size, context=100, **plan):
 
 
 def test_a_step_of_decoding_is_one_of_the_whole_batch(clocked):
-    model = clocked(places=4)
+    model = clocked(slots=4)
     found = figures(model, 4, new_tokens=8)
     assert found["decode"].values == (1.0, 1.0)
     # four sequences end with their first token, so that nothing is generated beside a prompt
@@ -62,7 +62,7 @@ def test_a_step_of_decoding_is_one_of_the_whole_batch(clocked):
 
 
 def test_those_that_have_their_first_token_early_have_room_for_more(clocked):
-    model = clocked(places=4)
+    model = clocked(slots=4)
     plan = GridPlan(new_tokens=8)
     figures(model, 4, new_tokens=8)
     assert model.most <= 3 + 1 + 8 <= plan.room(Size(4, 100))
@@ -72,20 +72,20 @@ def test_those_that_have_their_first_token_early_have_room_for_more(clocked):
 
 def test_sequences_that_run_one_after_the_other_are_no_batch(clocked):
     with pytest.raises(BackendError, match="so they do not run together"):
-        figures(clocked(places=2, in_turn=True), 2, new_tokens=8)
+        figures(clocked(slots=2, in_turn=True), 2, new_tokens=8)
 
 
-def test_too_few_places_are_no_batch(clocked):
+def test_too_few_slots_are_no_batch(clocked):
     with pytest.raises(BackendError, match="runs 2 sequences together, not 4"):
-        figures(clocked(places=2), 4)
+        figures(clocked(slots=2), 4)
 
 
 def test_a_token_of_the_seed_s_protocol_is_a_pass_over_everything(clocked):
-    found = figures(clocked(places=2), 2, protocol="seed", new_tokens=4)
+    found = figures(clocked(slots=2), 2, protocol="seed", new_tokens=4)
     assert found["token"].values == (10.0, 10.0)
 
 
 def test_what_is_too_short_for_the_clock_has_no_figure(clocked, monkeypatch):
     monkeypatch.setattr(protocols.clock, "resolution", lambda: 0.02)
     with pytest.raises(BackendError, match="by a clock that moves in steps of 20 ms"):
-        figures(clocked(places=1), 1, new_tokens=8)
+        figures(clocked(slots=1), 1, new_tokens=8)

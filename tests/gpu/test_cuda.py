@@ -101,9 +101,9 @@ def test_places_of_any_length_decode_past_the_window(attention, chunk, small):
     with load_small(small, device="cpu", dtype="float32") as plain, load_small(small, batch_size=3, **fields) as model:
         engine, size = model.engine, int(chunk)
         with engine.mode():
-            for place, length in enumerate(lengths):
+            for slot, length in enumerate(lengths):
                 for start in range(0, length, size):
-                    engine.prefill(place, ids[place][start : min(start + size, length)], start)
+                    engine.prefill(slot, ids[slot][start : min(start + size, length)], start)
             for step in range(25):
                 positions = [length + step for length in lengths]
                 tokens = [row[position] for row, position in zip(ids, positions, strict=True)]
@@ -233,8 +233,8 @@ def test_a_study_s_largest_batch_fits_40_gib():
         ids = np.random.default_rng(1).integers(1, 49000, 18000).tolist()
         with engine.mode():
             for start in range(0, 18000, engine.chunk):
-                for place in range(8):
-                    engine.prefill(place, ids[start : start + engine.chunk], start)
+                for slot in range(8):
+                    engine.prefill(slot, ids[start : start + engine.chunk], start)
             logits = engine.decode([1] * 8, [18000] * 8)
         assert torch.isfinite(logits).all()
         assert model.memory().device_peak < 40 * GIB

@@ -1,5 +1,5 @@
 """FlashAttention-2's wiring, with both kernels spelled out in plain torch: the same logits as sdpa's, also past the
-sliding window, in ragged batches, with places that are refilled and prompts in chunks of any size."""
+sliding window, in ragged batches, with slots that are refilled and prompts in chunks of any size."""
 
 import sys
 import types
@@ -45,7 +45,7 @@ def chunk_kernel(q, k, v, *, softmax_scale, causal, window_size):
 
 
 def step_kernel(q, k_cache, v_cache, *, cache_seqlens, softmax_scale):
-    """flash_attn_with_kvcache for one query: the first `cache_seqlens` cells of each place, in any order."""
+    """flash_attn_with_kvcache for one query: the first `cache_seqlens` cells of each slot, in any order."""
     assert q.shape[1] == 1
     assert cache_seqlens.dtype == torch.int32
     seen = torch.arange(k_cache.shape[1]) < cache_seqlens[:, None]

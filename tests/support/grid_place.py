@@ -21,7 +21,7 @@ import numpy as np
 
 from codellm import Backend, ByteTokenizer, Memory, Model, ModelInfo, Token, hookimpl
 from codellm.errors import NotEnoughMemoryError
-from codellm.places import Places
+from codellm.slots import Slots
 
 
 class Chip(Model):
@@ -38,8 +38,8 @@ class Chip(Model):
 
     def run(self, sequences):
         with self.claim():
-            places = Places(sequences, self.info.batch_size)
-            while running := places.refill():
+            slots = Slots(sequences, self.info.batch_size)
+            while running := slots.refill():
                 for sequence in running:
                     if not sequence.token_ids:
                         self.begin(sequence)

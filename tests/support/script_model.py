@@ -10,9 +10,9 @@ import numpy as np
 
 from codellm.backend import Backend
 from codellm.model import Model, ModelInfo
-from codellm.places import Places
 from codellm.sampler import Sampler
 from codellm.sequence import Sequence, Token
+from codellm.slots import Slots
 from codellm.tokenizer import Tokenizer
 
 WORDS = (b"def", b"return", b"\n\n", b"  ", "né".encode())
@@ -48,26 +48,26 @@ class ScriptModel(Model):
     """Continues a prompt with `script` and the end-of-text token; then starts again, for those who ignore it."""
 
     def __init__(
-        self, script: str = "hello", *, ids: list[int] | None = None, context: int = 64, places: int = 2
+        self, script: str = "hello", *, ids: list[int] | None = None, context: int = 64, slots: int = 2
     ) -> None:
         self.tokenizer = ByteTokenizer()
         self.script = [*(self.tokenizer.encode(script) if ids is None else ids), EOS]
-        self.places = places
+        self.slots = slots
         self.steps = 0
         self.info = ModelInfo(
             backend="script", architecture="script", parameters=0, weight_bytes=0, context_length=context,
-            batch_size=places,
+            batch_size=slots,
         )  # fmt: skip
 
-    def next_logits(self, place: int) -> np.ndarray:
+    def next_logits(self, position: int) -> np.ndarray:
         logits = np.zeros(VOCABULARY, np.float32)
-        logits[self.script[place % len(self.script)]] = 5.0
+        logits[self.script[position % len(self.script)]] = 5.0
         return logits
 
     def run(self, sequences: Iterable[Sequence | None]) -> Iterator[list[Token]]:
         with self.claim():
-            places, samplers = Places(sequences, self.places), {}
-            while running := places.refill():
+            slots, samplers = Slots(sequences, self.slots), {}
+            while running := slots.refill():
                 self.steps += 1
                 yield [token for sequence in running for token in self.step(sequence, samplers)]
 

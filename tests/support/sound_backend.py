@@ -16,15 +16,15 @@ from codellm.backend import Backend
 from codellm.errors import ContextLengthError, InvalidValueError, ModelFileError
 from codellm.model import Model, ModelInfo
 from codellm.options import Option, choice, read
-from codellm.places import Places
 from codellm.sampler import Sampler
 from codellm.sequence import Sequence, Token
+from codellm.slots import Slots
 from codellm.tokenizer import Tokenizer
 
 WORDS = (b"def", b"return", b"\n\n", b"  ", "né".encode(), "🙂".encode()[:2])
 EOS = 256 + len(WORDS)
 SPECIAL = {"<|endoftext|>": EOS} | {
-    name: EOS + 1 + place for place, name in enumerate(("<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<file_sep>"))
+    name: EOS + 1 + number for number, name in enumerate(("<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<file_sep>"))
 }
 VOCABULARY = EOS + len(SPECIAL)
 ROWS = 16381  # a prime, so that prefixes spread over all of them; 17 MiB, so that a leak shows
@@ -42,7 +42,7 @@ class SoundTokenizer(Tokenizer):
         data, ids = text.encode(), []
         while data:
             known = {name.encode(): id for name, id in SPECIAL.items()} if special else {}
-            known |= {word: 256 + place for place, word in enumerate(WORDS)}
+            known |= {word: 256 + number for number, word in enumerate(WORDS)}
             word = next((word for word in known if data.startswith(word)), data[:1])
             ids.append(known.get(word, data[0]))
             data = data[len(word) :]
@@ -68,7 +68,7 @@ def table() -> np.ndarray:
 
 
 @attrs.define
-class Slot:
+class State:
     """A sequence that runs: the row of the table that its prefix has led to, and its sampler."""
 
     row: int
@@ -95,31 +95,31 @@ class SoundModel(Model):
             yield from self.steps(sequences)
 
     def steps(self, sequences: Iterable[Sequence | None]) -> Iterator[list[Token]]:
-        places, slots = self.places(sequences), {}
-        while running := places.refill():
-            yield self.step(running, slots)
+        slots, states = self.slots(sequences), {}
+        while running := slots.refill():
+            yield self.step(running, states)
 
-    def places(self, sequences: Iterable[Sequence | None]) -> Places:
-        return Places(sequences, self.info.batch_size)
+    def slots(self, sequences: Iterable[Sequence | None]) -> Slots:
+        return Slots(sequences, self.info.batch_size)
 
-    def step(self, running: list[Sequence], slots: dict[Sequence, Slot]) -> list[Token]:
+    def step(self, running: list[Sequence], states: dict[Sequence, State]) -> list[Token]:
         """One token of each that runs; a newcomer's prompt is computed first."""
         for one in running:
-            if one not in slots:
-                self.begin(one, slots)
+            if one not in states:
+                self.begin(one, states)
         ready = [one for one in running if one.error is None]
         if not ready:
             return []
-        logits = self.compute([slots[one].row for one in ready])
-        tokens = [slots[one].sampler(row) for one, row in zip(ready, logits, strict=True)]
+        logits = self.compute([states[one].row for one in ready])
+        tokens = [states[one].sampler(row) for one, row in zip(ready, logits, strict=True)]
         for token in tokens:
-            slot = slots[token.sequence]
-            slot.row = self.next_row(slot.row, token.id)
+            state = states[token.sequence]
+            state.row = self.next_row(state.row, token.id)
         return tokens
 
-    def begin(self, one: Sequence, slots: dict[Sequence, Slot]) -> None:
+    def begin(self, one: Sequence, states: dict[Sequence, State]) -> None:
         try:
-            slots[one] = Slot(self.prefill(self.checked(one.prompt_ids)), self.sampler_type(one))
+            states[one] = State(self.prefill(self.checked(one.prompt_ids)), self.sampler_type(one))
         except InvalidValueError as error:
             one.error = error
 
@@ -149,7 +149,7 @@ class SoundModel(Model):
 
     def score_one(self, ids: Seq[int]) -> np.ndarray:
         ids = self.fitting(ids)
-        rows = [self.prefill(ids[: place + 1]) for place in range(len(ids) - 1)]
+        rows = [self.prefill(ids[: end + 1]) for end in range(len(ids) - 1)]
         logits = self.table[rows].astype(np.float64)
         totals = np.log(np.exp(logits).sum(1))
         return (logits[np.arange(len(rows)), ids[1:]] - totals).astype(np.float32)

@@ -200,9 +200,9 @@ def test_samples_of_one_prompt_compute_it_once(backend, monkeypatch):
     with codellm.load("codellm-demo", backend=backend, dtype="float32", batch_size=3, context_length=256) as model:
         lengths, prefill = [], type(model.engine).prefill
 
-        def counted(engine, place, ids, start):
+        def counted(engine, slot, ids, start):
             lengths.append(len(ids))
-            return prefill(engine, place, ids, start)
+            return prefill(engine, slot, ids, start)
 
         monkeypatch.setattr(type(model.engine), "prefill", counted)
         params = codellm.SamplingParams(max_tokens=5, temperature=1.0, seed=3, ignore_eos=True)

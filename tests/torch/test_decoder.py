@@ -50,30 +50,30 @@ def tokenizer(tmp_path_factory):
     return train_tokenizer("starcoder2", tmp_path_factory.mktemp("tokenizer"))
 
 
-def engine_of(source, *, places=1, context=256, chunk=512):
-    spec = LoadSpec(model="tiny", dtype="float32", context_length=context, batch_size=places)
+def engine_of(source, *, slots=1, context=256, chunk=512):
+    spec = LoadSpec(model="tiny", dtype="float32", context_length=context, batch_size=slots)
     made = plan(spec, source, torch.device("cpu"), free=1 << 40)
     cache = Cache.allocate(
-        made.config, places=places, context=context, chunk=chunk, dtype=torch.float32, device=made.device
+        made.config, slots=slots, context=context, chunk=chunk, dtype=torch.float32, device=made.device
     )
     return DecoderEngine(made.decoder(), cache, vocabulary=made.config.vocab_size, context=context, chunk=chunk)
 
 
-def in_chunks(engine, ids, chunk, place=0):
+def in_chunks(engine, ids, chunk, slot=0):
     """Logits after every id, [T, V]."""
     with torch.inference_mode():
-        parts = [engine.every(place, ids[start : start + chunk], start) for start in range(0, len(ids), chunk)]
+        parts = [engine.every(slot, ids[start : start + chunk], start) for start in range(0, len(ids), chunk)]
         return torch.cat(parts).numpy()
 
 
-def decoded(engine, ids, place=0):
+def decoded(engine, ids, slot=0):
     """Logits after every id, [T, V], each computed by a step of its own."""
     rows = []
     with torch.inference_mode():
         for position, id in enumerate(ids):
-            tokens, positions = [0] * engine.places, [0] * engine.places
-            tokens[place], positions[place] = id, position
-            rows.append(engine.decode(tokens, positions)[place].numpy())
+            tokens, positions = [0] * engine.slots, [0] * engine.slots
+            tokens[slot], positions[slot] = id, position
+            rows.append(engine.decode(tokens, positions)[slot].numpy())
     return np.array(rows)
 
 
@@ -94,7 +94,7 @@ def test_logits_equal_those_of_transformers(case, tied, tokenizer):
     assert expected.std() > 0.3  # logits that say something
     assert_close(in_chunks(engine_of(source), ids, LENGTH), expected)
     assert_close(in_chunks(engine_of(source, chunk=24), ids, 24), expected)  # the ring of a window wraps within a chunk
-    assert_close(decoded(engine_of(source, places=3, chunk=1), ids, place=1), expected)
+    assert_close(decoded(engine_of(source, slots=3, chunk=1), ids, slot=1), expected)
     engine = engine_of(source)
     with torch.inference_mode():
         assert_close(engine.prefill(0, ids, 0).numpy(), expected[-1])
@@ -107,7 +107,7 @@ def test_logits_of_the_bundled_model_equal_those_of_transformers():
     ids = HFTokenizer(source.tokenizer, source.tokenizer_config).encode(text)
     expected = transformers_logits(dict(source.config), weights, ids)
     assert_close(in_chunks(engine_of(source), ids, 64), expected)
-    assert_close(decoded(engine_of(source, places=2), ids, place=1), expected)
+    assert_close(decoded(engine_of(source, slots=2), ids, slot=1), expected)
 
 
 def test_a_window_keeps_only_the_cells_it_needs(tokenizer):

@@ -33,16 +33,16 @@ PARAMS = {
 
 def sequences():
     return [
-        Sequence(index=place, prompt_ids=[1, 2, 3 + place], params=SamplingParams(seed=7, **params))
-        for place, params in enumerate(PARAMS.values())
+        Sequence(index=slot, prompt_ids=[1, 2, 3 + slot], params=SamplingParams(seed=7, **params))
+        for slot, params in enumerate(PARAMS.values())
     ]
 
 
 def draws_of(seated):
     draws = Draws(len(seated), VOCABULARY, torch.device("cpu"))
-    for place, sequence in enumerate(seated):
+    for slot, sequence in enumerate(seated):
         if sequence is not None:
-            draws.seat(place, sequence)
+            draws.seat(slot, sequence)
     return draws
 
 
@@ -68,10 +68,10 @@ def test_a_row_draws_the_same_whatever_is_beside_it():
     random = np.random.default_rng(4)
     logits = torch.from_numpy(random.normal(0, 2, (len(PARAMS), VOCABULARY)).astype(np.float32))
     together = draws_of(sequences())(logits, list(range(len(PARAMS))))[0]
-    for place, sequence in enumerate(sequences()):
+    for slot, sequence in enumerate(sequences()):
         seated = [None] * len(PARAMS)
-        seated[place] = sequence
-        assert draws_of(seated)(logits, [place])[0] == [together[place]]
+        seated[slot] = sequence
+        assert draws_of(seated)(logits, [slot])[0] == [together[slot]]
 
 
 def test_greedy_takes_the_lowest_id_of_equals():

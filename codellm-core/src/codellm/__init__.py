@@ -7,6 +7,7 @@ Everything a user or a plugin author needs is a name of this package; each is im
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from codellm._version import __version__
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
     from codellm.hookspec import hookimpl
     from codellm.loading import load
     from codellm.model import Memory, Model, ModelInfo
-    from codellm.places import Places
     from codellm.result import Result, Timing
     from codellm.sampler import Sampler
     from codellm.sampling import SamplingParams
     from codellm.scheme import Scheme
     from codellm.sequence import Sequence, Token
+    from codellm.slots import Slots
     from codellm.sources import ModelSource
     from codellm.spec import LoadSpec
     from codellm.tokenizer import ByteTokenizer, Tokenizer
@@ -41,13 +42,13 @@ _HOMES = {
     "Model": "model",
     "ModelInfo": "model",
     "ModelSource": "sources",
-    "Places": "places",
     "QuantizeRequest": "artifacts.ensure",
     "Result": "result",
     "Sampler": "sampler",
     "SamplingParams": "sampling",
     "Scheme": "scheme",
     "Sequence": "sequence",
+    "Slots": "slots",
     "Timing": "result",
     "Token": "sequence",
     "Tokenizer": "tokenizer",
@@ -67,13 +68,13 @@ __all__ = [
     "Model",
     "ModelInfo",
     "ModelSource",
-    "Places",
     "QuantizeRequest",
     "Result",
     "Sampler",
     "SamplingParams",
     "Scheme",
     "Sequence",
+    "Slots",
     "Timing",
     "Token",
     "Tokenizer",
@@ -83,8 +84,20 @@ __all__ = [
 ]
 
 
+_RENAMED = {"Places": "Slots"}
+"""Names of 0.1 that are gone in 0.3, as docs/hooks.md says."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        name = _warned(name, _RENAMED[name])
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'codellm' has no attribute {name!r}")
     return getattr(importlib.import_module(f"codellm.{home}"), name)
+
+
+def _warned(old: str, new: str) -> str:
+    told = f"codellm.{old}, deprecated since 0.1 and gone in 0.3: take codellm.{new}"
+    warnings.warn(told, DeprecationWarning, stacklevel=3)
+    return new

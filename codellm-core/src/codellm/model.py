@@ -90,7 +90,7 @@ class Model(abc.ABC):
     def run(self, sequences: Iterable[Sequence | None]) -> Iterator[list[Token]]:
         """Generate for `sequences` until all are finished: the one primitive of generation.
 
-        Each step: drop finished sequences, pull new ones while there is a free place, compute, yield the step's
+        Each step: drop finished sequences, pull new ones while there is a free slot, compute, yield the step's
         tokens (several per sequence where the backend speculates). Writes nothing on a sequence but `error`, for a
         fault of that sequence alone; such a sequence is dropped. `sequences` may be live: it blocks while nothing it
         gave out is unfinished, and yields None only when something still runs. A backend may run ahead; core

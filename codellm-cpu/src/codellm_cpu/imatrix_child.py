@@ -90,7 +90,7 @@ def collect(path: Path, text: str, threads: int) -> dict[str, npt.NDArray[np.flo
             raise BackendError("the calibration text is empty")
         start = [tokenizer.bos] if tokenizer.add_bos and tokenizer.bos is not None else []
         size = min(CHUNK, model.trained_context) - len(start)
-        shape = ContextShape(context_length=CHUNK, places=1, chunk=CHUNK, outputs=CHUNK, threads=threads)
+        shape = ContextShape(context_length=CHUNK, slots=1, chunk=CHUNK, outputs=CHUNK, threads=threads)
         sums = Sums(model)
         context = open_context(stack, model, shape, sums.watch)
         for at in range(0, len(ids), size):
@@ -106,7 +106,7 @@ def _compute(context: NativeContext, ids: npt.NDArray[np.int32]) -> None:
     rows = len(ids)
     context.tokens[:rows] = ids
     context.positions[:rows] = np.arange(rows)
-    context.places[:rows] = 0
+    context.slots[:rows] = 0
     context.wanted[:rows] = 1
     context.decode(rows)
 

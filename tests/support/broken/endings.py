@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from codellm.errors import BackendError
-from codellm.places import Places
 from codellm.sampler import Sampler
 from codellm.sequence import Token
+from codellm.slots import Slots
 from support.broken.fault import AS_ALONE, BROKEN, GREEDY, STOPS, WHOLE, backend_of, fails, mishandles
 from support.sound_backend import EOS, SoundModel
 
 
-class LeavingPlaces(Places):
+class LeavingSlots(Slots):
     def __init__(self, sequences, count, left):
         super().__init__(sequences, count)
         self.left = left
@@ -26,12 +26,12 @@ class Leaves(SoundModel):
     def leaves(self, token: Token) -> bool:
         raise NotImplementedError
 
-    def places(self, sequences):
+    def slots(self, sequences):
         self.left = set()
-        return LeavingPlaces(sequences, self.info.batch_size, self.left)
+        return LeavingSlots(sequences, self.info.batch_size, self.left)
 
-    def step(self, running, slots):
-        tokens = super().step(running, slots)
+    def step(self, running, states):
+        tokens = super().step(running, states)
         self.left |= {token.sequence for token in tokens if self.leaves(token)}
         return [token for token in tokens if token.sequence not in self.left]
 
@@ -97,21 +97,21 @@ class MasksEos(Sampler):
 
 @fails("the model must hold exactly that many", "test_the_end_of_the_context_ends")
 class ContextOneShort(SoundModel):
-    """Needs one place of the context for itself."""
+    """Needs one position of the context for itself."""
 
-    def step(self, running, slots):
+    def step(self, running, states):
         for one in running:
             if len(one.prompt_ids) + len(one.token_ids) >= self.info.context_length - 1:
                 one.error = BackendError("the context is full")
-        return super().step([one for one in running if one.error is None], slots)
+        return super().step([one for one in running if one.error is None], states)
 
 
 @fails("look at prompts of one token", "test_an_empty_prompt_runs")
 class EndsAtOnce(SoundModel):
     """Takes an end-of-text token in the prompt for the end."""
 
-    def begin(self, one, slots):
-        super().begin(one, slots)
+    def begin(self, one, states):
+        super().begin(one, states)
         if one.prompt_ids[-1:] == [EOS]:
             one.error = BackendError("the text has ended")
 

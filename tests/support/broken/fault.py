@@ -31,7 +31,7 @@ WHOLE = (
 """The checks that need a whole output of one sequence."""
 AS_ALONE = (
     "test_a_batch_equals_singles",
-    "test_hundreds_of_sequences_refill_the_places",
+    "test_hundreds_of_sequences_refill_the_slots",
     "test_a_faulty_sequence_leaves_its_neighbours",
 )
 """The checks that hold a batch to its sequences run alone."""

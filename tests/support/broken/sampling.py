@@ -29,7 +29,7 @@ class Misreads(Sampler):
 @fails("Temperature 0 is the exact argmax", "test_greedy_is_the_argmax")
 @fails("share the greatest logit", "test_ties_go_to_the_lowest_id")
 @fails("below the greatest penalized logit", "test_a_repetition_is_penalized")
-@fails("in a batch and", "test_hundreds_of_sequences_refill_the_places")
+@fails("in a batch and", "test_hundreds_of_sequences_refill_the_slots")
 @mishandles("temperature")
 class GreedyIsWarm(Misreads):
     """Draws at a low temperature where 0 was asked for."""

@@ -37,7 +37,7 @@ class ScoresOffByOne(SoundModel):
 
 @fails("gave blocks that are", "test_distributions_agree_with_logits")
 class DistributesEverything(SoundModel):
-    """Gives the distributions of the places before `start` too."""
+    """Gives the distributions of the positions before `start` too."""
 
     def distributions(self, ids, start=0):
         yield from super().distributions(ids)

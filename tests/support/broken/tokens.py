@@ -24,10 +24,10 @@ class HasItsOwnGenerate(SoundModel):
 class YieldsAtTheEnd(SoundModel):
     """Collects 32 tokens of a sequence that runs alone."""
 
-    def step(self, running, slots):
+    def step(self, running, states):
         step = super().step
         alone = len(running) == 1 and running[0].params.repetition_penalty == 1
-        return [token for _ in range(32 if alone else 1) for token in step(running, slots)]
+        return [token for _ in range(32 if alone else 1) for token in step(running, states)]
 
 
 @fails("decoding single tokens to str and back", "test_characters_across_tokens_stay_whole")
@@ -86,7 +86,7 @@ class MixesFim(SoundTokenizer):
 class RefusesSpecials(SoundModel):
     """Takes no special tokens in a prompt."""
 
-    def begin(self, one, slots):
-        super().begin(one, slots)
+    def begin(self, one, states):
+        super().begin(one, states)
         if max(one.prompt_ids, default=0) > EOS:
             one.error = InvalidValueError("a special token in the prompt")

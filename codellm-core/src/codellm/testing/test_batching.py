@@ -1,4 +1,4 @@
-"""Batching: many sequences on a few places, each as if it were alone."""
+"""Batching: many sequences on a few slots, each as if it were alone."""
 
 from __future__ import annotations
 
@@ -83,32 +83,32 @@ def test_a_batch_equals_singles(subject: Subject, model: Model, single: Model, t
     )
 
 
-def test_hundreds_of_sequences_refill_the_places(subject: Subject, model: Model, single: Model) -> None:
-    """300 sequences of different lengths on a few places: each gets all its tokens, and those it gets alone."""
+def test_hundreds_of_sequences_refill_the_slots(subject: Subject, model: Model, single: Model) -> None:
+    """300 sequences of different lengths on a few slots: each gets all its tokens, and those it gets alone."""
     batch = ragged(model, 300, 5)
     found = drive(model, batch)
     for number, one in enumerate(batch):
         assert len(one.token_ids) == one.params.max_tokens, (
             f"sequence {number} of 300 got {len(one.token_ids)} of {one.params.max_tokens} tokens ({told(one.error)}): "
-            "a place that is free takes the next sequence and forgets the one before."
+            "a slot that is free takes the next sequence and forgets the one before."
         )
     whole = {tuple(one.prompt_ids): alone(single, one) for one in batch[:30] if one.params.max_tokens == 5}
     for one in batch:
         hold(subject, single, one, found[one], whole[tuple(one.prompt_ids)][: one.params.max_tokens])
 
 
-def test_no_more_are_taken_than_there_are_places(model: Model) -> None:
-    """`run` pulls a sequence only while one of its `info.batch_size` places is free: a queue is not read ahead."""
+def test_no_more_are_taken_than_there_are_slots(model: Model) -> None:
+    """`run` pulls a sequence only while one of its `info.batch_size` slots is free: a queue is not read ahead."""
     queue = Queue(ragged(model, 3 * model.info.batch_size + 2))
     drive(model, queue)
     assert queue.most <= model.info.batch_size, (
         f"{queue.most} sequences were taken and unfinished at once, and info.batch_size is {model.info.batch_size}: "
-        "pull the next one when a place is free. codellm.Places does so."
+        "pull the next one when a slot is free. codellm.Slots does so."
     )
 
 
-def test_a_free_place_is_taken_at_once(model: Model) -> None:
-    """While sequences wait, no place stays free for longer than two yields: they are refilled one by one."""
+def test_a_free_slot_is_taken_at_once(model: Model) -> None:
+    """While sequences wait, no slot stays free for longer than two yields: they are refilled one by one."""
     queue = Queue(ragged(model, 4 * model.info.batch_size))
     free = longest = 0
     for tokens in steps(model, queue):
@@ -116,15 +116,15 @@ def test_a_free_place_is_taken_at_once(model: Model) -> None:
         longest = max(longest, free)
         take(tokens, {})
     assert longest <= 2, (
-        f"a place stayed free for {longest} yields while sequences waited: refill before every step, not when all "
-        "places are free."
+        f"a slot stayed free for {longest} yields while sequences waited: refill before every step, not when all "
+        "slots are free."
     )
 
 
 def test_a_live_iterable_may_have_nothing_now(model: Model) -> None:
     """None from a live iterable means that nothing waits now: `run` goes on, and asks again."""
     batch = ragged(model, 5)
-    ahead = [batch[:place] for place in range(5)]
+    ahead = [batch[:number] for number in range(5)]
     drive(model, live((one, functools.partial(all_finished, those)) for one, those in zip(batch, ahead, strict=True)))
     counts, asked = [len(one.token_ids) for one in batch], [one.params.max_tokens for one in batch]
     assert counts == asked, (
@@ -134,7 +134,7 @@ def test_a_live_iterable_may_have_nothing_now(model: Model) -> None:
 
 
 def test_a_newcomer_joins_those_that_run(model: Model) -> None:
-    """A sequence that arrives while another runs takes a free place at once and need not wait for its end."""
+    """A sequence that arrives while another runs takes a free slot at once and need not wait for its end."""
     if model.info.batch_size < 2:
         pytest.skip("the model runs one sequence at a time")
     long, short = sequence(model, PROMPTS[0], max_tokens=60), sequence(model, PROMPTS[1], max_tokens=3)

@@ -1,4 +1,4 @@
-"""The static key-value cache: a ring of cells for each place, allocated once."""
+"""The static key-value cache: a ring of cells for each slot, allocated once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from codellm.sources.architecture import Config
 
 @attrs.define(eq=False, slots=False)
 class Cache:
-    """Keys and values of every layer: each [P, R, KV, D] for P places of R cells.
+    """Keys and values of every layer: each [P, R, KV, D] for P slots of R cells.
 
     The token at position t lies in cell t mod R. Without a sliding window R is the context; with one, R is just enough
     for a chunk of a prompt and the window before it, however long the context.
@@ -25,18 +25,18 @@ class Cache:
 
     @classmethod
     def allocate(
-        cls, config: Config, *, places: int, context: int, chunk: int, dtype: torch.dtype, device: torch.device
+        cls, config: Config, *, slots: int, context: int, chunk: int, dtype: torch.dtype, device: torch.device
     ) -> Cache:
-        """A cache for `places` sequences of `context` tokens, whose prompts come in chunks of at most `chunk`."""
+        """A cache for `slots` sequences of `context` tokens, whose prompts come in chunks of at most `chunk`."""
         ring = ring_size(config, context, chunk)
-        shape = (places, ring, config.num_key_value_heads, config.head_dim)
+        shape = (slots, ring, config.num_key_value_heads, config.head_dim)
         keys, values = (
             [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)] for _ in range(2)
         )
         return cls(keys, values, config.sliding_window or context, ring)
 
     def view(self, begin: int, end: int, span: int) -> Cache:
-        """The places from `begin` to `end`, and of each the first `span` cells: the same memory."""
+        """The slots from `begin` to `end`, and of each the first `span` cells: the same memory."""
         keys, values = ([each[begin:end, :span] for each in part] for part in (self.keys, self.values))
         return Cache(keys, values, self.window, self.ring)
 
@@ -45,15 +45,15 @@ class Cache:
         return min(self.ring, -(-length // step) * step)
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """Give the place `target` the first `length` tokens of the place `source`."""
+        """Give the slot `target` the first `length` tokens of the slot `source`."""
         count = min(length, self.ring)
         for part in (*self.keys, *self.values):
             part[target, :count] = part[source, :count]
 
-    def wipe(self, place: int) -> None:
-        """Set the cells of `place` to zero."""
+    def wipe(self, slot: int) -> None:
+        """Set the cells of `slot` to zero."""
         for part in (*self.keys, *self.values):
-            part[place].zero_()
+            part[slot].zero_()
 
     def cells(self, positions: torch.Tensor) -> torch.Tensor:
         """The cells of tokens at `positions` [B, T]."""
@@ -74,5 +74,5 @@ class Cache:
 
 
 def ring_size(config: Config, context: int, chunk: int) -> int:
-    """Cells that a place needs: of the window, the oldest query of a chunk still sees all of its own."""
+    """Cells that a slot needs: of the window, the oldest query of a chunk still sees all of its own."""
     return context if config.sliding_window is None else min(context, config.sliding_window + chunk - 1)

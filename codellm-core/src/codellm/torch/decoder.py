@@ -1,6 +1,6 @@
 """One lean decoder for StarCoder2, Llama and Qwen2.
 
-B places, T tokens of each, H hidden size, N query heads, KV key-value heads, D the head_dim, R cells of the cache,
+B slots, T tokens of each, H hidden size, N query heads, KV key-value heads, D the head_dim, R cells of the cache,
 V vocabulary. Every shape is fixed and every step is tensors in, tensors out, so that a step can be traced, compiled or
 captured in a CUDA graph. What a model has (which norm, a gate, biases, an output of its own) is read off its weights.
 """
@@ -132,7 +132,7 @@ class Decoder(nn.Module):
         return self.logits(x[:, -1])
 
     def decode(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """One token of each place, tokens [B] at positions [B] → logits after it [B, V]."""
+        """One token of each slot, tokens [B] at positions [B] → logits after it [B, V]."""
         x = self.hidden(tokens[:, None], positions[:, None], cache)  # [B, 1, H]
         return self.logits(x[:, 0])
 

@@ -33,21 +33,21 @@ class DecoderEngine(Engine):
         self._step = step or decoder.decode
         self._forget = forget
 
-    def prefill(self, place: int, ids: Seq[int], start: int) -> torch.Tensor:
-        return self.decoder.prefill(*self._chunk(place, ids, start))[0, : self.vocabulary]
+    def prefill(self, slot: int, ids: Seq[int], start: int) -> torch.Tensor:
+        return self.decoder.prefill(*self._chunk(slot, ids, start))[0, : self.vocabulary]
 
-    def every(self, place: int, ids: Seq[int], start: int) -> torch.Tensor:
-        return self.decoder.every(*self._chunk(place, ids, start))[0, :, : self.vocabulary]
+    def every(self, slot: int, ids: Seq[int], start: int) -> torch.Tensor:
+        return self.decoder.every(*self._chunk(slot, ids, start))[0, :, : self.vocabulary]
 
-    def _chunk(self, place: int, ids: Seq[int], start: int) -> tuple[torch.Tensor, torch.Tensor, Cache]:
+    def _chunk(self, slot: int, ids: Seq[int], start: int) -> tuple[torch.Tensor, torch.Tensor, Cache]:
         tokens = upload([ids], self.device)  # [1, T]
         positions = torch.arange(start, start + len(ids), device=self.device)[None]
-        return tokens, positions, self.cache.view(place, place + 1, self.cache.span(start + len(ids), SPAN))
+        return tokens, positions, self.cache.view(slot, slot + 1, self.cache.span(start + len(ids), SPAN))
 
     def decode(self, ids: Seq[int], positions: Seq[int]) -> torch.Tensor:
-        view = self.cache.view(0, self.places, self.cache.span(max(positions) + 1, SPAN))
-        tokens, places = upload([ids, positions], self.device)
-        return self._step(tokens, places, view)[:, : self.vocabulary]
+        view = self.cache.view(0, self.slots, self.cache.span(max(positions) + 1, SPAN))
+        tokens, at = upload([ids, positions], self.device)
+        return self._step(tokens, at, view)[:, : self.vocabulary]
 
     def close(self) -> None:
         if self._forget is not None:

@@ -12,46 +12,46 @@ from codellm.torch.cache import Cache
 
 
 class Engine(abc.ABC):
-    """Computes tokens of the sequences in its places and keeps their keys and values.
+    """Computes tokens of the sequences in its slots and keeps their keys and values.
 
-    A place is P's index; its sequence's tokens lie at positions 0, 1, … without padding, whatever the others have. A
+    A slot is P's index; its sequence's tokens lie at positions 0, 1, … without padding, whatever the others have. A
     position may be computed again; those after it are forgotten.
     """
 
     def __init__(self, cache: Cache, *, vocabulary: int, context: int, chunk: int) -> None:
         self.cache = cache
-        self.places = len(cache.keys[0])
+        self.slots = len(cache.keys[0])
         self.device = cache.keys[0].device
         self.vocabulary = vocabulary
         """Ids, and logits of a row: V."""
         self.context = context
-        """Tokens that a place holds."""
+        """Tokens that a slot holds."""
         self.chunk = chunk
         """The most tokens of one `prefill` or `every`."""
 
     @abc.abstractmethod
-    def prefill(self, place: int, ids: Seq[int], start: int) -> torch.Tensor:
+    def prefill(self, slot: int, ids: Seq[int], start: int) -> torch.Tensor:
         """Compute `ids` at the positions from `start` on → logits after the last: float32 [V]."""
 
     @abc.abstractmethod
     def decode(self, ids: Seq[int], positions: Seq[int]) -> torch.Tensor:
-        """Compute one token of each place, ids [P] at positions [P] → logits after each: float32 [P, V]."""
+        """Compute one token of each slot, ids [P] at positions [P] → logits after each: float32 [P, V]."""
 
     @abc.abstractmethod
-    def every(self, place: int, ids: Seq[int], start: int) -> torch.Tensor:
+    def every(self, slot: int, ids: Seq[int], start: int) -> torch.Tensor:
         """As `prefill` → logits after each of the ids: float32 [T, V]."""
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """Give the place `target` the first `length` tokens of `source`, which has not gone past `kept` tokens."""
+        """Give the slot `target` the first `length` tokens of `source`, which has not gone past `kept` tokens."""
         self.cache.copy(source, target, length)
 
-    def wipe(self, place: int) -> None:
-        """Forget what NaN was computed at `place`: it would count even where it is masked, since 0 * NaN is NaN."""
-        self.cache.wipe(place)
+    def wipe(self, slot: int) -> None:
+        """Forget what NaN was computed at `slot`: it would count even where it is masked, since 0 * NaN is NaN."""
+        self.cache.wipe(slot)
 
     @property
     def kept(self) -> int:
-        """Tokens up to which a place still holds its first ones: a sliding window forgets them later."""
+        """Tokens up to which a slot still holds its first ones: a sliding window forgets them later."""
         return self.cache.ring
 
     def mode(self) -> contextlib.AbstractContextManager[object]:

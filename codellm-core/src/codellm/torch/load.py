@@ -39,7 +39,7 @@ class Plan:
     """Weights of the model; those that embedding and output share count once."""
     dtype: torch.dtype
     device: torch.device
-    places: int
+    slots: int
     context: int
     chunk: int
     joins: bool
@@ -63,8 +63,8 @@ class Plan:
         )
 
     def cache_bytes(self, context: int) -> int:
-        """Bytes of the cache for `context` tokens of every place."""
-        return self.places * ring_size(self.config, context, 1 if self.joins else self.chunk) * self.cell_bytes
+        """Bytes of the cache for `context` tokens of every slot."""
+        return self.slots * ring_size(self.config, context, 1 if self.joins else self.chunk) * self.cell_bytes
 
     @property
     def name(self) -> str:
@@ -86,10 +86,10 @@ class Plan:
         return Decoder(self.config, weights, self.context).eval()
 
     def cache(self) -> Cache:
-        """A cache for all places."""
+        """A cache for all slots."""
         return Cache.allocate(
             self.config,
-            places=self.places,
+            slots=self.slots,
             context=self.context,
             chunk=1 if self.joins else self.chunk,
             dtype=self.dtype,
@@ -108,7 +108,7 @@ class Plan:
             scheme="none" if scheme is None else scheme.name,
             device=self.device.type,
             path=str(self.source.path or ""),
-            batch_size=self.places,
+            batch_size=self.slots,
             threads=torch.get_num_threads() if self.device.type == "cpu" else None,
             dummy=self.source.dummy,
         )
@@ -151,7 +151,7 @@ def plan(
         parameters=sum(map(math.prod, architecture.shapes(config).values())),
         dtype=DTYPES[dtype_of(spec, source, device)],
         device=device,
-        places=spec.batch_size,
+        slots=spec.batch_size,
         context=spec.context_length or min(config.context_length, DEFAULT_CONTEXT),
         chunk=chunk or CHUNK[device.type],
         joins=joins,
@@ -180,7 +180,7 @@ def fitted(made: Plan, free: int, bits: float | None, *, asked: bool) -> Plan:
     """
     weights = sum(int(count(info) * held(info, made.dtype, bits)) for info in made.infos.values()) // 8
     config, rows = made.config, 2 * SCORED[made.device.type]
-    rest = 4 * config.vocab_size * (made.places + rows) + 4 * made.chunk * (
+    rest = 4 * config.vocab_size * (made.slots + rows) + 4 * made.chunk * (
         config.intermediate_size + 8 * config.hidden_size
     )
     room = free - weights - rest
@@ -191,10 +191,10 @@ def fitted(made: Plan, free: int, bits: float | None, *, asked: bool) -> Plan:
     if need > room:
         raise NotEnoughMemoryError(
             f"{made.source.name} in {made.name} needs {(weights + rest + need) / 1e9:.1f} GB of memory "
-            f"({weights / 1e9:.1f} for weights, {need / 1e9:.1f} for {made.places} x {least} tokens of context), and "
+            f"({weights / 1e9:.1f} for weights, {need / 1e9:.1f} for {made.slots} x {least} tokens of context), and "
             f"{free / 1e9:.1f} are free; take a smaller context_length, batch_size or dtype, or a quantized model"
         )
-    return attrs.evolve(made, context=room // (made.places * made.cell_bytes) // 256 * 256)
+    return attrs.evolve(made, context=room // (made.slots * made.cell_bytes) // 256 * 256)
 
 
 def held(info: TensorInfo, dtype: torch.dtype, bits: float | None) -> float:

@@ -17,21 +17,21 @@ from codellm.torch.device import upload
 
 
 class Draws:
-    """What the sequences of P places ask of sampling, as tensors [P]; a place's are set when a sequence takes it."""
+    """What the sequences of P slots ask of sampling, as tensors [P]; a slot's are set when a sequence takes it."""
 
-    def __init__(self, places: int, vocabulary: int, device: torch.device) -> None:
+    def __init__(self, slots: int, vocabulary: int, device: torch.device) -> None:
         self._device = device
-        self._sequences: list[Sequence | None] = [None] * places
-        self._generators: list[np.random.Generator | None] = [None] * places
+        self._sequences: list[Sequence | None] = [None] * slots
+        self._generators: list[np.random.Generator | None] = [None] * slots
         self._vocabulary = vocabulary
         self._knobs: Knobs | None = None
         self._seen: torch.Tensor | None = None
 
-    def seat(self, place: int, sequence: Sequence) -> None:
-        """Give `place` to `sequence`: its parameters, its generator, and the ids of its prompt as seen."""
+    def seat(self, slot: int, sequence: Sequence) -> None:
+        """Give `slot` to `sequence`: its parameters, its generator, and the ids of its prompt as seen."""
         params = sequence.params
-        self._sequences[place] = sequence
-        self._generators[place] = np.random.default_rng(None if params.seed is None else [params.seed, sequence.index])
+        self._sequences[slot] = sequence
+        self._generators[slot] = np.random.default_rng(None if params.seed is None else [params.seed, sequence.index])
         self._knobs = None
         if params.repetition_penalty != 1.0:
             if self._seen is None:
@@ -39,33 +39,33 @@ class Draws:
                     (len(self._sequences), self._vocabulary), dtype=torch.bool, device=self._device
                 )
             ids = upload(sequence.prompt_ids + sequence.token_ids, self._device)
-            self._seen[place].zero_().index_fill_(0, ids, True)
+            self._seen[slot].zero_().index_fill_(0, ids, True)
 
-    def leave(self, place: int) -> None:
-        """Forget the sequence of `place`."""
-        self._sequences[place] = self._generators[place] = self._knobs = None
+    def leave(self, slot: int) -> None:
+        """Forget the sequence of `slot`."""
+        self._sequences[slot] = self._generators[slot] = self._knobs = None
 
-    def __call__(self, logits: torch.Tensor, places: list[int]) -> tuple[list[int], list[float]]:
-        """`logits` [P, V] → for each of `places` a token id and its log-probability, NaN where its logits are broken.
+    def __call__(self, logits: torch.Tensor, slots: list[int]) -> tuple[list[int], list[float]]:
+        """`logits` [P, V] → for each of `slots` a token id and its log-probability, NaN where its logits are broken.
 
-        The one place where the host waits for the device.
+        Only here does the host wait for the device.
         """
         knobs = self._knobs = self._knobs or Knobs.of(self._sequences, self._device)
-        uniform = upload(self._uniform(places), self._device, torch.float64) if knobs.drawn else None
+        uniform = upload(self._uniform(slots), self._device, torch.float64) if knobs.drawn else None
         ids, logprobs = sample(logits, knobs, uniform, self._seen if knobs.penalized else None)
         if self._seen is not None and knobs.penalized:
-            rows = upload(places, self._device)
+            rows = upload(slots, self._device)
             # to assign True by an index would copy it from the host, which waits for that
             self._seen.index_put_((rows, ids[rows]), rows.new_ones((), dtype=torch.bool))
         chosen, probable = torch.stack([ids.double(), logprobs.double()]).tolist()
-        return [int(chosen[place]) for place in places], [probable[place] for place in places]
+        return [int(chosen[slot]) for slot in slots], [probable[slot] for slot in slots]
 
-    def _uniform(self, places: list[int]) -> list[float]:
+    def _uniform(self, slots: list[int]) -> list[float]:
         numbers = [0.0] * len(self._sequences)
-        for place in places:
-            sequence, generator = self._sequences[place], self._generators[place]
+        for slot in slots:
+            sequence, generator = self._sequences[slot], self._generators[slot]
             if sequence is not None and generator is not None and sequence.params.temperature > 0:
-                numbers[place] = generator.random()
+                numbers[slot] = generator.random()
         return numbers
 
 
@@ -91,7 +91,7 @@ class Knobs:
 
     @classmethod
     def of(cls, sequences: list[Sequence | None], device: torch.device) -> Knobs:
-        """Those of the sequences; free places are greedy."""
+        """Those of the sequences; free slots are greedy."""
         params = [GREEDY if sequence is None else sequence.params for sequence in sequences]
         filters = [bool(each.top_k or each.top_p < 1.0) for each in params]
         drawn = [each.temperature > 0 for each in params]

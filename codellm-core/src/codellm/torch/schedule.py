@@ -1,4 +1,4 @@
-"""Many sequences on one engine: places refilled as sequences end, an equal prompt computed once."""
+"""Many sequences on one engine: slots refilled as sequences end, an equal prompt computed once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from codellm.errors import BackendError, ContextLengthError, InvalidValueError
-from codellm.places import Places
 from codellm.sequence import Sequence, Token
+from codellm.slots import Slots
 from codellm.torch.engine import Engine
 from codellm.torch.sampling import Draws
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import torch
 
 
-class Place:
-    """A place of the engine, the sequence in it, and how far that is.
+class Slot:
+    """A slot of the engine, the sequence in it, and how far that is.
 
-    The cells outlive the sequence until the place is taken again, so that an equal prompt finds them.
+    The cells outlive the sequence until the slot is taken again, so that an equal prompt finds them.
     """
 
     def __init__(self, id: int) -> None:
@@ -56,24 +56,24 @@ class Scheduler:
     def __init__(self, engine: Engine, sequences: Iterable[Sequence | None]) -> None:
         self._engine = engine
         self._sequences = sequences
-        self._places = [Place(id) for id in range(engine.places)]
-        self._draws = Draws(engine.places, engine.vocabulary, engine.device)
+        self._slots = [Slot(id) for id in range(engine.slots)]
+        self._draws = Draws(engine.slots, engine.vocabulary, engine.device)
 
     def steps(self) -> Iterator[list[Token]]:
         """Each step's tokens; an empty list where a step only computed prompt, or only refused sequences."""
-        waiting = Places(self._sequences, len(self._places))
+        waiting = Slots(self._sequences, len(self._slots))
         while running := waiting.refill():
             self._seat(running)
             yield self._step()
 
     def _seat(self, running: list[Sequence]) -> None:
-        """Free the places of those that run no more, and give them to those that are new."""
+        """Free the slots of those that run no more, and give them to those that are new."""
         kept = set(running)
-        for place in self._places:
-            if place.sequence is not None and place.sequence not in kept:
-                place.sequence = place.next = None
-                self._draws.leave(place.id)
-        seated = {place.sequence for place in self._places}
+        for slot in self._slots:
+            if slot.sequence is not None and slot.sequence not in kept:
+                slot.sequence = slot.next = None
+                self._draws.leave(slot.id)
+        seated = {slot.sequence for slot in self._slots}
         for sequence in running:
             if sequence not in seated:
                 sequence.error = self._fault(sequence)
@@ -92,83 +92,83 @@ class Scheduler:
         return None
 
     def _take(self, sequence: Sequence) -> None:
-        free = [place for place in self._places if place.sequence is None]
+        free = [slot for slot in self._slots if slot.sequence is None]
         # one that holds the prompt already needs no copy; else spare those that hold one
-        place = next((place for place in free if self._holds(place, sequence.prompt_ids)), None)
-        if place is None:
-            place = min(free, key=lambda place: place.logits is not None)
-            place.prompt, place.logits, place.done = list(sequence.prompt_ids), None, 0
+        slot = next((slot for slot in free if self._holds(slot, sequence.prompt_ids)), None)
+        if slot is None:
+            slot = min(free, key=lambda slot: slot.logits is not None)
+            slot.prompt, slot.logits, slot.done = list(sequence.prompt_ids), None, 0
         else:
-            place.done = len(place.prompt)
-        place.sequence, place.next = sequence, None
-        self._draws.seat(place.id, sequence)
+            slot.done = len(slot.prompt)
+        slot.sequence, slot.next = sequence, None
+        self._draws.seat(slot.id, sequence)
 
-    def _holds(self, place: Place, prompt: list[int]) -> bool:
-        """Whether all cells of `prompt`, and the logits after it, are in `place`."""
-        return place.logits is not None and place.prompt == prompt and place.done < self._engine.kept
+    def _holds(self, slot: Slot, prompt: list[int]) -> bool:
+        """Whether all cells of `prompt`, and the logits after it, are in `slot`."""
+        return slot.logits is not None and slot.prompt == prompt and slot.done < self._engine.kept
 
     def _step(self) -> list[Token]:
         logits = self._decode()
-        ready = [place for place in self._places if place.next is not None]
+        ready = [slot for slot in self._slots if slot.next is not None]
         self._prefill()
-        for place in self._places:
-            if place.sequence is not None and place.next is None and place.logits is not None:
+        for slot in self._slots:
+            if slot.sequence is not None and slot.next is None and slot.logits is not None:
                 if logits is None:
-                    logits = place.logits.new_zeros((len(self._places), len(place.logits)))
-                logits[place.id] = place.logits
-                ready.append(place)
+                    logits = slot.logits.new_zeros((len(self._slots), len(slot.logits)))
+                logits[slot.id] = slot.logits
+                ready.append(slot)
         return [] if logits is None else self._sample(logits, ready)
 
     def _decode(self) -> torch.Tensor | None:
-        """One token of each place that generates → logits [P, V]; the other places compute along for nothing."""
-        for place in self._places:
-            if place.next is not None and place.done >= self._engine.context:
-                assert place.sequence is not None
-                place.sequence.error = ContextLengthError(f"the context of {self._engine.context} tokens is full")
-                place.next = place.logits = None
-        if all(place.next is None for place in self._places):
+        """One token of each slot that generates → logits [P, V]; the other slots compute along for nothing."""
+        for slot in self._slots:
+            if slot.next is not None and slot.done >= self._engine.context:
+                assert slot.sequence is not None
+                slot.sequence.error = ContextLengthError(f"the context of {self._engine.context} tokens is full")
+                slot.next = slot.logits = None
+        if all(slot.next is None for slot in self._slots):
             return None
-        ids = [place.next or 0 for place in self._places]
-        # where a place would go on: what idle ones write there is overwritten before it is read
-        positions = [min(place.done, self._engine.context - 1) for place in self._places]
+        ids = [slot.next or 0 for slot in self._slots]
+        # where a slot would go on: what idle ones write there is overwritten before it is read
+        positions = [min(slot.done, self._engine.context - 1) for slot in self._slots]
         logits = self._engine.decode(ids, positions)
-        for place in self._places:
-            place.done += place.next is not None
+        for slot in self._slots:
+            slot.done += slot.next is not None
         return logits
 
     def _prefill(self) -> None:
         """Go on with the prompts that are not done, those begun first, up to a chunk in all."""
         room = self._engine.chunk
-        waiting = [place for place in self._places if place.waits]
-        for place in sorted(waiting, key=lambda place: -place.done):
-            donor = next((other for other in self._places if self._holds(other, place.prompt)), None)
+        waiting = [slot for slot in self._slots if slot.waits]
+        for slot in sorted(waiting, key=lambda slot: -slot.done):
+            donor = next((other for other in self._slots if self._holds(other, slot.prompt)), None)
             if donor is not None:
-                self._engine.copy(donor.id, place.id, len(place.prompt))
-                place.logits, place.done = donor.logits, len(place.prompt)
-            elif room > 0 and not any(other is not place and other.begun(place.prompt) for other in waiting):
-                room -= self._chunk(place)
+                self._engine.copy(donor.id, slot.id, len(slot.prompt))
+                slot.logits, slot.done = donor.logits, len(slot.prompt)
+            elif room > 0 and not any(other is not slot and other.begun(slot.prompt) for other in waiting):
+                room -= self._chunk(slot)
 
-    def _chunk(self, place: Place) -> int:
+    def _chunk(self, slot: Slot) -> int:
         """The next chunk of a prompt, cut where it is cut alone → its tokens."""
-        size, start = self._engine.chunk, place.done
-        place.done = min(start - start % size + size, len(place.prompt))
-        logits = self._engine.prefill(place.id, place.prompt[start : place.done], start)
-        if place.done == len(place.prompt):
-            place.logits = logits
-        return place.done - start
+        size, start = self._engine.chunk, slot.done
+        slot.done = min(start - start % size + size, len(slot.prompt))
+        logits = self._engine.prefill(slot.id, slot.prompt[start : slot.done], start)
+        if slot.done == len(slot.prompt):
+            slot.logits = logits
+        return slot.done - start
 
-    def _sample(self, logits: torch.Tensor, ready: list[Place]) -> list[Token]:
+    def _sample(self, logits: torch.Tensor, ready: list[Slot]) -> list[Token]:
         tokens = []
-        chosen, logprobs = self._draws(logits, [place.id for place in ready])
-        for place, id, logprob in zip(ready, chosen, logprobs, strict=True):
-            assert place.sequence is not None
+        chosen, logprobs = self._draws(logits, [slot.id for slot in ready])
+        for slot, id, logprob in zip(ready, chosen, logprobs, strict=True):
+            assert slot.sequence is not None
             if math.isfinite(logprob):
-                place.next = id
-                tokens.append(Token(id, place.sequence, logprob))
+                slot.next = id
+                tokens.append(Token(id, slot.sequence, logprob))
             else:
-                place.sequence.error = BackendError(
+                slot.sequence.error = BackendError(
                     "the model computed NaN or infinity as a logit: its weights or its file are broken"
                 )
-                self._engine.wipe(place.id)
-                place.forget()
+                self._engine.wipe(slot.id)
+                slot.forget()
         return tokens

@@ -1,7 +1,7 @@
 """The engine on transformers' own models: the plain reference, quantized where asked.
 
 Its forward pass is transformers', untouched; the loop around it is ours. Keys and values lie in our cache, so that each
-place counts its positions from zero and no prompt is padded, whatever runs beside it.
+slot counts its positions from zero and no prompt is padded, whatever runs beside it.
 """
 
 from __future__ import annotations
@@ -46,29 +46,29 @@ class TransformersEngine(Engine):
         """
         return attention
 
-    def prefill(self, place: int, ids: Seq[int], start: int) -> torch.Tensor:
-        return self._chunk(place, ids, start, keep=1)[-1]
+    def prefill(self, slot: int, ids: Seq[int], start: int) -> torch.Tensor:
+        return self._chunk(slot, ids, start, keep=1)[-1]
 
-    def every(self, place: int, ids: Seq[int], start: int) -> torch.Tensor:
-        return self._chunk(place, ids, start, keep=0)
+    def every(self, slot: int, ids: Seq[int], start: int) -> torch.Tensor:
+        return self._chunk(slot, ids, start, keep=0)
 
-    def _chunk(self, place: int, ids: Seq[int], start: int, keep: int) -> torch.Tensor:
+    def _chunk(self, slot: int, ids: Seq[int], start: int, keep: int) -> torch.Tensor:
         positions = torch.arange(start, start + len(ids), device=self.device)[None]  # [1, T]
-        layers, told = self.chunk_layers(place, positions, start)
+        layers, told = self.chunk_layers(slot, positions, start)
         return self._forward(upload([ids], self.device), positions, layers, told, keep)[0]
 
     def decode(self, ids: Seq[int], positions: Seq[int]) -> torch.Tensor:
-        tokens, places = upload([ids, positions], self.device)[:, :, None]  # [P, 1] each
-        layers, told = self.step_layers(places, max(positions) + 1)
-        return self._forward(tokens, places, layers, told, keep=1)[:, 0]
+        tokens, at = upload([ids, positions], self.device)[:, :, None]  # [P, 1] each
+        layers, told = self.step_layers(at, max(positions) + 1)
+        return self._forward(tokens, at, layers, told, keep=1)[:, 0]
 
-    def chunk_layers(self, place: int, positions: torch.Tensor, start: int) -> tuple[list[Layer], dict[str, Any]]:
-        """For tokens of one place at `positions` [1, T] from `start` on: the cache, and what attention is told."""
-        return self._masked(place, place + 1, positions, start + positions.shape[1])
+    def chunk_layers(self, slot: int, positions: torch.Tensor, start: int) -> tuple[list[Layer], dict[str, Any]]:
+        """For tokens of one slot at `positions` [1, T] from `start` on: the cache, and what attention is told."""
+        return self._masked(slot, slot + 1, positions, start + positions.shape[1])
 
     def step_layers(self, positions: torch.Tensor, length: int) -> tuple[list[Layer], dict[str, Any]]:
-        """As `chunk_layers` for a token of each place, at `positions` [P, 1] below `length`."""
-        return self._masked(0, self.places, positions, length)
+        """As `chunk_layers` for a token of each slot, at `positions` [P, 1] below `length`."""
+        return self._masked(0, self.slots, positions, length)
 
     def _masked(
         self, begin: int, end: int, positions: torch.Tensor, length: int
@@ -78,9 +78,9 @@ class TransformersEngine(Engine):
         return layers, {"attention_mask": view.mask(positions, view.keys[0].dtype)}
 
     def cells(self, begin: int, end: int, positions: torch.Tensor) -> torch.Tensor:
-        """Where tokens of the places from `begin` to `end` at `positions` [B, T] lie: numbers of cells [B * T]."""
-        places = torch.arange(begin, end, device=self.device)[:, None]
-        return (places * self.cache.ring + self.cache.cells(positions)).flatten()
+        """Where tokens of the slots from `begin` to `end` at `positions` [B, T] lie: numbers of cells [B * T]."""
+        slots = torch.arange(begin, end, device=self.device)[:, None]
+        return (slots * self.cache.ring + self.cache.cells(positions)).flatten()
 
     def written(self, view: Cache, cells: torch.Tensor) -> list[Layer]:
         """Layers that write at `cells` and show `view`."""
@@ -128,7 +128,7 @@ class Layer(CacheLayerMixin):  # type: ignore[misc]
 
 
 class Cells(Layer):
-    """A layer that writes its tokens, then shows all that a place holds."""
+    """A layer that writes its tokens, then shows all that a slot holds."""
 
     def __init__(self, keys: Part, values: Part, cells: torch.Tensor) -> None:
         super().__init__()

@@ -42,7 +42,7 @@ TIE = 2.0
 def native_logits(native: NativeModel, ids: list[int], threads: int) -> Array:
     """llama.cpp's logits: `ids` [T] → [T, V]. Without its fused attention, which sums in half precision."""
     rows = len(ids)
-    shape = ContextShape(context_length=rows, places=1, chunk=rows, outputs=rows, threads=threads, flash_attn="off")
+    shape = ContextShape(context_length=rows, slots=1, chunk=rows, outputs=rows, threads=threads, flash_attn="off")
     with contextlib.ExitStack() as stack:
         context = open_context(stack, native, shape)
         context.tokens[:rows] = ids

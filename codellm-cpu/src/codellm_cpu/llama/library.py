@@ -217,7 +217,7 @@ class ContextShape:
     """
 
     context_length: int
-    places: int
+    slots: int
     chunk: int
     outputs: int
     threads: int
@@ -225,9 +225,9 @@ class ContextShape:
 
 
 class NativeContext:
-    """The working memory of a model: key-value cells of every place, and one batch that is filled again and again.
+    """The working memory of a model: key-value cells of every slot, and one batch that is filled again and again.
 
-    `tokens`, `positions`, `places` and `wanted` [chunk] are llama.cpp's own batch arrays: write row i, then `decode`
+    `tokens`, `positions`, `slots` and `wanted` [chunk] are llama.cpp's own batch arrays: write row i, then `decode`
     the first n rows. `wanted` marks the rows whose logits are computed.
 
     `watch` is shown each operation: see `Watch`.
@@ -245,9 +245,9 @@ class NativeContext:
         self.spoilt = False
         """Whether NaN was computed, which whoever looks at the logits sets: `clear` then zeroes the cells."""
         params = lib.llama_context_default_params()
-        params.n_ctx = shape.context_length * shape.places
+        params.n_ctx = shape.context_length * shape.slots
         params.n_batch = params.n_ubatch = shape.chunk
-        params.n_seq_max = shape.places
+        params.n_seq_max = shape.slots
         params.n_outputs_max = shape.outputs
         params.n_threads = params.n_threads_batch = shape.threads
         params.flash_attn_type = {
@@ -255,8 +255,8 @@ class NativeContext:
             "on": lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
             "off": lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
         }[shape.flash_attn]
-        # Cells of its own for every place: in one shared buffer each sequence looks at the cells of all others to find
-        # them masked, which cost a sixth of the speed at 16 places.
+        # Cells of its own for every slot: in one shared buffer each sequence looks at the cells of all others to find
+        # them masked, which cost a sixth of the speed at 16 slots.
         params.kv_unified = False
         params.no_perf = True
         self._watch = lib.ggml_backend_sched_eval_callback(watch) if watch is not None else None  # a bare pointer there
@@ -275,11 +275,11 @@ class NativeContext:
     def _allocate_batch(self, size: int) -> None:
         self.tokens = np.zeros(size, np.int32)
         self.positions = np.zeros(size, np.int32)
-        self.places = np.zeros(size, np.int32)
+        self.slots = np.zeros(size, np.int32)
         self.wanted = np.zeros(size, np.int8)
         self._counts = np.ones(size, np.int32)  # each row belongs to one sequence
-        start, step = self.places.ctypes.data, self.places.itemsize
-        self._place_pointers = np.arange(start, start + step * size, step, dtype=np.uintp)
+        start, step = self.slots.ctypes.data, self.slots.itemsize
+        self._slot_pointers = np.arange(start, start + step * size, step, dtype=np.uintp)
         int32 = ctypes.POINTER(ctypes.c_int32)
         self._batch = self._lib.llama_batch(
             n_tokens=0,
@@ -287,7 +287,7 @@ class NativeContext:
             embd=None,
             pos=self.positions.ctypes.data_as(int32),
             n_seq_id=self._counts.ctypes.data_as(int32),
-            seq_id=self._place_pointers.ctypes.data_as(ctypes.POINTER(int32)),
+            seq_id=self._slot_pointers.ctypes.data_as(ctypes.POINTER(int32)),
             logits=self.wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
         )
 
@@ -319,15 +319,15 @@ class NativeContext:
         self.decoded_tokens += rows
         return self._logits()
 
-    def prefill(self, place: int, ids: npt.NDArray[np.int32], start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Compute `ids[start:stop]` (at most a chunk) at `place` → logits [V] after the last, until the next `decode`.
+    def prefill(self, slot: int, ids: npt.NDArray[np.int32], start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Compute `ids[start:stop]` (at most a chunk) at `slot` → logits [V] after the last, until the next `decode`.
 
         Rows whose logits nobody asks for cost no output matrix: they are computed only where `stop` ends `ids`.
         """
         rows = stop - start
         self.tokens[:rows] = ids[start:stop]
         self.positions[:rows] = np.arange(start, stop)
-        self.places[:rows] = place
+        self.slots[:rows] = slot
         self.wanted[:rows] = 0
         self.wanted[rows - 1] = stop == len(ids)
         logits: npt.NDArray[np.float32] = self.decode(rows)[0]
@@ -347,20 +347,20 @@ class NativeContext:
         return self._rows
 
     def clear(self) -> None:
-        """Forget every place; where NaN was computed, zero its cells too: it would count even where it is masked."""
+        """Forget every slot; where NaN was computed, zero its cells too: it would count even where it is masked."""
         if self._handle is not None:
             self._lib.llama_memory_clear(self._memory, self.spoilt)
             self.spoilt = False
 
-    def trim(self, place: int, length: int) -> None:
-        """Keep the first `length` tokens of `place`."""
+    def trim(self, slot: int, length: int) -> None:
+        """Keep the first `length` tokens of `slot`."""
         _ = self.handle
-        self._lib.llama_memory_seq_rm(self._memory, place, length, -1)
+        self._lib.llama_memory_seq_rm(self._memory, slot, length, -1)
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Give `target` the first `length` tokens of `source` in place of its own.
 
-        The next `decode` copies the whole buffer of the place: llama.cpp aborts when asked for a part of one.
+        The next `decode` copies the whole buffer of the slot: llama.cpp aborts when asked for a part of one.
         """
         _ = self.handle
         self._lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)

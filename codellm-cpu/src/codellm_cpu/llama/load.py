@@ -63,7 +63,7 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
         LOG.tell(source.path)
         shape = ContextShape(
             context_length=_context_length(spec, native, header, fits),
-            places=spec.batch_size,
+            slots=spec.batch_size,
             chunk=chunk,
             outputs=outputs,
             threads=threads,
@@ -155,8 +155,8 @@ def _context_length(spec: LoadSpec, native: NativeModel, header: Header, fits: i
 
 
 def _measured_threads(context: NativeContext, scheme: str, header: Header, most: int) -> int:
-    """The threads for a token of one sequence, which is computed at a place that is empty again afterwards."""
-    context.tokens[0], context.positions[0], context.places[0], context.wanted[0] = 0, 0, 0, 1
+    """The threads for a token of one sequence, which is computed at a slot that is empty again afterwards."""
+    context.tokens[0], context.positions[0], context.slots[0], context.wanted[0] = 0, 0, 0, 1
 
     def step() -> None:
         context.trim(0, 0)

@@ -62,7 +62,7 @@ def _fault(stack: contextlib.ExitStack, path: Path) -> str:
         return "its vocabulary has no token for any text"
     if not 0 <= min(ids) <= max(ids) < tokenizer.vocab_size:
         return "its vocabulary makes ids that it does not have"
-    shape = ContextShape(context_length=64, places=1, chunk=8, outputs=1, threads=min(8, default_threads()))
+    shape = ContextShape(context_length=64, slots=1, chunk=8, outputs=1, threads=min(8, default_threads()))
     return _compute(open_context(stack, model, shape), ids[0])
 
 

@@ -1,4 +1,4 @@
-"""Many sequences on one context: places refilled as sequences end, a shared prompt prefix computed once."""
+"""Many sequences on one context: slots refilled as sequences end, a shared prompt prefix computed once."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _WORTH_SHARING = 32
 _NOTHING = np.zeros(0, np.int32)
 
 
-class Place:
+class Slot:
     """One of llama.cpp's sequence ids: who sits there, and which tokens its key-value cells hold.
 
-    The cells outlive the sequence until the place is taken again, so that a later sequence finds its prefix there.
+    The cells outlive the sequence until the slot is taken again, so that a later sequence finds its prefix there.
     """
 
     def __init__(self, id: int) -> None:
@@ -41,8 +41,8 @@ class Place:
         """The sampled token to compute next; -1 while the prompt is not done."""
         self.logits: npt.NDArray[np.float32] | None = None
         """Logits [V] after the prompt, kept for the other samples of it; None while the prompt is not done."""
-        self.leader: Place | None = None
-        """Who is computing the prefix that this place waits for."""
+        self.leader: Slot | None = None
+        """Who is computing the prefix that this slot waits for."""
         self.turn = 0
         """The number of its sequence in the order of their coming: so prompts are computed."""
         self.spoilt = False
@@ -63,7 +63,7 @@ class Place:
 
 
 class Scheduler:
-    """Steps of one `run`: release finished places, fill free ones, compute, sample.
+    """Steps of one `run`: release finished slots, fill free ones, compute, sample.
 
     A step computes one token of every sequence that generates in one batch, then waiting prompts, first come first
     served, of at most a chunk of tokens all together: so long and no longer do those that generate wait. Each prompt is
@@ -77,7 +77,7 @@ class Scheduler:
         self._exhausted = False
         self._vocab_size = vocab_size
         self._length = context.shape.context_length
-        self._places = [Place(id) for id in range(context.shape.places)]
+        self._slots = [Slot(id) for id in range(context.shape.slots)]
         self._turns = itertools.count()
 
     def steps(self) -> Iterator[list[Token]]:
@@ -86,7 +86,7 @@ class Scheduler:
             self._release()
             refused = self._admit()
             self._close_ranks()
-            running = [place for place in self._places if place.sequence is not None]
+            running = [slot for slot in self._slots if slot.sequence is not None]
             if running:
                 yield self._step(running)
             elif refused:
@@ -95,38 +95,38 @@ class Scheduler:
                 return
 
     def _release(self) -> None:
-        for place in self._places:
-            sequence = place.sequence
+        for slot in self._slots:
+            sequence = slot.sequence
             if sequence is None:
                 continue
-            if not sequence.finished and sequence.error is None and place.next >= 0 and place.done >= self._length:
+            if not sequence.finished and sequence.error is None and slot.next >= 0 and slot.done >= self._length:
                 sequence.error = ContextLengthError(f"the context of {self._length} tokens is full")
             if sequence.finished or sequence.error is not None:
-                place.sequence = place.sampler = place.leader = None
+                slot.sequence = slot.sampler = slot.leader = None
         self._wipe()
-        for place in self._places:
-            if place.leader is not None and place.leader.sequence is None:
-                self._find_prefix(place)
+        for slot in self._slots:
+            if slot.leader is not None and slot.leader.sequence is None:
+                self._find_prefix(slot)
 
     def _wipe(self) -> None:
         """Leave no cell of those that computed NaN: without flash attention a NaN counts even where it is masked.
 
-        llama.cpp zeroes all places or none, so the cells of one that is known to be sound are written over theirs; a
-        place is not taken before.
+        llama.cpp zeroes all slots or none, so the cells of one that is known to be sound are written over theirs; a
+        slot is not taken before.
         """
-        spoilt = [place for place in self._places if place.spoilt]
-        sound = next((place for place in self._places if place.logits is not None and not place.spoilt), None)
+        spoilt = [slot for slot in self._slots if slot.spoilt]
+        sound = next((slot for slot in self._slots if slot.logits is not None and not slot.spoilt), None)
         if sound is not None:
-            for place in spoilt:
-                self._context.copy(sound.id, place.id, 0)
-                place.forget()
-        elif spoilt and all(place.sequence is None for place in self._places):
+            for slot in spoilt:
+                self._context.copy(sound.id, slot.id, 0)
+                slot.forget()
+        elif spoilt and all(slot.sequence is None for slot in self._slots):
             self._context.clear()
-            for place in self._places:
-                place.forget()
+            for slot in self._slots:
+                slot.forget()
 
     def _admit(self) -> bool:
-        """Seat new sequences while there is a free place; whether one was refused."""
+        """Seat new sequences while there is a free slot; whether one was refused."""
         while not self._exhausted and self._free():
             try:
                 sequence = next(self._source)
@@ -134,7 +134,7 @@ class Scheduler:
                 self._exhausted = True
                 break
             if sequence is None:
-                if all(place.sequence is None for place in self._places):
+                if all(slot.sequence is None for slot in self._slots):
                     time.sleep(0.001)  # a live iterable should block here; do not burn a core where it does not
                 break
             if sequence.finished:
@@ -153,10 +153,10 @@ class Scheduler:
         llama.cpp computes only sequences of consecutive ids together; at every gap it would read all weights again.
         """
         while True:
-            running = [place for place in self._places if place.sequence is not None]
+            running = [slot for slot in self._slots if slot.sequence is not None]
             if not running or running[-1].id - running[0].id < len(running):
                 return
-            last, gap = running[-1], next((place for place in self._free() if place.id > running[0].id), None)
+            last, gap = running[-1], next((slot for slot in self._free() if slot.id > running[0].id), None)
             # what moves leaves its cells behind, and whether they hold NaN is known once the prompt is done
             if gap is None or gap.id > last.id or (last.done and last.logits is None):
                 return
@@ -167,11 +167,11 @@ class Scheduler:
             self._context.trim(last.id, 0)
             last.id, gap.id = gap.id, last.id
             gap.forget()
-            self._places.sort(key=lambda place: place.id)
+            self._slots.sort(key=lambda slot: slot.id)
 
-    def _free(self) -> list[Place]:
-        """Places that can be taken."""
-        return [place for place in self._places if place.sequence is None and not place.spoilt]
+    def _free(self) -> list[Slot]:
+        """Slots that can be taken."""
+        return [slot for slot in self._slots if slot.sequence is None and not slot.spoilt]
 
     def _fault(self, sequence: Sequence) -> Exception | None:
         """What keeps `sequence`, and it alone, from being computed."""
@@ -186,108 +186,108 @@ class Scheduler:
 
     def _seat(self, sequence: Sequence) -> None:
         prompt = np.array(sequence.prompt_ids, np.int32)
-        # the cells of a free place can be kept where they are; else take the first
-        place = max(self._free(), key=lambda place: self._shared(place, prompt))
-        if place.holds(prompt):
+        # the cells of a free slot can be kept where they are; else take the first
+        slot = max(self._free(), key=lambda slot: self._shared(slot, prompt))
+        if slot.holds(prompt):
             kept = len(prompt)
         else:
-            kept, place.logits = min(self._shared(place, prompt), len(prompt) - 1), None
-        self._context.trim(place.id, kept)
-        place.sequence, place.sampler = sequence, Sampler(sequence)
-        place.prompt, place.done, place.next, place.turn = prompt, kept, -1, next(self._turns)
-        self._find_prefix(place)
+            kept, slot.logits = min(self._shared(slot, prompt), len(prompt) - 1), None
+        self._context.trim(slot.id, kept)
+        slot.sequence, slot.sampler = sequence, Sampler(sequence)
+        slot.prompt, slot.done, slot.next, slot.turn = prompt, kept, -1, next(self._turns)
+        self._find_prefix(slot)
 
-    def _find_prefix(self, place: Place) -> None:
-        """Take over the longest prefix of the prompt that another place holds, or wait for one that computes it.
+    def _find_prefix(self, slot: Slot) -> None:
+        """Take over the longest prefix of the prompt that another slot holds, or wait for one that computes it.
 
         Of an equal prompt that is done the logits are taken too; else the last token is computed, for its logits.
         """
-        place.leader = None
-        best, shared = place, place.done
-        for other in self._places:
+        slot.leader = None
+        best, shared = slot, slot.done
+        for other in self._slots:
             # never wait for one that waits itself: of those that share a prompt, the first computes it
-            if other is not place and other.leader is None and not other.spoilt:
-                whole = len(place.prompt) if other.holds(place.prompt) or other.next < 0 else len(place.prompt) - 1
-                common = min(self._shared(other, place.prompt), whole)
+            if other is not slot and other.leader is None and not other.spoilt:
+                whole = len(slot.prompt) if other.holds(slot.prompt) or other.next < 0 else len(slot.prompt) - 1
+                common = min(self._shared(other, slot.prompt), whole)
                 if common > shared:
                     best, shared = other, common
-        if best is place:
+        if best is slot:
             return
-        if best.holds(place.prompt):
-            self._copy(best, place, len(place.prompt))
-            place.logits = best.logits
+        if best.holds(slot.prompt):
+            self._copy(best, slot, len(slot.prompt))
+            slot.logits = best.logits
         elif best.sequence is not None and best.logits is None:
-            place.leader = best  # whole places are copied: wait until it is known that no cell holds NaN
+            slot.leader = best  # whole slots are copied: wait until it is known that no cell holds NaN
         else:
-            self._copy(best, place, min(shared, len(place.prompt) - 1))
+            self._copy(best, slot, min(shared, len(slot.prompt) - 1))
 
-    def _shared(self, place: Place, prompt: npt.NDArray[np.int32]) -> int:
-        """Tokens of `prompt` that `place` holds or will hold; 0 where too few to be worth it."""
-        length = min(place.reach, len(prompt))
-        differ = place.prompt[:length] != prompt[:length]
+    def _shared(self, slot: Slot, prompt: npt.NDArray[np.int32]) -> int:
+        """Tokens of `prompt` that `slot` holds or will hold; 0 where too few to be worth it."""
+        length = min(slot.reach, len(prompt))
+        differ = slot.prompt[:length] != prompt[:length]
         common = int(differ.argmax()) if differ.any() else length
         return common if common >= min(_WORTH_SHARING, len(prompt)) else 0
 
-    def _copy(self, source: Place, target: Place, length: int) -> None:
+    def _copy(self, source: Slot, target: Slot, length: int) -> None:
         if length > target.done:
             self._context.copy(source.id, target.id, length)
             target.done = length
 
-    def _step(self, running: list[Place]) -> list[Token]:
+    def _step(self, running: list[Slot]) -> list[Token]:
         tokens: list[Token] = []
-        self._decode([place for place in running if place.next >= 0], tokens)
+        self._decode([slot for slot in running if slot.next >= 0], tokens)
         room = self._context.shape.chunk
-        for place in sorted(running, key=lambda place: place.turn):
-            if place.logits is None and place.leader is None:
-                stop = self._piece(place)
-                room -= stop - place.done
+        for slot in sorted(running, key=lambda slot: slot.turn):
+            if slot.logits is None and slot.leader is None:
+                stop = self._piece(slot)
+                room -= stop - slot.done
                 if room < 0:
                     break
-                self._prefill(place, stop)
-        for place in running:
-            if place.next < 0 and place.logits is not None:
-                self._sample(place, place.logits, tokens)
+                self._prefill(slot, stop)
+        for slot in running:
+            if slot.next < 0 and slot.logits is not None:
+                self._sample(slot, slot.logits, tokens)
         return tokens
 
-    def _decode(self, places: list[Place], tokens: list[Token]) -> None:
-        """One token of each place that generates → its next."""
-        if not places:
+    def _decode(self, slots: list[Slot], tokens: list[Token]) -> None:
+        """One token of each slot that generates → its next."""
+        if not slots:
             return
         context = self._context
-        for row, place in enumerate(places):
-            context.tokens[row] = place.next
-            context.positions[row] = place.done
-            context.places[row] = place.id
+        for row, slot in enumerate(slots):
+            context.tokens[row] = slot.next
+            context.positions[row] = slot.done
+            context.slots[row] = slot.id
             context.wanted[row] = 1
-        logits = context.decode(len(places))  # [places, V]
-        for row, place in enumerate(places):
-            place.done += 1
-            self._sample(place, logits[row], tokens)
+        logits = context.decode(len(slots))  # [slots, V]
+        for row, slot in enumerate(slots):
+            slot.done += 1
+            self._sample(slot, logits[row], tokens)
 
-    def _piece(self, place: Place) -> int:
+    def _piece(self, slot: Slot) -> int:
         """Where the next piece of a prompt stops: at a multiple of the chunk, or at its end."""
         chunk = self._context.shape.chunk
-        return min(place.done - place.done % chunk + chunk, len(place.prompt))
+        return min(slot.done - slot.done % chunk + chunk, len(slot.prompt))
 
-    def _prefill(self, place: Place, stop: int) -> None:
+    def _prefill(self, slot: Slot, stop: int) -> None:
         """Compute a prompt up to `stop`. At its end, serve those who wait for it."""
-        logits = self._context.prefill(place.id, place.prompt, place.done, stop)
-        place.done = stop
-        if stop == len(place.prompt):
-            place.logits = logits.copy()
-            place.spoilt = not np.isfinite(logits.max())
-            for follower in self._places if not place.spoilt else ():
-                if follower.leader is place:
+        logits = self._context.prefill(slot.id, slot.prompt, slot.done, stop)
+        slot.done = stop
+        if stop == len(slot.prompt):
+            slot.logits = logits.copy()
+            slot.spoilt = not np.isfinite(logits.max())
+            for follower in self._slots if not slot.spoilt else ():
+                if follower.leader is slot:
                     self._find_prefix(follower)
 
-    def _sample(self, place: Place, logits: npt.NDArray[np.float32], tokens: list[Token]) -> None:
-        assert place.sampler is not None
-        assert place.sequence is not None
+    def _sample(self, slot: Slot, logits: npt.NDArray[np.float32], tokens: list[Token]) -> None:
+        assert slot.sampler is not None
+        assert slot.sequence is not None
         try:
-            token = place.sampler(logits)
+            token = slot.sampler(logits)
         except BackendError as error:  # logits that are not finite
-            place.sequence.error = error
-            place.spoilt = self._context.spoilt = True
+            slot.sequence.error = error
+            slot.spoilt = self._context.spoilt = True
             return
-        place.next = token.id
+        slot.next = token.id
         tokens.append(token)

@@ -55,7 +55,7 @@ def _chunks(
             rows, first = stop - begin, max(begin, start)
             context.tokens[:rows] = ids[begin:stop]
             context.positions[:rows] = np.arange(begin, stop)
-            context.places[:rows] = 0
+            context.slots[:rows] = 0
             context.wanted[:rows] = context.positions[:rows] >= start
             logits = context.decode(rows)
             if first < stop:

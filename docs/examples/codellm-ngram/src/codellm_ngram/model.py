@@ -8,7 +8,7 @@ from collections.abc import Sequence as Seq
 import numpy as np
 import numpy.typing as npt
 
-from codellm import ByteTokenizer, CodellmError, Model, ModelInfo, Places, Sampler, Sequence, Token
+from codellm import ByteTokenizer, CodellmError, Model, ModelInfo, Sampler, Sequence, Slots, Token
 from codellm.errors import ContextLengthError, InvalidValueError
 from codellm_ngram.table import Table
 
@@ -24,9 +24,9 @@ class NgramModel(Model):
 
     def run(self, sequences: Iterable[Sequence | None]) -> Iterator[list[Token]]:
         with self.claim():
-            places = Places(sequences, self.info.batch_size)
+            slots = Slots(sequences, self.info.batch_size)
             samplers: dict[Sequence, Sampler] = {}
-            while running := places.refill():
+            while running := slots.refill():
                 samplers = {one: samplers.get(one) or Sampler(one) for one in running}
                 yield list(self._step(samplers))
 

@@ -1,4 +1,4 @@
-"""The sequences that run together: whoever has finished leaves, and whoever waits takes the place."""
+"""The sequences that run together: whoever has finished leaves, and whoever waits takes the slot."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from codellm.sequence import Sequence
 
 
-class Places:
-    """The `count` places of a `run`, filled from the iterable that it was given."""
+class Slots:
+    """The `count` slots of a `run`, filled from the iterable that it was given."""
 
     def __init__(self, sequences: Iterable[Sequence | None], count: int) -> None:
         self._waiting = iter(sequences)
@@ -20,7 +20,7 @@ class Places:
     def refill(self) -> list[Sequence]:
         """The sequences of the next step, in the order they came; none once all are done.
 
-        Drops those that have finished or failed, then pulls new ones while there is a free place. Blocks where the
+        Drops those that have finished or failed, then pulls new ones while there is a free slot. Blocks where the
         iterable is live and nothing runs.
         """
         self._running = [one for one in self._running if not one.finished and one.error is None]

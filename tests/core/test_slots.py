@@ -1,6 +1,6 @@
 from collections.abc import Iterator
 
-from codellm import Places, SamplingParams, Sequence
+from codellm import SamplingParams, Sequence, Slots
 
 
 def new(count: int) -> list[Sequence]:
@@ -9,17 +9,17 @@ def new(count: int) -> list[Sequence]:
 
 def test_who_finishes_or_fails_makes_room_for_the_next_in_order():
     a, b, c, d = new(4)
-    places = Places([a, b, c, d], 2)
-    assert places.refill() == [a, b]
+    slots = Slots([a, b, c, d], 2)
+    assert slots.refill() == [a, b]
     a.finished = True
-    assert places.refill() == [b, c]
+    assert slots.refill() == [b, c]
     b.error = ValueError()
-    assert places.refill() == [c, d]
+    assert slots.refill() == [c, d]
     c.finished = d.finished = True
-    assert places.refill() == []
+    assert slots.refill() == []
 
 
-def test_no_more_are_taken_than_there_are_places():
+def test_no_more_are_taken_than_there_are_slots():
     sequences = new(3)
     taken = []
 
@@ -28,18 +28,18 @@ def test_no_more_are_taken_than_there_are_places():
             taken.append(one)
             yield one
 
-    Places(live(), 2).refill()
+    Slots(live(), 2).refill()
     assert taken == sequences[:2]
 
 
 def test_nothing_now_is_not_the_end():
     a, b = new(2)
-    places = Places(iter([a, None, b]), 2)
-    assert places.refill() == [a]
-    assert places.refill() == [a, b]
+    slots = Slots(iter([a, None, b]), 2)
+    assert slots.refill() == [a]
+    assert slots.refill() == [a, b]
 
 
 def test_who_is_cancelled_before_its_turn_is_passed_over():
     a, b = new(2)
     a.finished = True
-    assert Places([a, b], 1).refill() == [b]
+    assert Slots([a, b], 1).refill() == [b]
