@@ -104,7 +104,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(InvalidValueError, match=r"columns of a multiple of 128 .* is \[96, 96\]"):
         save_gptq.check_sizes(source)
     with pytest.raises(InvalidValueError, match="calibration text short: has 1 tokens, GPTQ needs 512"):
-        save_gptq.windows(find("codellm-demo").fetch(), "a", "short")
+        save_gptq.windows(find("codellm-demo").fetch(), Calibration("short", "a"))
 
 
 @needs_gptqmodel

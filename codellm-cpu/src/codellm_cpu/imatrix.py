@@ -27,24 +27,30 @@ KIND = "imatrix"
 """What `codellm models` shows as the scheme of a matrix."""
 
 
-def matrix(request: QuantizeRequest, text: Calibration, path: Path, progress: Callable[[int, int], None]) -> Path:
-    """The matrix of the model at `path` on `text`: from the cache, else computed; `progress` counts tokens.
+def matrix(
+    request: QuantizeRequest, calibration: Calibration, path: Path, progress: Callable[[int, int], None]
+) -> Path:
+    """The matrix of the model at `path` on `calibration`: from the cache, else computed; `progress` counts tokens.
 
     Raises:
         BackendError: llama.cpp cannot compute the text.
         ArtifactError: the cache cannot be written.
     """
     source = request.source
-    place = Place(source.name, KIND, (source.digest, source.scheme or "", text.digest))
+    place = Place(source.name, KIND, (source.digest, source.scheme or "", calibration.digest))
     kept = place.sound()
     if kept is None:
         with place.lock():
-            kept = place.sound() or _make(place, request, text, path, progress)
+            kept = place.sound() or _make(place, request, calibration, path, progress)
     return kept.path
 
 
 def _make(
-    place: Place, request: QuantizeRequest, text: Calibration, path: Path, progress: Callable[[int, int], None]
+    place: Place,
+    request: QuantizeRequest,
+    calibration: Calibration,
+    path: Path,
+    progress: Callable[[int, int], None],
 ) -> Kept:
     source, name = request.source, f"{place.title}.npz"
     manifest = {
@@ -53,15 +59,15 @@ def _make(
         "dummy": source.dummy,
         "scheme": KIND,
         "file": name,
-        "calibration": {"text": text.name, "sha256": text.digest},
+        "calibration": {"text": calibration.name, "sha256": calibration.digest},
         "codellm": __version__,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     with place.making(manifest) as directory:
-        words = directory / "calibration.txt"
-        words.write_text(text.text, "utf-8")
+        text = directory / "calibration.txt"
+        text.write_text(calibration.text, "utf-8")
         threads = request.threads or default_threads()
-        with running("codellm_cpu.imatrix_child", path.resolve(), words, directory / name, threads) as child:
+        with running("codellm_cpu.imatrix_child", path.resolve(), text, directory / name, threads) as child:
             for line in child.lines():
                 done, _, total = line.strip().partition(" ")
                 if done.isdecimal() and total.isdecimal():

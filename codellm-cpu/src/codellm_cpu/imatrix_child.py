@@ -1,6 +1,6 @@
 """The importance matrix of a GGUF file, computed in a process of its own.
 
-`python -m codellm_cpu.imatrix_child SOURCE TEXT DESTINATION THREADS`
+`python -m codellm_cpu.imatrix_child SOURCE CALIBRATION DESTINATION THREADS`
 
 Reads tensors through a layout of memory that is llama.cpp's own affair (llama/products.py), which may end the process.
 Prints `DONE TOTAL`, in tokens, after each chunk, and an error as its last line. Exit code 0: written.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CHUNK = 512
 TOKENS = 16 * CHUNK
-"""A text counts up to here: minutes of a 7B on a laptop."""
+"""A calibration text counts up to here: minutes of a 7B on a laptop."""
 
 
 class Sums:
@@ -76,8 +76,8 @@ class Sums:
         return means
 
 
-def collect(path: Path, text: str, threads: int) -> dict[str, npt.NDArray[np.float32]]:
-    """Compute `text` with the model of `path`, from an empty context every `CHUNK` tokens.
+def collect(path: Path, calibration: str, threads: int) -> dict[str, npt.NDArray[np.float32]]:
+    """Compute `calibration` with the model of `path`, from an empty context every `CHUNK` tokens.
 
     Raises:
         CodellmError: llama.cpp cannot load or compute it, or the text has no tokens.
@@ -85,7 +85,7 @@ def collect(path: Path, text: str, threads: int) -> dict[str, npt.NDArray[np.flo
     with contextlib.ExitStack() as stack:
         model = open_native(stack, path, repack=False, mmap=True)
         tokenizer = LlamaTokenizer(model)
-        ids = tokenizer.encode(text)[:TOKENS]
+        ids = tokenizer.encode(calibration)[:TOKENS]
         if not ids:
             raise BackendError("the calibration text is empty")
         start = [tokenizer.bos] if tokenizer.add_bos and tokenizer.bos is not None else []
@@ -113,10 +113,10 @@ def _compute(context: NativeContext, ids: npt.NDArray[np.int32]) -> None:
 
 def main() -> int:
     """Compute what the command line says."""
-    source, text, destination, threads = sys.argv[1:]
+    source, calibration, destination, threads = sys.argv[1:]
     end_with_parent(Path(destination))
     try:
-        means = collect(Path(source), Path(text).read_text("utf-8"), int(threads))
+        means = collect(Path(source), Path(calibration).read_text("utf-8"), int(threads))
         with Path(destination).open("wb") as file:
             np.savez(file, allow_pickle=False, **means)
     except (CodellmError, OSError) as error:

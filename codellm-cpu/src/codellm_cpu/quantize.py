@@ -74,20 +74,21 @@ def convert_and_check(request: QuantizeRequest) -> Artifact:
 
 
 def quantize_and_check(request: QuantizeRequest) -> Artifact:
-    """The quantization, with a matrix where the request has a text; half of the progress is the matrix's then."""
+    """The quantization, fitted to a calibration text where the request has one; its matrix is half of the progress."""
     source, destination, kind = request.source, request.destination, FILE_TYPES[request.scheme.name]
     path = source.files[0] if source.files else source.path
     if path is None or len(source.files) > 1:
         raise InvalidValueError(f"{source.name}: quantizing needs one GGUF file")
     header = vetted(path)
     check_precision(path, header, source.scheme)
-    mixture = mix(path, header, kind, matrix=request.calibration is not None)
+    calibration = request.calibration
+    mixture = mix(path, header, kind, matrix=calibration is not None)
     size = room(path, mixture)
     require_room(destination, size)
-    text, parts = request.calibration, 1 if request.calibration is None else 2
+    parts = 1 if calibration is None else 2
     weighed = None
-    if text is not None:
-        weighed = matrix(request, text, path, lambda done, total: request.progress(done, parts * total))
+    if calibration is not None:
+        weighed = matrix(request, calibration, path, lambda done, total: request.progress(done, parts * total))
     with writing(destination, size):
         made = run_quantizer(
             path,

@@ -24,7 +24,7 @@ def quantize(request: QuantizeRequest) -> Artifact | None:
 
     Raises:
         BackendUnavailableError: the scheme needs what is not installed.
-        InvalidValueError: the model or the text does not suit the scheme.
+        InvalidValueError: the model or the calibration text does not suit the scheme.
         ModelFileError: the source is damaged or not supported.
         ArtifactError: it failed.
     """

@@ -17,28 +17,29 @@ from codellm.tokenizer import HFTokenizer
 from codellm.torch import gptq
 
 if TYPE_CHECKING:
+    from codellm.artifacts.calibration import Calibration
     from codellm.sources import ModelSource
 
 WINDOW = 512
 WINDOWS = 128
-"""A text counts up to here: as many windows as the authors of GPTQ took, of a quarter of the length."""
+"""A calibration text counts up to here: as many windows as the authors of GPTQ took, of a quarter of the length."""
 
 STEP = re.compile(r"^(\d+) of (\d+) layers$")
 FAILED = "failed: "
 
 
 def write(request: QuantizeRequest) -> None:
-    """Quantize the request's source, fitted to its text, as GPTQ's v1 checkpoint.
+    """Quantize the request's source, fitted to its calibration text, as GPTQ's v1 checkpoint.
 
     Raises:
         BackendUnavailableError: gptqmodel is not installed.
-        InvalidValueError: rows do not divide into groups, or the text is too short.
+        InvalidValueError: rows do not divide into groups, or the calibration text is too short.
         ModelFileError: the source is not supported.
         ArtifactError: gptqmodel failed.
     """
-    source, scheme, text = request.source, request.scheme, request.calibration
+    source, scheme, calibration = request.source, request.scheme, request.calibration
     gptq.require(scheme.name)
-    assert text is not None  # core brings one to a scheme that needs it
+    assert calibration is not None  # core brings one to a scheme that needs it
     check_sizes(source)
     with tempfile.TemporaryDirectory(dir=request.destination.parent, prefix=".gptq-") as name:
         folder = Path(name)
@@ -48,7 +49,7 @@ def write(request: QuantizeRequest) -> None:
             "bits": int(scheme.name.removeprefix("gptq-int")),
             "group": gptq.GROUP,
             "threads": request.threads or default_threads(),
-            "windows": windows(source, text.text, text.name),
+            "windows": windows(source, calibration),
         }
         (folder / "job.json").write_text(json.dumps(job))
         # gptqmodel writes files where it runs
@@ -80,16 +81,16 @@ def check_sizes(source: ModelSource) -> None:
             )
 
 
-def windows(source: ModelSource, text: str, name: str) -> list[list[int]]:
-    """The token ids of `text`, in windows.
+def windows(source: ModelSource, calibration: Calibration) -> list[list[int]]:
+    """The token ids of the calibration text, in windows.
 
     Raises:
         InvalidValueError: they do not fill one.
     """
-    ids = HFTokenizer.of(source).encode(text)
+    ids = HFTokenizer.of(source).encode(calibration.text)
     starts = range(0, min(len(ids), WINDOWS * WINDOW) - WINDOW + 1, WINDOW)
     if not starts:
-        raise InvalidValueError(f"calibration text {name}: has {len(ids)} tokens, GPTQ needs {WINDOW}")
+        raise InvalidValueError(f"calibration text {calibration.name}: has {len(ids)} tokens, GPTQ needs {WINDOW}")
     return [ids[start : start + WINDOW] for start in starts]
 
 
