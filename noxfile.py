@@ -23,7 +23,8 @@ LLAMA_CPP = ("llama-cpp-python>=0.3.36,<0.4", "--config-settings=cmake.define.LL
 # heads of 64 one number at a time (codellm_cpu/llama/tiles.py).
 LLAMA_CPP_FLAGS = {"CXXFLAGS": "-fno-dse -fno-tree-dse -U__AVX512FP16__"}
 
-TOOLS = ("pytest>=8.3", "hypothesis>=6.115", "gguf>=0.17")
+GROUPS = nox.project.load_toml("pyproject.toml")
+TOOLS = nox.project.dependency_groups(GROUPS, "test")
 TORCH = ("torch==2.13.0", "transformers>=5.0,<6", "accelerate>=1.10", "bitsandbytes>=0.50")
 
 
@@ -69,7 +70,7 @@ def bench_cpu(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style, and that wheels and source distributions build and describe themselves well."""
-    session.install("ruff==0.17.6", "build>=1.2", "twine>=6.0")
+    session.install(*nox.project.dependency_groups(GROUPS, "lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     folder = tempfile.mkdtemp(prefix="dist-", dir=session.create_tmp())

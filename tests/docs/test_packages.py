@@ -36,3 +36,17 @@ def test_imports_run_one_way():
         for file in (ROOT / f"codellm-{package}" / "src").rglob("*.py"):
             found = set(re.findall(r"^\s*(?:from|import) (codellm_\w+)", file.read_text(), re.MULTILINE))
             assert found - allowed <= {name}, file
+
+
+def test_each_package_says_the_same_of_where_it_is():
+    urls = [tomllib.loads((ROOT / package / "pyproject.toml").read_text())["project"]["urls"] for package in PACKAGES]
+    assert set(urls[0]) == {"Homepage", "Documentation", "Changelog", "Issues", "Source"}
+    assert all(each == urls[0] for each in urls)
+    assert all(url.startswith("https://github.com/codellm/codellm") for url in urls[0].values())
+
+
+def test_ruff_is_the_same_before_a_commit_and_in_the_session():
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    [version] = re.findall(r"ruff-pre-commit\n +rev: v(\S+)", hooks)
+    assert groups["style"] == [f"ruff=={version}"]
