@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import shutil
 import tempfile
+import tomllib
 from pathlib import Path
 
 import nox
@@ -98,6 +103,84 @@ def tests_torch(session: nox.Session) -> None:
     """The torch backends, and parity with transformers: the tests that need torch. Those marked `gpu` are skipped."""
     install(session, *TOOLS, *TORCH, packages=PACKAGES)
     session.run("pytest", *(session.posargs or ["tests/torch", "tests/gpu"]))
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Build the four packages and look at them as PyPI will get them; `-- publish` uploads them too (RELEASING.md)."""
+    publish = session.posargs == ["publish"]
+    if session.posargs and not publish:
+        session.error(f"release takes nothing, or publish, not {' '.join(session.posargs)}")
+    if publish and not os.environ.get("TWINE_PASSWORD"):
+        session.error("TWINE_PASSWORD holds no token of PyPI")
+    version = version_to_release(session, publish=publish)
+    shutil.rmtree("dist", ignore_errors=True)
+    session.install(*nox.project.dependency_groups(GROUPS, "lint"))
+    for package in PACKAGES:
+        session.run("python", "-m", "build", "--outdir", "dist", package, silent=True)
+    files = sorted(str(path) for path in Path("dist").iterdir())
+    named = sorted(f"dist/{package.replace('-', '_')}-{version}" for package in PACKAGES)
+    expected = [f"{name}{ending}" for name in named for ending in ("-py3-none-any.whl", ".tar.gz")]
+    if files != expected:
+        session.error(f"built {' '.join(files)}, not {' '.join(expected)}")
+    session.run("twine", "check", "--strict", *files)
+    look_at_installed(session, version)
+    upload = ("twine", "upload", "--non-interactive", *files)
+    if publish:
+        session.run(*upload, env={"TWINE_USERNAME": "__token__"})
+    else:
+        session.log(f"`nox -s release -- publish` would now run {' '.join(upload)}")
+
+
+def version_to_release(session: nox.Session, *, publish: bool) -> str:
+    """The version of all four packages, where nothing is in the way of it; else the session ends here."""
+    versions = {
+        package: tomllib.loads(Path(package, "pyproject.toml").read_text())["project"]["version"]
+        for package in PACKAGES
+    }
+    version = str(versions[PACKAGES[0]])
+    faults = []
+    if len(set(versions.values())) > 1:
+        faults.append(f"the versions differ: {versions}")
+    section = re.search(rf"^## {re.escape(version)}(?: \((.*)\))?$", Path("CHANGELOG.md").read_text(), re.MULTILINE)
+    if section is None:
+        faults.append(f"CHANGELOG.md has no section {version}")
+    elif not re.fullmatch(r"\d{4}-\d\d-\d\d", section[1] or ""):
+        told = f"CHANGELOG.md has no date for {version}, but {section[1]!r}"
+        if publish:
+            faults.append(told)
+        else:
+            session.warn(told)
+    if session.run("git", "status", "--porcelain", external=True, silent=True):
+        faults.append("the tree is not clean: commit or remove what `git status` lists")
+    if session.run("git", "tag", "--list", f"v{version}", external=True, silent=True):
+        faults.append(f"the tag v{version} is there already: raise the version")
+    if faults:
+        session.error("; ".join(faults))
+    return version
+
+
+def look_at_installed(session: nox.Session, version: str) -> None:
+    """Install the wheels into an environment of their own, and see that they are all there and say their version.
+
+    Without the dependencies of codellm-cpu and codellm-gpu: to compile llama.cpp is what `tests` does.
+    """
+    clean = Path(session.create_tmp()) / "clean"
+    shutil.rmtree(clean, ignore_errors=True)
+    session.run("python", "-m", "venv", str(clean))
+    python = str(clean / "bin" / "python")
+    core, cpu, evaluation, gpu = sorted(str(path) for path in Path("dist").glob("*.whl"))
+    session.run(python, "-m", "pip", "install", "--quiet", core, evaluation, external=True)
+    session.run(python, "-m", "pip", "install", "--quiet", "--no-deps", cpu, gpu, external=True)
+    command = str(clean / "bin" / "codellm")
+    said = session.run(command, "--version", external=True, silent=True)
+    if str(said).strip() != f"codellm, version {version}":
+        session.error(f"`codellm --version` says {said}, not {version}")
+    plugins = json.loads(str(session.run(command, "plugins", "--format", "json", external=True, silent=True)))
+    found = {row["distribution"] for row in plugins if row["state"] == "works"}
+    missing = {f"{package} {version}" for package in PACKAGES[1:]} - found
+    if missing:
+        session.error(f"installed, but not among what `codellm plugins` says works: {', '.join(sorted(missing))}")
 
 
 @nox.session
