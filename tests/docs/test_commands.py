@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from support.documentation import generator
+from support.documentation import door, generator
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GUIDES = [ROOT / name for name in ("CONTRIBUTING.md", "RELEASING.md", "SECURITY.md")]
+SHOWN_BY_PYPI = sorted(ROOT.glob("codellm-*/README.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *GUIDES, *SHOWN_BY_PYPI]
 TUTORIAL = "write-a-backend.md"
 """Its blocks build on each other; test_tutorial.py follows it."""
 
+DOOR = door().splitlines()
 ELSEWHERE = {
     "python -m pip install nox && python -m nox -s demo": "the session; its command is tests/eval/test_bench_demo.py",
     "python -m nox -s tests": "this very run",
@@ -22,6 +25,10 @@ ELSEWHERE = {
     "pip install codellm-cpu": "test_install.py",
     "pip install codellm-cpu --config-settings=cmake.define.LLAVA_BUILD=OFF": "how noxfile.py builds it",
     "codellm bench --allow-code-execution": "tests/eval/test_bench_demo.py",
+    'pip install "codellm-core[testing]"': "test_tutorial.py, which needs codellm-eval too",
+    "pip install codellm-eval codellm-cpu": "test_install.py and test_tutorial.py, one each",
+    **dict.fromkeys(DOOR, "test_contributing.py"),
+    "nox -s tests": "this very run",
 }
 """Commands that another place runs."""
 
@@ -42,6 +49,12 @@ NOT_RUN = {
     "python tests/benchmarks/": "takes minutes; its record is in docs/results",
     "codellm quantize codellm-demo --all": "takes minutes; tests/core/test_ladder.py makes a ladder of several schemes",
     "codellm quantize dummy:starcoder2-3b": "takes tens of minutes and 9 GB; its record is in docs/results",
+    'pip install "codellm-gpu[gptq]"': "brings torch, and compiles gptqmodel; the session gptq installs it",
+    "pip install -e codellm-core": "test_contributing.py does, and llama.cpp is compiled for the session of this run",
+    "pytest tests/": "this very run has it",
+    "uv ": "needs uv, which is not installed here; takes the arguments that test_contributing.py gives pip",
+    "nox -l": "needs nox, which runs this",
+    "nox -s ": "needs nox, which runs this and the others",
     "cmake ": "compiles llama-bench, which only the benchmark of decoding needs",
 }
 """Beginnings of commands that no test runs, and why."""
@@ -53,10 +66,18 @@ for _start in ("codellm bench grid -m dummy:starcoder2-7b", "codellm bench --rep
 def blocks(language: str) -> list[tuple[str, str]]:
     pattern = re.compile(rf"^```{language}\n(.*?)^```", re.MULTILINE | re.DOTALL)
     pages = [page for page in PAGES if page.name != TUTORIAL]
-    return [(page.name, block) for page in pages for block in pattern.findall(page.read_text())]
+    return [(str(page.relative_to(ROOT)), block) for page in pages for block in pattern.findall(page.read_text())]
 
 
-COMMANDS = [(page, line) for page, block in blocks("console") for line in block.splitlines() if line.strip()]
+def once(places: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Each command where it stands first."""
+    first: dict[str, str] = {}
+    for page, command in places:
+        first.setdefault(command, page)
+    return [(page, command) for command, page in first.items()]
+
+
+COMMANDS = once([(page, line) for page, block in blocks("console") for line in block.splitlines() if line.strip()])
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +115,16 @@ def test_an_example_of_the_documentation_runs(page, code, tmp_path):
 
 
 def test_links_lead_somewhere():
-    for page in PAGES:
+    for page in set(PAGES) - set(SHOWN_BY_PYPI):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", [*SHOWN_BY_PYPI, ROOT / "SECURITY.md"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_that_is_shown_elsewhere_links_to_what_is_there(page):
+    targets = re.findall(r"\]\(([^)]+)\)", page.read_text())
+    assert targets
+    for target in targets:
+        assert target.startswith("https://"), target
+        _, ours, path = target.partition("https://github.com/codellm/codellm/blob/main/")
+        assert not ours or (ROOT / path.partition("#")[0]).is_file(), target

@@ -1,8 +1,9 @@
-"""The scripts that write pages of the documentation, as modules."""
+"""The documentation: the scripts that write its pages, as modules, and the first commands of its contributors."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -17,3 +18,11 @@ def generator(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def door() -> str:
+    """The first commands of CONTRIBUTING.md: from a clone to a test that passes."""
+    page = (DOCS.parent / "CONTRIBUTING.md").read_text()
+    found = re.search(r"^```console\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
