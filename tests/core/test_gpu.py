@@ -3,7 +3,6 @@
 import pytest
 
 from codellm.errors import MachineError
-from codellm.system import gpu
 from codellm.system.gpu import Gpu, gpus, parse_gpus
 
 # the first line is that of a real one
@@ -61,11 +60,10 @@ def test_a_driver_without_a_gpu_has_none(pretend):
         ("printf '\\377\\376garbage'", "no line on a GPU"),
     ],
 )
-def test_a_driver_in_trouble_is_told(script, says, pretend, monkeypatch):
-    monkeypatch.setattr(gpu, "_TIMEOUT", 0.5)
+def test_a_driver_in_trouble_is_told(script, says, pretend):
     program = pretend(script)
     with pytest.raises(MachineError, match=says) as caught:
-        gpus()
+        gpus(seconds=0.5)
     assert program.name in str(caught.value)
 
 

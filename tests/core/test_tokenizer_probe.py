@@ -1,18 +1,14 @@
 """A tokenizer.json is tried under limits, in a process that may die of it, before this one reads it."""
 
 import json
-from pathlib import Path
 
 import pytest
-import tokenizers
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from codellm import tokenizer_probe
 from codellm.errors import ModelFileError
+from codellm.sources.regular import read_text
 from codellm.system.cache import Memo
 from codellm.tokenizer import HFTokenizer
-from codellm.tokenizer_probe import probe
+from codellm.tokenizer_probe import LIMITS, Limits, probe, require_sound
 from support.chains import DEMO
 
 BASE = json.loads((DEMO / "tokenizer.json").read_text())
@@ -75,11 +71,15 @@ def written(folder, changes):
     return path
 
 
-def refused(path, message):
+def refused(path, message, limits=LIMITS):
     """Twice: by trying, and by the verdict that is kept."""
-    for _ in range(2):
+    text = path.read_text()
+    for read in (
+        lambda: require_sound(path, text, lambda path: probe(path, limits)),
+        lambda: HFTokenizer(path, {}),
+    ):
         with pytest.raises(ModelFileError, match=message) as error:
-            HFTokenizer(path, {})
+            read()
         assert str(error.value).startswith(f"{path}: ")
         assert str(error.value).isprintable()
 
@@ -96,15 +96,15 @@ def test_a_text_that_would_grow_is_one_line(tmp_path, changes):
 
 
 @pytest.mark.parametrize("changes", MUCH.values(), ids=MUCH.keys())
-def test_memory_is_bounded(tmp_path, monkeypatch, changes):
-    monkeypatch.setattr(tokenizer_probe, "MEMORY", 1 << 29)
-    refused(written(tmp_path, changes), r"the tokenizers library takes more than 0\.5 GiB of memory for it")
+def test_memory_is_bounded(tmp_path, changes):
+    limits = Limits(memory=1 << 29)
+    refused(written(tmp_path, changes), r"the tokenizers library takes more than 0\.5 GiB of memory for it", limits)
 
 
 @pytest.mark.parametrize("changes", SLOW.values(), ids=SLOW.keys())
-def test_processor_time_is_bounded(tmp_path, monkeypatch, changes):
-    monkeypatch.setattr(tokenizer_probe, "SECONDS", 1)
-    refused(written(tmp_path, changes), "takes more than 1 seconds of processor time for it")
+def test_processor_time_is_bounded(tmp_path, changes):
+    limits = Limits(seconds=1)
+    refused(written(tmp_path, changes), "takes more than 1 seconds of processor time for it", limits)
 
 
 SOUND = {
@@ -129,60 +129,55 @@ SOUND = {
 
 
 @pytest.mark.parametrize("changes", SOUND.values(), ids=SOUND.keys())
-def test_a_sound_file_is_tried_once(tmp_path, monkeypatch, changes):
+def test_a_sound_file_is_tried_once(tmp_path, changes):
     path = written(tmp_path, changes)
     first = HFTokenizer(path, {}).encode("def f(x):\n    return x\n")
-    monkeypatch.setattr(tokenizer_probe, "probe", None)
+    require_sound(path, read_text(path), untried)
     assert HFTokenizer(path, {}).encode("def f(x):\n    return x\n") == first
 
 
-def test_a_verdict_is_of_the_content_wherever_it_lies(tmp_path, monkeypatch):
+def untried(path):
+    raise AssertionError(f"{path} was tried")
+
+
+def test_a_verdict_is_of_the_content_wherever_it_lies(tmp_path):
     path = written(tmp_path, {"version": "1.0", "model": BASE["model"] | {"dropout": None}})
     HFTokenizer(path, {})
     tried = []
-    monkeypatch.setattr(tokenizer_probe, "probe", lambda path: tried.append(path) or ("", True))
+
+    def sound(path):
+        tried.append(path)
+        return "", True
+
     (tmp_path / "copy").mkdir()
-    HFTokenizer(Path(path.rename(tmp_path / "copy" / "tokenizer.json")), {})
+    copy = path.rename(tmp_path / "copy" / "tokenizer.json")
+    require_sound(copy, read_text(copy), sound)
     assert not tried
-    HFTokenizer(written(tmp_path, {"normalizer": {"type": "NFC"}, "model": BASE["model"] | {"dropout": None}}), {})
+    path = written(tmp_path, {"normalizer": {"type": "NFC"}, "model": BASE["model"] | {"dropout": None}})
+    require_sound(path, read_text(path), sound)
     assert tried == [path]
 
 
-def test_what_codellm_brings_with_it_costs_no_process(monkeypatch):
-    monkeypatch.setattr(tokenizer_probe, "probe", None)
-    assert HFTokenizer(DEMO / "tokenizer.json", {}).vocab_size
+def test_what_codellm_brings_with_it_costs_no_process():
+    path = DEMO / "tokenizer.json"
+    require_sound(path, read_text(path), untried)
+    assert HFTokenizer(path, {}).vocab_size
 
 
-def test_a_process_that_was_killed_decides_nothing(tmp_path, monkeypatch):
+def test_a_process_that_was_killed_decides_nothing(tmp_path):
     path = written(tmp_path, {"normalizer": {"type": "NFC"}, "model": BASE["model"] | {"fuse_unk": True}})
-    monkeypatch.setattr(tokenizer_probe, "probe", lambda path: ("it was killed", False))
     before = Memo("tokenizers.json").read()
     with pytest.raises(ModelFileError, match="it was killed"):
-        HFTokenizer(path, {})
+        require_sound(path, read_text(path), lambda path: ("it was killed", False))
     assert Memo("tokenizers.json").read() == before
 
 
-def test_a_text_that_the_library_panics_on_later_is_one_line(tmp_path, monkeypatch):
+def test_a_text_that_the_library_panics_on_later_is_one_line(tmp_path):
     """What the trial did not think of."""
     path = written(tmp_path, split("(ǆ+)+$"))
-    monkeypatch.setattr(tokenizer_probe, "probe", lambda path: ("", True))
+    require_sound(path, read_text(path), lambda path: ("", True))
     tokenizer = HFTokenizer(path, {})
     assert tokenizer.encode("abc")
     with pytest.raises(ModelFileError, match=r"the tokenizers library fails on a text .*retry-limit") as error:
         tokenizer.encode("ǆ" * 60 + "!")
     assert str(error.value).startswith(f"{path}: ")
-
-
-@given(st.binary(max_size=60), st.integers(0, 3000))
-@settings(max_examples=8, deadline=None)
-def test_damaged_files_end_in_a_verdict(tmp_path_factory, noise, place):
-    path = tmp_path_factory.mktemp("noise") / "tokenizer.json"
-    data = (DEMO / "tokenizer.json").read_bytes()
-    path.write_bytes(data[:place] + noise + data[place + len(noise) :])
-    fault, final = probe(path)
-    assert final
-    try:
-        tokenizers.Tokenizer.from_str(path.read_text())
-    except Exception:
-        assert fault
-    assert fault.isprintable()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from codellm.sources.dummy import DummyTensors, dummy_config
 from codellm.sources.safetensors import SafetensorsFiles
 from codellm.sources.starcoder2 import starcoder2_shapes
 from codellm_cpu.convert import convert, storage
+from codellm_cpu.files import writing
 from support.checkpoints import save_safetensors
 
 DEMO = Path(codellm.__file__).parent / "data" / "codellm-demo"
@@ -262,7 +264,7 @@ def test_a_source_without_weights_or_tokenizer_says_so(tmp_path):
 
 def test_a_full_disk_is_noticed_before_writing(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 100_000})
-    monkeypatch.setattr("codellm_cpu.files.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(ArtifactError, match=r"needs \d\.\d MB, 0\.1 MB are free in .*; free some space"):
         convert(source(), "f16", tmp_path / "model.gguf")
     assert not list(tmp_path.iterdir())
@@ -287,13 +289,16 @@ except ArtifactError as error:
     assert not list(tmp_path.iterdir())
 
 
-def test_no_space_left_is_one_clear_line(tmp_path, monkeypatch):
-    def fail(*args):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def test_no_space_left_is_one_clear_line(tmp_path):
+    path = tmp_path / "model.gguf"
 
-    monkeypatch.setattr("codellm_cpu.convert.writer.write_data", fail)
+    def fill():
+        with writing(path, 1):
+            path.write_bytes(b"GGUF")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     with pytest.raises(ArtifactError, match=r"cannot be written \(No space left on device\); the partial file"):
-        convert(source(), "f16", tmp_path / "model.gguf")
+        fill()
     assert not list(tmp_path.iterdir())
 
 

@@ -9,8 +9,8 @@ import pytest
 import codellm
 from codellm.generation import endings
 from codellm_cpu.llama.tokenizer import ENDS_KEY
-from support import tiny_gguf
 from support.chains import TURN, TURN_ENDS, A, B, C, write_chain
+from support.tiny_gguf import write_gguf
 
 pytest.importorskip("llama_cpp")
 
@@ -52,23 +52,9 @@ def test_a_model_that_names_no_other_end_goes_on(tmp_path):
     assert (stopped.token_ids, stopped.finish_reason, stopped.text) == ((B, TURN), "stop", text)
 
 
-def written(path, monkeypatch, *words, **keys):
-    """A GGUF file of other people's: special tokens `words` after the usual ones, `keys` that name ids."""
-    monkeypatch.setattr(tiny_gguf, "SPECIAL", (*tiny_gguf.SPECIAL, *words))
-    add = gguf.GGUFWriter.add_eos_token_id
-
-    def add_keys(self, id):
-        add(self, id)
-        for name, value in keys.items():
-            self.add_uint32(f"tokenizer.ggml.{name}_token_id", value)
-
-    monkeypatch.setattr(gguf.GGUFWriter, "add_eos_token_id", add_keys)
-    return tiny_gguf.write_gguf(path)
-
-
 @pytest.mark.parametrize("word", ["<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|eom_id|>", "<EOT>"])
-def test_what_llama_cpp_ends_at_by_its_string_ends(tmp_path, monkeypatch, load_tiny, word):
-    path = written(tmp_path / "tiny.gguf", monkeypatch, "<|other|>", word)
+def test_what_llama_cpp_ends_at_by_its_string_ends(tmp_path, load_tiny, word):
+    path = write_gguf(tmp_path / "tiny.gguf", special=("<|other|>", word))
     tokenizer = load_tiny(path).tokenizer
     assert tokenizer.special_id(word) in tokenizer.ends
     assert tokenizer.special_id("<|other|>") not in endings(tokenizer)
@@ -76,8 +62,8 @@ def test_what_llama_cpp_ends_at_by_its_string_ends(tmp_path, monkeypatch, load_t
 
 
 @pytest.mark.parametrize("role", ["eot", "eom", "fim_pad", "fim_rep", "fim_sep"])
-def test_a_key_of_the_header_that_ends_a_text_is_heard(tmp_path, monkeypatch, load_tiny, role):
-    path = written(tmp_path / "tiny.gguf", monkeypatch, "<|one|>", "<|other|>", **{role: 5})
+def test_a_key_of_the_header_that_ends_a_text_is_heard(tmp_path, load_tiny, role):
+    path = write_gguf(tmp_path / "tiny.gguf", special=("<|one|>", "<|other|>"), roles={role: 5})
     tokenizer = load_tiny(path).tokenizer
     assert tokenizer.special_id("<|one|>") == 5
     assert 5 in endings(tokenizer)

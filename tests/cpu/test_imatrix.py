@@ -20,9 +20,11 @@ from codellm.plugins.registry import registry
 from codellm.sources import find
 from codellm_cpu import imatrix_child
 from codellm_cpu.imatrix import matrix
-from codellm_cpu.llama import products
+from codellm_cpu.imatrix_child import Sums
 from codellm_cpu.llama.header import read_header
-from codellm_cpu.llama.library import open_native
+from codellm_cpu.llama.library import library, open_native
+from codellm_cpu.llama.products import Products, Tensor
+from codellm_cpu.llama.tiles_child import F32, Ggml, InitParams
 from codellm_cpu.llama.tokenizer import LlamaTokenizer
 from codellm_cpu.mixture import mix
 from codellm_cpu.quantizer import run_quantizer
@@ -103,13 +105,21 @@ def test_it_is_computed_once_for_all_schemes_and_kept_like_an_artifact(tiny_gguf
         assert "blk.0.attn_q.weight" in stored.files
 
 
-def test_another_layout_of_tensors_is_an_error(tiny_gguf, cache, monkeypatch):
+def test_another_layout_of_tensors_is_an_error():
     class Shifted(ctypes.Structure):
-        _fields_ = [("flavour", ctypes.c_int64), *products._Tensor._fields_]
+        _fields_ = [("flavour", ctypes.c_int64), *Tensor._fields_]
 
-    monkeypatch.setattr(products, "_Tensor", Shifted)
+    ggml = Ggml()
+    context = ggml.init(InitParams(1 << 20, None, True))
+    weights, inputs = (ggml.tensor(context, F32, 64, rows) for rows in (8, 4))
+    product = ggml.product(context, weights, inputs)
+    sound, shifted = Sums(Products(library())), Sums(Products(library(), Shifted))
+    sound.watch(product, True, None)
+    assert not shifted.watch(product, True, None)
+    with pytest.raises(BackendError, match="it has no matrix products"):
+        sound.means()
     with pytest.raises(BackendError, match="lays its tensors out differently"):
-        imatrix_child.collect(tiny_gguf, TEXT, 1)
+        shifted.means()
 
 
 @pytest.mark.parametrize("fault", ["crash", "error"])

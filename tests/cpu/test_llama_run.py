@@ -12,6 +12,7 @@ import pytest
 from codellm.errors import ContextLengthError, InvalidValueError, ModelBusyError, ModelClosedError
 from codellm.sampling import SamplingParams
 from codellm.sequence import Sequence, Token
+from support.tiny_gguf import vocabulary, write_gguf
 
 
 def sequence(ids: list[int], index: int = 0, **params: Any) -> Sequence:
@@ -229,23 +230,11 @@ def test_only_bad_sequences(load_tiny):
     assert bad.error is not None
 
 
-def test_logits_that_are_not_finite_end_their_sequence(load_tiny, monkeypatch):
-    model = load_tiny(batch_size=2)
-    real = model._context.decode
-
-    def broken(rows: int) -> Any:
-        logits = real(rows)
-        if rows == 5:
-            logits[0] = np.nan
-        return logits
-
-    first, second = sequence(prompt(1, 5)), sequence(prompt(2, 6))
-    steps = model.run([first, second])
-    monkeypatch.setattr(model._context, "decode", broken)
-    take(next(steps))
-    monkeypatch.setattr(model._context, "decode", real)
-    for tokens in steps:
-        take(tokens)
+def test_logits_that_are_not_finite_end_their_sequence(load_tiny, tmp_path):
+    nan = len(vocabulary()) - 1
+    path = write_gguf(tmp_path / "nan.gguf", tied=False, nan=nan)
+    first, second = sequence([*prompt(1, 5), nan]), sequence(prompt(2, 6))
+    drive(load_tiny(path, batch_size=2), [first, second])
     assert first.error is not None
     assert len(second.token_ids) == 8
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from codellm.errors import InvalidValueError, NotEnoughMemoryError
-from codellm.system import machine
 from codellm_cpu.llama.words import bounded
 from support.gguf_bytes import STRING, starcoder2
 from support.tokenize_child import TEXTS
@@ -107,10 +106,13 @@ def test_blanks_that_end_a_line_are_not_refused(tokenizer_of, end):
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_a_line_for_which_there_is_no_memory_is_refused(tokenizer_of, monkeypatch):
+def test_a_line_for_which_there_is_no_memory_is_refused(tokenizer_of):
     tokenizer = tokenizer_of("deepseek-coder")
-    monkeypatch.setattr(machine, "available_memory", lambda: 10**9)
+
+    def tokenize(text):
+        return bounded(text, "deepseek-coder", lambda: tokenizer.encode(text), lambda: 10**9)
+
     with pytest.raises(NotEnoughMemoryError, match=r"a line of 3000000 characters may take 1\.2 GB of memory"):
-        tokenizer.encode("a" * 3_000_000)
+        tokenize("a" * 3_000_000)
     text = "def\n" * 500_000
-    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.decode(tokenize(text)) == text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -172,7 +173,7 @@ def children():
 
 
 def test_a_full_disk_is_noticed_before_writing(base, tmp_path, monkeypatch):
-    monkeypatch.setattr("codellm_cpu.files.shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     with pytest.raises(ArtifactError, match=r"q\.gguf: needs \d\.\d MB, 0\.0 MB are free"):
         quantize(request(of_file(base), "q8_0", tmp_path / "q.gguf"))
     assert not list(tmp_path.iterdir())

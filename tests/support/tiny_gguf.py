@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -14,17 +16,30 @@ MERGES = ("d e", "de f", "Ġ Ġ", "ĠĠ ĠĠ", "r e", "re t", "u r", "ur n", "re
 HIDDEN, LAYERS, HEADS, KV_HEADS, INNER, CONTEXT = 256, 2, 4, 2, 512, 512
 
 
-def vocabulary() -> list[str]:
-    """Special tokens, every byte, every merge."""
+def vocabulary(special: tuple[str, ...] = ()) -> list[str]:
+    """Special tokens, further ones, every byte, every merge."""
     characters = sorted(byte_of(), key=lambda character: byte_of()[character])
-    return [*SPECIAL, *characters, *(merge.replace(" ", "") for merge in MERGES)]
+    return [*SPECIAL, *special, *characters, *(merge.replace(" ", "") for merge in MERGES)]
 
 
-def write_gguf(path: Path, *, seed: int = 0, tied: bool = True, nan: int | None = None, **keys: int) -> Path:
-    """A StarCoder2 with seeded random weights, of one id NaN; `keys` are further whole numbers of the header."""
+def write_gguf(
+    path: Path,
+    *,
+    seed: int = 0,
+    tied: bool = True,
+    nan: int | None = None,
+    special: tuple[str, ...] = (),
+    roles: Mapping[str, int] = MappingProxyType({}),
+    **keys: int,
+) -> Path:
+    """A StarCoder2 with seeded random weights, of one id NaN.
+
+    `special` are further special tokens, after the usual ones; `roles` name token ids by GGUF's roles (`eot`,
+    `fim_pad`, …); `keys` are further whole numbers of the header.
+    """
     import gguf
 
-    words = vocabulary()
+    words = vocabulary(special)
     writer = gguf.GGUFWriter(path, "starcoder2")
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(HIDDEN)
@@ -40,10 +55,12 @@ def write_gguf(path: Path, *, seed: int = 0, tied: bool = True, nan: int | None 
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("starcoder")
     writer.add_token_list(words)
-    writer.add_token_types([3 if word in SPECIAL else 1 for word in words])
+    writer.add_token_types([3 if word in (*SPECIAL, *special) else 1 for word in words])
     writer.add_token_merges(list(MERGES))
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(0)
+    for role, id in roles.items():
+        writer.add_uint32(f"tokenizer.ggml.{role}_token_id", id)
     writer.add_add_bos_token(False)
 
     rng = np.random.default_rng(seed)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import attrs
 
 from codellm.errors import BackendError, CodellmError, ModelFileError
 from codellm.sources.regular import read_text, shown
@@ -18,19 +20,47 @@ from codellm.system.cache import Memo
 from codellm.system.child import Ending, running
 from codellm.tokenizer_child import REFUSED
 
-MEMORY = 2 << 30
-"""Bytes that a first reading may take: several times what the largest published files need."""
-
-SECONDS = 10
-"""Of processor time, which a busy machine does not change. A large published file takes one or two."""
-
 _LINE = 500
 """Characters of what the library says that a message shows."""
 
 
-def require_sound(path: Path, text: str) -> None:
+@attrs.frozen(kw_only=True)
+class Limits:
+    """What a first reading may take.
+
+    Bytes: by default several times what the largest published files need. Seconds of processor time, which a busy
+    machine does not change: a large published file takes one or two.
+    """
+
+    memory: int = 2 << 30
+    seconds: int = 10
+
+
+LIMITS = Limits()
+
+
+def probe(path: Path, limits: Limits = LIMITS) -> tuple[str, bool]:
+    """Try a file in a child process: what is wrong with it, empty where nothing is, and whether it would be again.
+
+    Raises:
+        BackendError: no process can be started, or it fails before it comes to the file.
+    """
+    quiet = {"RUST_BACKTRACE": "0", "TOKENIZERS_PARALLELISM": "false"}
+    try:
+        with running(
+            "codellm.tokenizer_child", path.absolute(), limits.memory, limits.seconds, environment=quiet
+        ) as child:
+            for _ in child.lines():
+                pass
+            ending = child.wait()
+    except OSError as error:
+        raise BackendError(f"cannot start a process to try {shown(path)} in ({error.strerror})") from error
+    return _verdict(path, ending, limits)
+
+
+def require_sound(path: Path, text: str, tried: Callable[[Path], tuple[str, bool]] = probe) -> None:
     """See that the tokenizers library survives the file at `path`, which holds `text`: by the verdict that is kept of
-    such content, else by trying.
+    such content, else as it is `tried` now.
 
     Raises:
         ModelFileError: it does not; the message says how it failed.
@@ -44,37 +74,20 @@ def require_sound(path: Path, text: str) -> None:
     key = f"{hashlib.sha256(text.encode()).hexdigest()}|{tokenizers.__version__}"
     fault = verdicts.read().get(key)
     if fault is None:
-        fault, final = probe(path)
+        fault, final = tried(path)
         if final and read_text(path) == text:
             verdicts.keep({key: fault})
     if fault:
         raise ModelFileError(f"{shown(path)}: {fault}")
 
 
-def probe(path: Path) -> tuple[str, bool]:
-    """Try a file in a child process: what is wrong with it, empty where nothing is, and whether it would be again.
-
-    Raises:
-        BackendError: no process can be started, or it fails before it comes to the file.
-    """
-    quiet = {"RUST_BACKTRACE": "0", "TOKENIZERS_PARALLELISM": "false"}
-    try:
-        with running("codellm.tokenizer_child", path.absolute(), MEMORY, SECONDS, environment=quiet) as child:
-            for _ in child.lines():
-                pass
-            ending = child.wait()
-    except OSError as error:
-        raise BackendError(f"cannot start a process to try {shown(path)} in ({error.strerror})") from error
-    return _verdict(path, ending)
-
-
-def _verdict(path: Path, ending: Ending) -> tuple[str, bool]:
+def _verdict(path: Path, ending: Ending, limits: Limits) -> tuple[str, bool]:
     last = shown(ending.last)[:_LINE]
     match ending.signal:
         case "SIGXCPU":
-            return f"the tokenizers library takes more than {SECONDS} seconds of processor time for it", True
+            return f"the tokenizers library takes more than {limits.seconds} seconds of processor time for it", True
         case "SIGABRT" if any(line.startswith("memory allocation of ") for line in ending.lines):
-            return f"the tokenizers library takes more than {MEMORY / 2**30:g} GiB of memory for it", True
+            return f"the tokenizers library takes more than {limits.memory / 2**30:g} GiB of memory for it", True
         case "SIGKILL":  # somebody else's doing
             return "the process that tried it was killed, perhaps for want of memory; try again", False
         case "":

@@ -17,7 +17,7 @@ import numpy as np
 
 from codellm.errors import BackendError, CodellmError
 from codellm_cpu.child import end_with_parent
-from codellm_cpu.llama.library import ContextShape, NativeModel, open_context, open_native
+from codellm_cpu.llama.library import ContextShape, open_context, open_native
 from codellm_cpu.llama.products import Products
 from codellm_cpu.llama.tokenizer import LlamaTokenizer
 
@@ -38,8 +38,8 @@ class Sums:
     tools/imatrix).
     """
 
-    def __init__(self, model: NativeModel) -> None:
-        self._products = Products(model.lib)
+    def __init__(self, products: Products) -> None:
+        self._products = products
         self._squares: dict[str, npt.NDArray[np.float64]] = {}
         self._rows: dict[str, int] = {}
         self._fault: Exception | None = None
@@ -91,7 +91,7 @@ def collect(path: Path, calibration: str, threads: int) -> dict[str, npt.NDArray
         start = [tokenizer.bos] if tokenizer.add_bos and tokenizer.bos is not None else []
         size = min(CHUNK, model.trained_context) - len(start)
         shape = ContextShape(context_length=CHUNK, slots=1, chunk=CHUNK, outputs=CHUNK, threads=threads)
-        sums = Sums(model)
+        sums = Sums(Products(model.lib))
         context = open_context(stack, model, shape, sums.watch)
         for at in range(0, len(ids), size):
             _compute(context, np.array(start + ids[at : at + size], np.int32))

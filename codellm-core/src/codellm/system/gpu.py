@@ -10,8 +10,8 @@ import attrs
 from codellm.errors import MachineError
 
 _QUERY = ("--query-gpu=name,memory.total,driver_version,compute_cap", "--format=csv,noheader,nounits")
-_TIMEOUT = 10.0
-"""Seconds: a driver in trouble answers after minutes, or never."""
+SECONDS = 10.0
+"""That the driver may take: one in trouble answers after minutes, or never."""
 
 
 @attrs.frozen(kw_only=True)
@@ -24,8 +24,8 @@ class Gpu:
     compute_capability: str
 
 
-def gpus() -> tuple[Gpu, ...]:
-    """Every GPU that `nvidia-smi` lists; none where it is not installed.
+def gpus(seconds: float = SECONDS) -> tuple[Gpu, ...]:
+    """Every GPU that `nvidia-smi` lists within so many `seconds`; none where it is not installed.
 
     Raises:
         MachineError: it is installed and fails, hangs, or says what nobody understands.
@@ -35,10 +35,10 @@ def gpus() -> tuple[Gpu, ...]:
         return ()
     try:
         done = subprocess.run(
-            [program, *_QUERY], capture_output=True, encoding="utf-8", errors="replace", timeout=_TIMEOUT, check=False
+            [program, *_QUERY], capture_output=True, encoding="utf-8", errors="replace", timeout=seconds, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise MachineError(f"{program} did not answer within {_TIMEOUT:g} s") from error
+        raise MachineError(f"{program} did not answer within {seconds:g} s") from error
     except OSError as error:
         raise MachineError(f"{program} cannot be started ({error.strerror})") from error
     if "No devices were found" in done.stdout:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 _FLOAT32 = 0  # ggml.h, enum ggml_type
 
 
-class _Tensor(ctypes.Structure):
+class Tensor(ctypes.Structure):
+    """A tensor as llama.cpp lays it out in memory, up to its name."""
+
     _fields_: ClassVar = [
         ("type", ctypes.c_int),
         ("buffer", ctypes.c_void_p),
@@ -39,9 +41,10 @@ class _Tensor(ctypes.Structure):
 
 
 class Products:
-    """Reads products off the pointers that llama.cpp gives."""
+    """Reads products off the pointers that llama.cpp gives, by the `layout` of its tensors."""
 
-    def __init__(self, lib: Any) -> None:
+    def __init__(self, lib: Any, layout: type[ctypes.Structure] = Tensor) -> None:
+        self._layout: Any = layout
         handle = lib._lib  # ggml's functions are found through llama.cpp's library, which is linked with them
         self._name = _function(handle.ggml_get_name, ctypes.c_char_p)
         self._operation = _function(handle.ggml_op_desc, ctypes.c_char_p)
@@ -72,8 +75,8 @@ class Products:
             raise BackendError(f"the inputs of {tensor.name.decode('utf-8', 'replace')!r} are no rows of float32")
         return np.ctypeslib.as_array(ctypes.cast(tensor.data, ctypes.POINTER(ctypes.c_float)), (rows, columns))
 
-    def _tensor(self, pointer: int | None) -> _Tensor:
-        tensor = _Tensor.from_address(pointer) if pointer else None
+    def _tensor(self, pointer: int | None) -> Any:
+        tensor = self._layout.from_address(pointer) if pointer else None
         if tensor is None or (tensor.name, math.prod(tensor.ne), tensor.data) != (
             self._name(pointer),
             self._count(pointer),

@@ -18,14 +18,14 @@ import numpy as np
 
 from codellm_cpu.llama.library import library
 
-_F32, _Q4_0 = 0, 2  # ggml.h, enum ggml_type
+F32, Q4_0 = 0, 2  # ggml.h, enum ggml_type
 _LAYOUTS = b"ggml_backend_dev_get_extra_bufts"
 
 COLUMNS, ROWS, TOKENS = 256, 64, 32
 """Enough of each for whole tiles: one token alone is multiplied without them."""
 
 
-class _InitParams(ctypes.Structure):
+class InitParams(ctypes.Structure):
     """ggml.h, struct ggml_init_params."""
 
     _fields_ = (("mem_size", ctypes.c_size_t), ("mem_buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool))
@@ -37,7 +37,7 @@ class Ggml:
     def __init__(self) -> None:
         self._library: Any = library()._lib
         pointer, size = ctypes.c_void_p, ctypes.c_size_t
-        self.init = self._function("ggml_init", pointer, _InitParams)
+        self.init = self._function("ggml_init", pointer, InitParams)
         self.tensor = self._function(
             "ggml_new_tensor_2d", pointer, pointer, ctypes.c_int, ctypes.c_int64, ctypes.c_int64
         )
@@ -96,9 +96,9 @@ def operands() -> tuple[Any, Any]:
 
 def multiplied(ggml: Ggml, device: int, layout: int, levels: Any, inputs: Any) -> Any:
     """The product [TOKENS, ROWS] that ggml computes of weights in `layout`; None where it refuses."""
-    held, computed = (ggml.init(_InitParams(1 << 20, None, True)) for _ in range(2))
-    weights = ggml.tensor(held, _Q4_0, COLUMNS, ROWS)
-    columns = ggml.tensor(computed, _F32, COLUMNS, TOKENS)
+    held, computed = (ggml.init(InitParams(1 << 20, None, True)) for _ in range(2))
+    weights = ggml.tensor(held, Q4_0, COLUMNS, ROWS)
+    columns = ggml.tensor(computed, F32, COLUMNS, TOKENS)
     product = ggml.product(computed, weights, columns)
     graph = ggml.graph(computed)
     ggml.expand(graph, product)

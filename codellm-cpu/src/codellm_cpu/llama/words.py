@@ -45,22 +45,24 @@ squares that take some five seconds. Of shorter runs it takes time that grows wi
 _stacks = threading.Lock()
 
 
-def bounded(text: str, pre: str, tokenize: Callable[[], Answer]) -> Answer:
+def bounded(
+    text: str, pre: str, tokenize: Callable[[], Answer], available: Callable[[], int] = machine.available_memory
+) -> Answer:
     """`tokenize` the text, which pre-tokenizer `pre` splits into words, on a stack that it cannot overflow.
 
     Raises:
         InvalidValueError: it would take minutes.
-        NotEnoughMemoryError: there is no memory for the stack.
+        NotEnoughMemoryError: the stack takes more bytes than are `available`.
     """
     _refuse_squares(text, pre)
     if len(text) <= _SHALLOW:
         return tokenize()
     longest = max(map(len, _LINE_ENDS.split(text)))
     used = longest * _TOUCHED
-    if longest > _LONG and used > machine.available_memory():
+    if longest > _LONG and used > (free := available()):
         raise NotEnoughMemoryError(
             f"a line of {longest} characters may take {used / 1e9:.1f} GB of memory to tokenize, and "
-            f"{machine.available_memory() / 1e9:.1f} are free; break it into shorter ones"
+            f"{free / 1e9:.1f} are free; break it into shorter ones"
         )
     return _on_stack((8 << 20) + max(longest, min(len(text), _LONG)) * _FRAMES, tokenize)
 
