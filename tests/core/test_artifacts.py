@@ -177,8 +177,13 @@ def swap(path, _):
     other.replace(path)
 
 
+def named(value):
+    """The name of a test's case, the same in every process: a function's own, without where it lies."""
+    return getattr(value, "__name__", str(value))
+
+
 @pytest.mark.parametrize(
-    ("damage", "offset"), [(flip, 4), (flip, 100), (flip, 333_333), (flip, -1), (cut, 0), (swap, 0)], ids=str
+    ("damage", "offset"), [(flip, 4), (flip, 100), (flip, 333_333), (flip, -1), (cut, 0), (swap, 0)], ids=named
 )
 def test_an_artifact_that_is_not_as_it_was_made_is_made_again(cache, damage, offset):
     made, told = make("dummy:tiny", "f32"), []
@@ -198,7 +203,7 @@ def test_a_manifest_that_is_none_is_no_artifact(cache, manifest):
     assert make("dummy:tiny", "f32").path.read_bytes() == right
 
 
-@pytest.mark.parametrize(("change", "offset"), [(flip, 0), (flip, 70_000), (flip, -1), (swap, 0), (cut, 0)], ids=str)
+@pytest.mark.parametrize(("change", "offset"), [(flip, 0), (flip, 70_000), (flip, -1), (swap, 0), (cut, 0)], ids=named)
 def test_a_digest_is_of_what_the_file_holds_now(cache, tmp_path, change, offset):
     file = tmp_path / "model.safetensors"
     file.write_bytes(os.urandom(1 << 20))
