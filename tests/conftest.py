@@ -1,4 +1,24 @@
+import os
+import signal
+
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's `&` has what it starts ignore Ctrl-C, and so would all that the tests start and then interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config):
+    """Of several processes of pytest-xdist, give each cores of its own, which its own processes inherit.
+
+    llama.cpp's threads spin while they wait for each other: where two models want the same cores, both take ten times
+    as long.
+    """
+    worker = getattr(config, "workerinput", None)
+    if worker is not None and hasattr(os, "sched_setaffinity"):
+        number, cores = int(worker["workerid"].removeprefix("gw")), sorted(os.sched_getaffinity(0))
+        if own := cores[number :: worker["workercount"]]:
+            os.sched_setaffinity(0, own)
 
 
 @pytest.fixture(scope="session", autouse=True)
