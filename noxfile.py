@@ -32,6 +32,10 @@ GROUPS = nox.project.load_toml("pyproject.toml")
 TOOLS = nox.project.dependency_groups(GROUPS, "test")
 TORCH = ("torch==2.13.0", "transformers>=5.0,<6", "accelerate>=1.10", "bitsandbytes>=0.50")
 
+# A test file takes one core and at most 2 GB; with more processes than these the longest file is what takes the time.
+PROCESSES = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+JUNIT = Path("build/tests")
+
 
 def wheels(session: nox.Session, *packages: str) -> list[str]:
     """Build the packages' wheels and return their paths."""
@@ -52,6 +56,21 @@ def install(session: nox.Session, *others: str, packages: tuple[str, ...] = LAPT
         # pip keeps what it compiled, for whatever processor and with whatever flags that was
         session.run("python", "-m", "pip", "cache", "remove", "llama_cpp_python", success_codes=[0, 1])
         session.install("--force-reinstall", "--no-deps", *LLAMA_CPP, env=LLAMA_CPP_FLAGS)
+
+
+def run_tests(session: nox.Session, *where: str, command: tuple[str, ...] = ("pytest",)) -> None:
+    """Run the files of tests in several processes, then the tests that need the machine for themselves.
+
+    How long each took stands in build/tests, for tests/benchmarks/suite.py. Arguments of the session are those of one
+    pytest instead.
+    """
+    if session.posargs:
+        session.run(*command, *session.posargs)
+        return
+    together = ("-m", "not alone", f"-n{PROCESSES}", "--dist=loadfile", "--no-loadscope-reorder")
+    for name, how, found_none in (("together", together, ()), ("alone", ("-m", "alone"), (5,))):
+        report = JUNIT / f"{session.name}-{name}.xml"
+        session.run(*command, *how, f"--junitxml={report}", *where, success_codes=(0, *found_none))
 
 
 @nox.session
@@ -95,14 +114,14 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The test suite, on the built wheels."""
     install(session, *TOOLS)
-    session.run("pytest", *(session.posargs or ["--ignore=tests/torch", "--ignore=tests/gpu", "tests"]))
+    run_tests(session, "--ignore=tests/torch", "--ignore=tests/gpu", "tests")
 
 
 @nox.session(name="tests-torch")
 def tests_torch(session: nox.Session) -> None:
     """The torch backends, and parity with transformers: the tests that need torch. Those marked `gpu` are skipped."""
     install(session, *TOOLS, *TORCH, packages=PACKAGES)
-    session.run("pytest", *(session.posargs or ["tests/torch", "tests/gpu"]))
+    run_tests(session, "tests/torch", "tests/gpu")
 
 
 @nox.session

@@ -162,6 +162,7 @@ def spin():
         pass
 
 
+@pytest.mark.alone
 def test_verdicts_are_the_same_when_every_core_is_busy():
     sandbox = sandbox_of("A")
     work = CLOCK.format(seconds=1.0)

@@ -93,15 +93,18 @@ def test_processor_time_of_children_counts_without_a_sandbox_too():
     assert add(orphans, unconfined(), Limits(cpu_seconds=1, wall_seconds=60)).outcome == "timeout"
 
 
+@pytest.mark.alone
 def test_a_busy_machine_fails_nobody_whose_tasks_wait_for_a_processor(busy_machine):
     verdicts = judge_at("A", ENOUGH, Limits(cpu_seconds=3, wall_seconds=2.5))
     assert {name: verdict.outcome for name, verdict in verdicts.items()} == dict.fromkeys(ENOUGH, "passed"), verdicts
 
 
+@pytest.mark.alone
 def test_a_busy_machine_waits_for_nobody_who_sleeps(busy_machine):
     assert add("    import time; time.sleep(60)\n", sandbox_of("A"), Limits(wall_seconds=1)).outcome == "timeout"
 
 
+@pytest.mark.alone
 def test_a_test_that_waits_for_a_processor_costs_its_program_nothing(busy_machine):
     work = "import time\nstart = time.process_time()\nwhile time.process_time() - start < 0.5: pass\nassert f() == 1"
     assert judged("def f(): return 1", work, sandbox_of("A"), limits=Limits(cpu_seconds=2, wall_seconds=2)).passed
