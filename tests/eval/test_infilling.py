@@ -12,9 +12,10 @@ from codellm.errors import NoFimError
 from codellm.fim import FimIds
 from codellm_eval.humaneval.humaneval import generate, judge_samples, sampling, score
 from codellm_eval.humaneval.infilling import TASKS, Infilling, infilling_tasks
-from codellm_eval.humaneval.problems import Problem, load_problems
+from codellm_eval.humaneval.problems import load_problems
 from codellm_eval.humaneval.samples import Sample
 from codellm_eval.judge.limits import Limits
+from codellm_eval.judge.problem import Problem
 from codellm_eval.judge.sandbox import sandbox_status
 from eval.commandline import error_line, evaluate, make_place, needs_sandbox
 from eval.oracle import Oracle

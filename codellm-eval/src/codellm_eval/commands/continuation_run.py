@@ -12,7 +12,8 @@ from codellm_eval.commands.humaneval_run import BenchmarkRun, judge_setup, probl
 from codellm_eval.errors import refuse_dummy
 from codellm_eval.humaneval.completion import Continuation
 from codellm_eval.humaneval.humaneval import sampling
-from codellm_eval.humaneval.problems import Problem, load_problems
+from codellm_eval.humaneval.problems import load_problems
+from codellm_eval.judge.problem import Problem
 
 NAME = "humaneval"
 SAMPLED = ("n_samples", "temperature", "top_p", "seed", "max_tokens")

@@ -31,10 +31,10 @@ from codellm_eval.files.writing import refuse_unwritable
 from codellm_eval.humaneval.answers import Answers
 from codellm_eval.humaneval.humaneval import Form, check_canonical, generate, score
 from codellm_eval.humaneval.judging import JudgeSetup, Judging
-from codellm_eval.humaneval.problems import Problem
 from codellm_eval.humaneval.samples import Sample
 from codellm_eval.judge.judge import Verdict
 from codellm_eval.judge.limits import Limits
+from codellm_eval.judge.problem import Problem
 from codellm_eval.judge.sandbox import PERMISSION, code_allowed, sandbox_status
 
 if TYPE_CHECKING:

@@ -15,11 +15,12 @@ from codellm_eval.files.tables import Column, percent, render
 from codellm_eval.files.writing import refuse_unwritable
 from codellm_eval.humaneval.humaneval import Score, check_canonical, judge_samples, score
 from codellm_eval.humaneval.judgeable import judgeable
-from codellm_eval.humaneval.problems import Problem, load_problems
+from codellm_eval.humaneval.problems import load_problems
 from codellm_eval.humaneval.samples import JsonlWriter, Sample, judged_line, read_samples
 from codellm_eval.judge.isolation import Sandbox
 from codellm_eval.judge.judge import Verdict
 from codellm_eval.judge.limits import Limits
+from codellm_eval.judge.problem import Problem
 from codellm_eval.judge.sandbox import require_permission, unsandboxed_or_sandbox
 
 Update = Callable[[str, int, int], None]

@@ -20,9 +20,9 @@ from codellm_eval.files.tables import Column, render
 from codellm_eval.humaneval.answers import Answers
 from codellm_eval.humaneval.completion import Continuation
 from codellm_eval.humaneval.humaneval import check_canonical, judge_samples, score
-from codellm_eval.humaneval.problems import Problem
 from codellm_eval.humaneval.samples import Sample, judged_line
 from codellm_eval.judge.limits import Limits
+from codellm_eval.judge.problem import Problem
 from codellm_eval.judge.sandbox import require_permission, sandbox_status
 
 

@@ -11,9 +11,9 @@ from codellm.sources.regular import quoted
 from codellm_eval.errors import SamplesError
 from codellm_eval.files.journal import Journal
 from codellm_eval.files.run_folder import RunFolder
-from codellm_eval.humaneval.problems import Problem
 from codellm_eval.humaneval.samples import Sample, judged, judged_line
 from codellm_eval.judge.judge import Verdict
+from codellm_eval.judge.problem import Problem
 
 Key = tuple[str, int]
 """Task id and index of a sample."""

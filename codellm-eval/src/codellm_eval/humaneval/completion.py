@@ -12,7 +12,7 @@ from codellm.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from codellm.tokenizer import Tokenizer
-    from codellm_eval.humaneval.problems import Problem
+    from codellm_eval.judge.problem import Problem
 
 STOPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

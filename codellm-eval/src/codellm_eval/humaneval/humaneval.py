@@ -14,11 +14,11 @@ from codellm.sampling import SamplingParams
 from codellm_eval.errors import SamplesError, SandboxError, refuse_dummy
 from codellm_eval.humaneval.completion import ENDS, Continuation
 from codellm_eval.humaneval.passk import bootstrap_interval, mean_pass_at_k, reported_ks
-from codellm_eval.humaneval.problems import Problem
 from codellm_eval.humaneval.samples import Sample
 from codellm_eval.judge.isolation import Sandbox
 from codellm_eval.judge.judge import Program, Verdict, judge_all
 from codellm_eval.judge.limits import Limits
+from codellm_eval.judge.problem import Problem
 
 if TYPE_CHECKING:
     from codellm.model import Model

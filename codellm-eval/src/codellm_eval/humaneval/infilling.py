@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from codellm_eval.humaneval.problems import Problem
+from codellm_eval.judge.problem import Problem
 
 if TYPE_CHECKING:
     from codellm.tokenizer import Tokenizer

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 import attrs
 
 from codellm_eval.humaneval.humaneval import failed_canonical
-from codellm_eval.humaneval.problems import Problem
 from codellm_eval.judge.harness.checker import Problem as Compiled
 from codellm_eval.judge.isolation import Sandbox
 from codellm_eval.judge.judge import Verdict
 from codellm_eval.judge.limits import Limits
+from codellm_eval.judge.problem import Problem
 
 _CAPTURING = {"StringIO", "capfd", "capsys", "redirect_stderr", "redirect_stdout", "stderr", "stdout"}
 _LOOKING_INSIDE = {"inspect", "getsource", "signature", "__code__", "__annotations__"}

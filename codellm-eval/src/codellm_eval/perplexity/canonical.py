@@ -27,7 +27,7 @@ from codellm_eval.perplexity.scored import Scored
 if TYPE_CHECKING:
     from codellm.model import Model
     from codellm.tokenizer import Tokenizer
-    from codellm_eval.humaneval.problems import Problem
+    from codellm_eval.judge.problem import Problem
 
 Progress = Callable[[int, int], None]
 Greedy = Mapping[str, Sequence[int]]

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from codellm.model import Model
     from codellm.spec import LoadSpec
     from codellm_eval.bench.process.pipe import Report
-    from codellm_eval.humaneval.problems import Problem
     from codellm_eval.humaneval.samples import Sample
     from codellm_eval.judge.isolation import Sandbox
     from codellm_eval.judge.judge import Verdict
+    from codellm_eval.judge.problem import Problem
 
 NOT_ALLOWED = "add --allow-code-execution to run what the model writes, in a sandbox"
 
