@@ -30,7 +30,7 @@ from codellm_eval.grid.figures import FIGURES
 from codellm_eval.grid.folder import Grid, GridFolder
 from codellm_eval.grid.job import GridJob
 from codellm_eval.grid.plan import DEFAULTS, GridPlan, Size, refuse_sizes, sizes
-from codellm_eval.grid.process import RowOfCells
+from codellm_eval.grid.row_of_cells import RowOfCells
 
 
 @attrs.frozen(kw_only=True)

@@ -13,6 +13,9 @@ from codellm_eval.bench.process.child_process import ChildProcess, Deadline, Voi
 from codellm_eval.bench.records.record import Gap, Record, make_converter, merge
 from codellm_eval.bench.records.resident import Resident, resident
 
+MODULE = "codellm_eval.bench.measure"
+"""What is run there."""
+
 
 @attrs.define
 class Listener:
@@ -66,7 +69,7 @@ def run_row(job: Job, timeout: float, on_phase: Callable[[str], None] = lambda p
 def _run_stage(job: Job, record: Record, deadline: Deadline, on_phase: Callable[[str], None]) -> Record:
     listener = Listener(record, on_phase)
     voice = listener.voice
-    with ChildProcess("codellm_eval.bench.measure.child", make_converter().unstructure(job)) as child:
+    with ChildProcess(MODULE, make_converter().unstructure(job)) as child:
         try:
             for pipe, data in child.read(deadline, listener.look):
                 (listener.hear if pipe is child.events else voice.note)(data)

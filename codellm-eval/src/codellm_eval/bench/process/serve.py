@@ -1,14 +1,13 @@
-"""The process of one row: `python -m codellm_eval.bench.measure.child FD`, a job as one line of JSON on stdin.
+"""The child's side of a row's process: `python -m MODULE FD` takes a job as one line of JSON on stdin.
 
-It reports on the file descriptor FD; see `report`. The parent keeps stdin open; when it closes, the parent is gone and
-so is this process. `serve` is this for any kind of job.
+It reports on the file descriptor FD; see `pipe`. The parent keeps stdin open; when it closes, the parent is gone and
+so is this process.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -49,20 +48,3 @@ def serve(arguments: list[str], work: Callable[[Any, Report], None]) -> int:
         return 1
     report.send(done=True)
     return 0
-
-
-def _row(data: Any, report: Report) -> None:
-    from codellm_eval.bench.ask.job import Job
-    from codellm_eval.bench.measure.measure import measure
-    from codellm_eval.bench.measure.prepare import prepare
-    from codellm_eval.bench.records.record import make_converter
-
-    job = make_converter().structure(data, Job)
-    if job.stage == "prepare":
-        prepare(job.spec(), report)
-    else:
-        measure(job, report)
-
-
-if __name__ == "__main__":
-    sys.exit(serve(sys.argv[1:], _row))

@@ -1,6 +1,6 @@
-"""The process of a row's cells: `python -m codellm_eval.grid.child FD`; see `bench.child`.
+"""The process of a row's cells: `python -m codellm_eval.grid FD`; see `bench.process.serve`.
 
-Beside the events of `bench.report` it tells `{"cell": {…}}`, a finished Cell.
+Beside the events of `bench.process.pipe` it tells `{"cell": {…}}`, a finished Cell.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from codellm_eval.bench.measure.child import serve
 from codellm_eval.bench.process.pipe import Report
+from codellm_eval.bench.process.serve import serve
 
 
 def _cells(data: Any, report: Report) -> None:

@@ -12,7 +12,7 @@ from codellm_eval.grid.cell import Cell, converter
 from codellm_eval.grid.job import GridJob, Stage
 from codellm_eval.grid.plan import Size
 
-MODULE = "codellm_eval.grid.child"
+MODULE = "codellm_eval.grid"
 
 
 @attrs.define
