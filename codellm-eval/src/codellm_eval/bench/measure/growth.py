@@ -1,4 +1,4 @@
-"""Further workloads of a loaded model: other sizes, batches, contexts."""
+"""Further workloads of a row, other sizes, batches, contexts: which load measures which, and what of them is told when."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from codellm_eval.bench.ask.workload import Kind, Workload
 from codellm_eval.bench.measure import clock
 from codellm_eval.bench.measure.prompt import RandomPrompts
 from codellm_eval.bench.measure.requests import requests
+from codellm_eval.bench.process.pipe import Report
 from codellm_eval.bench.records.point import Point
+from codellm_eval.bench.records.record import make_converter
 from codellm_eval.stats.repeats import Repeats
 
 if TYPE_CHECKING:
-    from codellm.model import Model
+    from codellm.model import Model, ModelInfo
+    from codellm.spec import LoadSpec
 
 
 @attrs.frozen
@@ -101,3 +104,45 @@ def _decode(model: Model, workload: Workload, prompts: RandomPrompts) -> tuple[i
     if end <= start:
         raise BackendError("all tokens came at once, from which no rate can be told")
     return sum(time > start for each in times for time in each), end - start
+
+
+@attrs.define
+class Points:
+    """What is measured of a plan's workloads, told as it comes; a fault leaves the rest of the row."""
+
+    plan: Plan
+    report: Report
+    _taken: list[Point] = attrs.field(factory=list)
+    _faults: list[str] = attrs.field(factory=list)
+
+    def measure(self, model: Model, workloads: Sequence[Workload]) -> None:
+        """Measure `workloads` with `model`."""
+        if workloads:
+            with self.report.gap_on_error("points"):
+                found = measure_growth(model, workloads, self.plan, self.report.phase)
+                self._taken += found.points
+                self._faults += found.faults
+                self.report.fields(points=make_converter().unstructure(self._taken))
+                if self._faults:
+                    self.report.gap("points", "failed", "; ".join(self._faults))
+
+    def measure_together(self, spec: LoadSpec, info: ModelInfo) -> None:
+        """Measure the plan's batches on a load of their own, with as many places as they need.
+
+        Each place is just long enough: at a model's whole context the keys and values of many would not fit in memory.
+        """
+        from codellm.loading import open_spec
+
+        workloads = self.plan.together
+        if not workloads:
+            return
+        longest = max(each.context_length for each in workloads)
+        wider = attrs.evolve(
+            spec,
+            batch_size=max(spec.batch_size, *(each.batch_size for each in workloads)),
+            context_length=min(info.context_length, longest),
+        )
+        with self.report.gap_on_error("points"):
+            self.report.phase("load for batches")
+            with open_spec(wider) as model:
+                self.measure(model, workloads)

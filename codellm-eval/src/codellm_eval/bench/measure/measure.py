@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from codellm.errors import MachineError
 from codellm_eval.bench.ask.job import Job
 from codellm_eval.bench.ask.plan import Plan
-from codellm_eval.bench.measure.points import Points
+from codellm_eval.bench.measure.growth import Points
 from codellm_eval.bench.measure.prompt import task_prompt
 from codellm_eval.bench.measure.speed import measure_speed, measure_task
 from codellm_eval.bench.records.record import make_converter
