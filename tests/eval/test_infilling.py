@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from codellm import ByteTokenizer, ModelInfo, Token
 from codellm.errors import NoFimError
 from codellm.fim import FimIds
-from codellm_eval.humaneval.humaneval import generate, judge_samples, sampling, score
 from codellm_eval.humaneval.infilling import TASKS, Infilling, infilling_tasks
 from codellm_eval.humaneval.problems import load_problems
 from codellm_eval.humaneval.samples import Sample
+from codellm_eval.humaneval.sampling import generate, sampling
+from codellm_eval.humaneval.scoring import judge_samples, score
 from codellm_eval.judge.limits import Limits
 from codellm_eval.judge.problem import Problem
 from codellm_eval.judge.sandbox import sandbox_status

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from codellm.errors import CodellmError, InputError
 from codellm_eval.errors import SamplesError
-from codellm_eval.humaneval.humaneval import judge_samples
 from codellm_eval.humaneval.problems import load_problems
 from codellm_eval.humaneval.samples import Sample, judged_line, read_samples
+from codellm_eval.humaneval.scoring import judge_samples
 from codellm_eval.judge.judge import Verdict
 from codellm_eval.judge.limits import Limits
 from codellm_eval.judge.sandbox import sandbox_status

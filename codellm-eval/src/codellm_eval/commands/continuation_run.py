@@ -1,4 +1,4 @@
-"""What `codellm eval humaneval` runs: a model on the problems of a file."""
+"""What `codellm eval humaneval` runs: a model that continues the prompts of the problems of a file."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from codellm.spec import LoadSpec
-from codellm_eval.commands.humaneval_run import BenchmarkRun, judge_setup, problems_digest
+from codellm_eval.commands.humaneval_run import HumanEvalRun, judge_setup, problems_digest
 from codellm_eval.errors import refuse_dummy
 from codellm_eval.humaneval.completion import Continuation
-from codellm_eval.humaneval.humaneval import sampling
 from codellm_eval.humaneval.problems import load_problems
+from codellm_eval.humaneval.sampling import sampling
 from codellm_eval.judge.problem import Problem
 
 NAME = "humaneval"
@@ -20,7 +20,7 @@ SAMPLED = ("n_samples", "temperature", "top_p", "seed", "max_tokens")
 """Options of the command that `sampling` takes."""
 
 
-def humaneval_run(spec: LoadSpec, arguments: Mapping[str, Any]) -> BenchmarkRun:
+def continuation_run(spec: LoadSpec, arguments: Mapping[str, Any]) -> HumanEvalRun:
     """The run that the command's arguments ask for.
 
     Raises:
@@ -30,7 +30,7 @@ def humaneval_run(spec: LoadSpec, arguments: Mapping[str, Any]) -> BenchmarkRun:
     form = Continuation(arguments["stops"])
     problems = first_problems(arguments["problems"], arguments["limit"])
     judge, unjudged = judge_setup(arguments)
-    return BenchmarkRun(
+    return HumanEvalRun(
         name=NAME,
         spec=spec,
         form=form,

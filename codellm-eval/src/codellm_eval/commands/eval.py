@@ -105,9 +105,9 @@ def humaneval(context: click.Context, /, rescore: Path | None, **arguments: Any)
         )
     else:
         spec = load_spec(arguments)
-        from codellm_eval.commands.continuation_run import humaneval_run
+        from codellm_eval.commands.continuation_run import continuation_run
 
-        text = humaneval_run(spec, arguments).run(arguments["format_"])
+        text = continuation_run(spec, arguments).run(arguments["format_"])
     click.echo(text, nl=False)
 
 

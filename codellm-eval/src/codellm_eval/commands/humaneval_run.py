@@ -29,9 +29,10 @@ from codellm_eval.files.run_folder import Begun, RunFolder, Settings, refuse_oth
 from codellm_eval.files.tables import Column, render
 from codellm_eval.files.writing import refuse_unwritable
 from codellm_eval.humaneval.answers import Answers
-from codellm_eval.humaneval.humaneval import Form, check_canonical, generate, score
 from codellm_eval.humaneval.judging import JudgeSetup, Judging
 from codellm_eval.humaneval.samples import Sample
+from codellm_eval.humaneval.sampling import Form, generate
+from codellm_eval.humaneval.scoring import check_canonical, score
 from codellm_eval.judge.judge import Verdict
 from codellm_eval.judge.limits import Limits
 from codellm_eval.judge.problem import Problem
@@ -47,7 +48,7 @@ _SAMPLED = ("max_tokens", "temperature", "top_p", "seed")
 
 
 @attrs.frozen(kw_only=True)
-class BenchmarkRun:
+class HumanEvalRun:
     """One run, checked before anything is loaded.
 
     `canonical` are the problems whose canonical solutions must pass before anything is judged; `settings` say what
@@ -128,7 +129,7 @@ class BenchmarkRun:
 class _Work:
     """A run under way: what its folder has, and what is to come. `manifest` is None until its model was loaded."""
 
-    run: BenchmarkRun
+    run: HumanEvalRun
     folder: RunFolder
     settings: Settings
     params: SamplingParams

@@ -7,13 +7,13 @@ from typing import Any
 
 from codellm.spec import LoadSpec
 from codellm_eval.commands.continuation_run import SAMPLED, first_problems
-from codellm_eval.commands.humaneval_run import BenchmarkRun, judge_setup, problems_digest
+from codellm_eval.commands.humaneval_run import HumanEvalRun, judge_setup, problems_digest
 from codellm_eval.errors import refuse_dummy
-from codellm_eval.humaneval.humaneval import sampling
 from codellm_eval.humaneval.infilling import Infilling, infilling_tasks
+from codellm_eval.humaneval.sampling import sampling
 
 
-def infilling_run(spec: LoadSpec, arguments: Mapping[str, Any]) -> BenchmarkRun:
+def infilling_run(spec: LoadSpec, arguments: Mapping[str, Any]) -> HumanEvalRun:
     """The run that the command's arguments ask for.
 
     Raises:
@@ -24,7 +24,7 @@ def infilling_run(spec: LoadSpec, arguments: Mapping[str, Any]) -> BenchmarkRun:
     problems = first_problems(arguments["problems"], arguments["limit"])
     tasks = infilling_tasks(problems, kind, arguments["spans"])
     judge, unjudged = judge_setup(arguments)
-    return BenchmarkRun(
+    return HumanEvalRun(
         name="infilling",
         spec=spec,
         form=form,

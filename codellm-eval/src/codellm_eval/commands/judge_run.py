@@ -13,10 +13,10 @@ from codellm.system.machine import usable_threads
 from codellm_eval.errors import ProblemsError
 from codellm_eval.files.tables import Column, percent, render
 from codellm_eval.files.writing import refuse_unwritable
-from codellm_eval.humaneval.humaneval import Score, check_canonical, judge_samples, score
 from codellm_eval.humaneval.judgeable import judgeable
 from codellm_eval.humaneval.problems import load_problems
 from codellm_eval.humaneval.samples import JsonlWriter, Sample, judged_line, read_samples
+from codellm_eval.humaneval.scoring import Score, check_canonical, judge_samples, score
 from codellm_eval.judge.isolation import Sandbox
 from codellm_eval.judge.judge import Verdict
 from codellm_eval.judge.limits import Limits

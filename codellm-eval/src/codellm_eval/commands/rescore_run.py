@@ -19,8 +19,8 @@ from codellm_eval.files.run_folder import Begun, RunFolder
 from codellm_eval.files.tables import Column, render
 from codellm_eval.humaneval.answers import Answers
 from codellm_eval.humaneval.completion import Continuation
-from codellm_eval.humaneval.humaneval import check_canonical, judge_samples, score
 from codellm_eval.humaneval.samples import Sample, judged_line
+from codellm_eval.humaneval.scoring import check_canonical, judge_samples, score
 from codellm_eval.judge.limits import Limits
 from codellm_eval.judge.problem import Problem
 from codellm_eval.judge.sandbox import require_permission, sandbox_status

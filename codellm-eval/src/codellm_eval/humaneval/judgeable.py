@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
-from codellm_eval.humaneval.humaneval import failed_canonical
+from codellm_eval.humaneval.scoring import failed_canonical
 from codellm_eval.judge.harness.checker import Problem as Compiled
 from codellm_eval.judge.isolation import Sandbox
 from codellm_eval.judge.judge import Verdict

@@ -12,8 +12,8 @@ from typing import Self
 import attrs
 
 from codellm.system.machine import usable_threads
-from codellm_eval.humaneval.humaneval import judge_samples
 from codellm_eval.humaneval.samples import Sample
+from codellm_eval.humaneval.scoring import judge_samples
 from codellm_eval.judge.isolation import Sandbox
 from codellm_eval.judge.judge import Verdict
 from codellm_eval.judge.limits import Limits

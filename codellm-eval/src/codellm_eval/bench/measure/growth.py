@@ -1,4 +1,4 @@
-"""Further workloads of a row, other sizes, batches, contexts: which load measures which, and what of them is told when."""
+"""Further workloads of a row: other sizes, batches, contexts; which load measures which, and what is told when."""
 
 from __future__ import annotations
 

@@ -77,21 +77,21 @@ class HumanEval:
         """
         from codellm.system.machine import usable_threads
         from codellm_eval.errors import SamplesError
-        from codellm_eval.humaneval import humaneval
+        from codellm_eval.humaneval import scoring
         from codellm_eval.judge.limits import Limits
 
         judge: dict[str, Any] = {"sandbox": self.sandbox, "limits": Limits(), "workers": usable_threads()}
         report.phase("judge the canonical solutions")
-        humaneval.check_canonical(self.problems, **judge)
+        scoring.check_canonical(self.problems, **judge)
         drawn = self._generate(spec, report)
         verdicts = []
-        judged = humaneval.judge_samples(drawn, self.problems, **judge)
+        judged = scoring.judge_samples(drawn, self.problems, **judge)
         for sample, verdict in judged:
             verdicts.append((sample, verdict))
             report.phase(f"judge {len(verdicts)}/{len(drawn)}")
         if samples is not None:
             self._write(samples, verdicts)
-        score = humaneval.score(verdicts)
+        score = scoring.score(verdicts)
         if not score.problems == score.samples == len(self.problems):
             raise SamplesError(f"{len(self.problems)} problems were asked and {score.samples} samples were judged")
         passed = score.outcomes.get("passed", 0)
@@ -105,13 +105,13 @@ class HumanEval:
 
     def _generate(self, spec: LoadSpec, report: Report) -> list[Sample]:
         from codellm.loading import open_spec
-        from codellm_eval.humaneval import humaneval
+        from codellm_eval.humaneval.sampling import generate, sampling
 
         drawn: list[Sample] = []
         report.phase("load for HumanEval")
         with open_spec(spec) as model:
-            params = humaneval.sampling(max_tokens=self.plan.max_tokens)
-            for sample in humaneval.generate(model, self.problems.values(), params):
+            params = sampling(max_tokens=self.plan.max_tokens)
+            for sample in generate(model, self.problems.values(), params):
                 drawn.append(sample)
                 report.phase(f"HumanEval {len(drawn)}/{len(self.problems)}")
         return drawn
