@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -90,8 +90,8 @@ class Benchmark:
             format=arguments["format_"],
         )
 
-    def run(self) -> bool:
-        """Measure every row, print the table, leave the folder; whether at least one row worked.
+    def run(self, write_report: Callable[[Path], Path]) -> bool:
+        """Measure every row, print the table, leave the folder and its report; whether at least one row worked.
 
         KeyboardInterrupt passes through, after the rows that were finished were printed and kept.
         """
@@ -101,6 +101,8 @@ class Benchmark:
                 self._run_rows(records, progress, folder if len(self.jobs) > 1 else None)
         finally:
             self._finish(records)
+            if records:
+                self._report(write_report)
         return any(record.error is None for record in records)
 
     def _run_rows(self, records: list[Record], progress: Progress, folder: Path | None) -> None:
@@ -150,13 +152,9 @@ class Benchmark:
                     note(remark)
         self.results.finish(records, table.render(records, self.plan, remarks, "md"))
         note(f"results: {self.results.path}")
-        if records:
-            self._report()
 
-    def _report(self) -> None:
+    def _report(self, write_report: Callable[[Path], Path]) -> None:
         """The HTML report; the results are kept and told whatever goes wrong there."""
-        from codellm_eval.report.report import write_report
-
         try:
             note(f"report: {write_report(self.results.path)}")
         except Exception as error:

@@ -87,8 +87,14 @@ def bench(ctx: click.Context, /, **arguments: Any) -> None:
         return
     from codellm_eval.bench.benchmark import Benchmark
 
-    if not Benchmark.of(**arguments).run():
+    if not Benchmark.of(**arguments).run(_write_report):
         ctx.exit(1)
+
+
+def _write_report(folder: Path) -> Path:
+    from codellm_eval.report.report import write_report
+
+    return write_report(folder)
 
 
 def _refuse_options(ctx: click.Context) -> None:
@@ -142,6 +148,4 @@ def report(folder: Path) -> None:
 
         click.echo(leave(folder, Grid.read(folder)))
         return
-    from codellm_eval.report.report import write_report
-
-    click.echo(write_report(folder))
+    click.echo(_write_report(folder))
