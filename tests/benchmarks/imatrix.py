@@ -22,7 +22,8 @@ import heldout
 
 import codellm
 from codellm.artifacts import calibration, quality
-from codellm.artifacts.ensure import QuantizeRequest, ensure
+from codellm.artifacts.ensure import ensure
+from codellm.artifacts.request import QuantizeRequest
 from codellm.plugins.registry import registry
 from codellm.sources import find
 from codellm_cpu.imatrix import matrix

@@ -33,7 +33,7 @@ MAKE = """
 import json, resource, sys
 from pathlib import Path
 import tempfile
-from codellm.artifacts.ensure import QuantizeRequest
+from codellm.artifacts.request import QuantizeRequest
 from codellm.plugins.manager import manager
 from codellm.plugins.registry import registry
 from codellm.sources import find

@@ -9,7 +9,8 @@ import gguf
 import numpy as np
 import pytest
 
-from codellm.artifacts.ensure import QuantizeRequest, ensure
+from codellm.artifacts.ensure import ensure
+from codellm.artifacts.request import QuantizeRequest
 from codellm.errors import QualityError
 from codellm.plugins.registry import registry
 from codellm.sources import find

@@ -14,7 +14,8 @@ import pytest
 
 from codellm.artifacts import quality, store
 from codellm.artifacts.calibration import Calibration
-from codellm.artifacts.ensure import QuantizeRequest, ensure
+from codellm.artifacts.ensure import ensure
+from codellm.artifacts.request import QuantizeRequest
 from codellm.errors import BackendError, InvalidValueError
 from codellm.plugins.registry import registry
 from codellm.sources import find

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import codellm
-from codellm.artifacts.ensure import QuantizeRequest
+from codellm.artifacts.request import QuantizeRequest
 from codellm.errors import ArtifactError, InvalidValueError, ModelFileError
 from codellm.scheme import Scheme
 from codellm.sources import ModelSource

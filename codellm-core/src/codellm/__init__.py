@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from codellm._version import __version__
 
 if TYPE_CHECKING:
-    from codellm.artifacts.ensure import Artifact, QuantizeRequest
+    from codellm.artifacts.request import Artifact, QuantizeRequest
     from codellm.backend import Availability, Backend
     from codellm.errors import CodellmError
     from codellm.finding import Finding
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from codellm.tokenizer import ByteTokenizer, Tokenizer
 
 _HOMES = {
-    "Artifact": "artifacts.ensure",
+    "Artifact": "artifacts.request",
     "Availability": "backend",
     "Backend": "backend",
     "ByteTokenizer": "tokenizer",
@@ -42,7 +42,7 @@ _HOMES = {
     "Model": "model",
     "ModelInfo": "model",
     "ModelSource": "sources",
-    "QuantizeRequest": "artifacts.ensure",
+    "QuantizeRequest": "artifacts.request",
     "Result": "result",
     "Sampler": "sampler",
     "SamplingParams": "sampling",

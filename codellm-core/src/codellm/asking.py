@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codellm.errors import BackendError
+from codellm.errors import BackendError, shown
 from codellm.model import Memory, Model
 from codellm.plugins.guard import breach, guarded, named
-from codellm.plugins.validate import shown
 from codellm.run import ROUNDING
 
 if TYPE_CHECKING:

@@ -16,11 +16,10 @@ from typing import Self
 
 import attrs
 
-from codellm.errors import BackendError, CodellmError, ContextLengthError, InvalidValueError
+from codellm.errors import BackendError, CodellmError, ContextLengthError, InvalidValueError, shown
 from codellm.model import Model
 from codellm.plugins.guard import breach, failure, named
 from codellm.plugins.manager import describe, manager
-from codellm.plugins.validate import shown
 from codellm.prompt import prompt_ids, told
 from codellm.result import FinishReason, Result, Timing
 from codellm.run import GENERATING, HOOK, ROUNDING, Run

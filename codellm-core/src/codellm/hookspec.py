@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from codellm.artifacts.ensure import Artifact, QuantizeRequest
+    from codellm.artifacts.request import Artifact, QuantizeRequest
     from codellm.backend import Backend
     from codellm.finding import Finding
     from codellm.model import Model

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from codellm.artifacts.calibration import Calibration
-    from codellm.artifacts.ensure import QuantizeRequest
+    from codellm.artifacts.request import QuantizeRequest
     from codellm.artifacts.store import Kept
 
 KIND = "imatrix"

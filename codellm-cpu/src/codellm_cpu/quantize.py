@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from codellm.artifacts.ensure import Artifact
+from codellm.artifacts.request import Artifact
 from codellm.errors import InvalidValueError
 from codellm.system.machine import default_threads
 from codellm_cpu.files import require_room, writing
@@ -19,7 +19,7 @@ from codellm_cpu.schemes import CONVERSIONS, FILE_TYPES, SCHEMES
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from codellm.artifacts.ensure import QuantizeRequest
+    from codellm.artifacts.request import QuantizeRequest
 
 ROOM_A_TENSOR = 64
 """Bytes that a tensor's alignment may add, with what the header gains."""

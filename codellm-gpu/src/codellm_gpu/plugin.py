@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from codellm.hookspec import hookimpl
 
 if TYPE_CHECKING:
-    from codellm.artifacts.ensure import Artifact, QuantizeRequest
+    from codellm.artifacts.request import Artifact, QuantizeRequest
     from codellm.backend import Backend
     from codellm.scheme import Scheme
 

@@ -7,7 +7,7 @@ import math
 import shutil
 from typing import TYPE_CHECKING
 
-from codellm.artifacts.ensure import Artifact
+from codellm.artifacts.request import Artifact
 from codellm.errors import InvalidValueError, ModelFileError
 from codellm.sources.local import NAMING, read_directory
 from codellm.torch import bitsandbytes, gptq
@@ -15,7 +15,7 @@ from codellm.torch import bitsandbytes, gptq
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from codellm.artifacts.ensure import QuantizeRequest
+    from codellm.artifacts.request import QuantizeRequest
     from codellm.sources import ModelSource
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from codellm.artifacts.ensure import QuantizeRequest
+from codellm.artifacts.request import QuantizeRequest
 from codellm.options import read
 from codellm.spec import LoadSpec
 from codellm.torch import bitsandbytes

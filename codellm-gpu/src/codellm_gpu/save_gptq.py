@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codellm.artifacts.ensure import QuantizeRequest
+from codellm.artifacts.request import QuantizeRequest
 from codellm.errors import ArtifactError, InvalidValueError
 from codellm.sources.architectures import read_config
 from codellm.system import child

@@ -7,7 +7,7 @@ import errno
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,17 @@ import attrs
 from codellm._version import __version__
 from codellm.artifacts import calibration, store
 from codellm.artifacts.calibration import Calibration
+from codellm.artifacts.request import Artifact, QuantizeRequest
 from codellm.artifacts.store import Kept, Place
-from codellm.errors import ArtifactError, CodellmError, InvalidValueError, QualityError, UnknownNameError, message
-from codellm.plugins import validate
+from codellm.errors import (
+    ArtifactError,
+    CodellmError,
+    InvalidValueError,
+    QualityError,
+    UnknownNameError,
+    message,
+    shown,
+)
 from codellm.plugins.guard import blame
 from codellm.plugins.manager import describe, manager
 from codellm.progress import Progress, quiet, tell_licence
@@ -32,32 +40,6 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 PRECISIONS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 """The lossless scheme of each stored type."""
-
-
-@attrs.frozen(kw_only=True)
-class QuantizeRequest:
-    """What to write, and where. `progress(done, total)` is told as often as is cheap, in any unit.
-
-    `destination` is a file, or for a scheme of the format "safetensors" a directory, which is not there yet.
-    `calibration` is there where the scheme wants or needs a text, or takes one and the user named it.
-    """
-
-    source: ModelSource
-    scheme: Scheme
-    destination: Path
-    threads: int | None = None
-    calibration: Calibration | None = None
-    progress: Callable[[int, int], None] = attrs.field(default=lambda done, total: None)
-
-
-@attrs.frozen(kw_only=True)
-class Artifact:
-    """A file or directory that holds a model in a scheme, and what its maker found out, for the manifest (as JSON)."""
-
-    path: Path
-    scheme: str
-    format: str
-    facts: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 class RefusedError(QualityError):
@@ -250,7 +232,7 @@ def _fault(artifact: Any, request: QuantizeRequest) -> str:
     if artifact.path != request.destination or not request.destination.exists():
         return "left no file where it was asked for"
     if (artifact.scheme, artifact.format) != (request.scheme.name, request.scheme.format):
-        return f"gave {validate.shown(artifact.scheme)} in {validate.shown(artifact.format)}"
+        return f"gave {shown(artifact.scheme)} in {shown(artifact.format)}"
     try:
         json.dumps(dict(artifact.facts), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from codellm.backend import Availability, Backend
+from codellm.errors import shown
 from codellm.finding import Finding
 from codellm.options import Option
 from codellm.plugins.manager import describe
@@ -196,14 +197,3 @@ def _is_name(value: object) -> bool:
 
 def _is_names(value: object) -> bool:
     return isinstance(value, frozenset | set) and all(isinstance(item, str) for item in value)
-
-
-def shown(value: object) -> str:
-    """A value and its type, for a message; its `__repr__` may be broken."""
-    try:
-        text = repr(value)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        text = "something"
-    return f"{text if len(text) <= 40 else text[:37] + '...'} ({type(value).__name__})"
