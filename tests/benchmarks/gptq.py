@@ -18,8 +18,8 @@ import heldout
 import codellm
 from codellm.artifacts import calibration
 from codellm.artifacts.ensure import ensure
+from codellm.loading import find
 from codellm.plugins.registry import registry
-from codellm.sources import find
 
 MODEL = "codellm-demo"
 BACKEND = "transformers-cpu"

@@ -24,8 +24,8 @@ import codellm
 from codellm.artifacts import calibration, quality
 from codellm.artifacts.ensure import ensure
 from codellm.artifacts.request import QuantizeRequest
+from codellm.loading import find
 from codellm.plugins.registry import registry
-from codellm.sources import find
 from codellm_cpu.imatrix import matrix
 from codellm_cpu.llama.header import read_header
 from codellm_cpu.mixture import mix

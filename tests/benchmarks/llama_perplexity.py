@@ -24,8 +24,8 @@ import common
 
 import codellm
 from codellm.artifacts.ensure import ensure
+from codellm.loading import find
 from codellm.plugins.registry import registry
-from codellm.sources import find
 from codellm_eval.files import manifest
 from codellm_eval.perplexity import perplexity
 from codellm_eval.perplexity.documents import Document, heldout_documents

@@ -36,7 +36,7 @@ import tempfile
 from codellm.artifacts.request import QuantizeRequest
 from codellm.plugins.manager import manager
 from codellm.plugins.registry import registry
-from codellm.sources import find
+from codellm.loading import find
 source = find(sys.argv[1]).fetch()
 with tempfile.TemporaryDirectory() as folder:
     request = QuantizeRequest(source=source, scheme=registry().scheme("bf16"), destination=Path(folder) / "model.gguf")

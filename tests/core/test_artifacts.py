@@ -11,8 +11,8 @@ import pytest
 from codellm.artifacts import quality, store
 from codellm.artifacts.ensure import ensure
 from codellm.errors import ArtifactError, InvalidValueError, ModelFileError, QualityError
+from codellm.loading import find
 from codellm.plugins.registry import registry
-from codellm.sources import find
 from codellm.system.cache import content_digest, state
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from codellm.fim import TEMPLATES, find_fim
 from codellm.generation import endings
+from codellm.loading import find
 from codellm.sampling import SamplingParams
-from codellm.sources import find
 from codellm.tokenizer import HFTokenizer
 from support.chains import TURN, TURN_ENDS, TURN_OVER, A, write_chain
 from support.script_model import EOS, FIM, ScriptModel

@@ -140,6 +140,20 @@ def codellm_load(spec, source):
     assert done.stdout.startswith("loaded by the guest\n"), done.stderr
 
 
+def test_hook_codellm_load_is_handed_the_backend_that_was_chosen(plugin):
+    code = """
+from codellm import Backend, hookimpl
+
+@hookimpl
+def codellm_load(spec, source, backend):
+    assert isinstance(backend, Backend) and backend.name == spec.backend
+    print("loaded by", backend.name)
+    return backend.load(spec, source)
+"""
+    done = codellm("generate", "def f", "--max-tokens", "1", path=plugin(code))
+    assert done.stdout.startswith("loaded by llama-cpp\n"), done.stderr
+
+
 def test_hook_codellm_generate_can_be_replaced(plugin):
     code = """
 from codellm import Token, hookimpl

@@ -6,8 +6,8 @@ import struct
 import pytest
 
 from codellm.errors import DownloadError, ModelFileError, ModelNotFoundError, UnknownNameError
+from codellm.loading import find
 from codellm.plugins.registry import registry
-from codellm.sources import find
 from codellm.sources.download import CHUNK
 from codellm.sources.local import NAMING
 from codellm.sources.published import Published

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from codellm.errors import DownloadError, ModelNotFoundError
-from codellm.sources import find
+from codellm.loading import find
 from support.hub_server import COMMIT, DEMO, Fault, Repo, hubs
 
 MODEL = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")

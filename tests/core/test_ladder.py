@@ -14,8 +14,8 @@ import pytest
 from codellm.artifacts import ladder, store
 from codellm.artifacts.calibration import Calibration
 from codellm.artifacts.ensure import PRECISIONS
+from codellm.loading import find
 from codellm.plugins.registry import registry
-from codellm.sources import find
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import codellm
 from codellm.artifacts import store
 from codellm.artifacts.ensure import ensure
 from codellm.errors import InvalidValueError, ModelFileError, UnknownNameError
+from codellm.loading import find
 from codellm.plugins.registry import registry
-from codellm.sources import find
 from codellm.sources.architectures import read_config
 from codellm.sources.packed import packed_infos, packed_scheme
 from support.checkpoints import Arrays, config_of, random_weights

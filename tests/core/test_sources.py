@@ -7,7 +7,7 @@ import pytest
 
 from codellm import load
 from codellm.errors import CodellmError, ModelFileError, ModelNotFoundError, UnknownNameError
-from codellm.sources import find
+from codellm.loading import find
 from codellm.sources.bundled import bundled_directory
 from support.plugin_folder import codellm, install_plugin
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from codellm.errors import ModelFileError
-from codellm.sources import TensorInfo, Tensors, find
+from codellm.loading import find
+from codellm.sources import TensorInfo, Tensors
 from codellm.sources.architectures import read_config
 from codellm.sources.bundled import bundled_directory
 from codellm.sources.naming import usual_name

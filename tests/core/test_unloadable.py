@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from codellm.errors import ModelFileError
-from codellm.sources import find
+from codellm.loading import find
 from codellm.sources.bundled import bundled_directory
 from codellm.sources.packed import packed_scheme
 from codellm.sources.safetensors import SafetensorsFiles

@@ -12,8 +12,8 @@ import pytest
 from codellm.artifacts.ensure import ensure
 from codellm.artifacts.request import QuantizeRequest
 from codellm.errors import QualityError
+from codellm.loading import find
 from codellm.plugins.registry import registry
-from codellm.sources import find
 from codellm_cpu.convert import pretokenizer, vocabulary
 from codellm_cpu.convert.gated import Gated
 from codellm_cpu.convert.llama import Llama

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from codellm.artifacts.ensure import PRECISIONS, base_scheme, ensure
+from codellm.loading import find
 from codellm.plugins.registry import registry
-from codellm.sources import TensorInfo, find
+from codellm.sources import TensorInfo
 from codellm_cpu.convert import storage
 from support.checkpoints import Arrays, config_of, random_weights, save_safetensors, train_tokenizer
 

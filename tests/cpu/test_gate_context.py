@@ -7,8 +7,8 @@ import pytest
 
 import codellm
 from codellm.artifacts.ensure import ensure
+from codellm.loading import find
 from codellm.plugins.registry import registry
-from codellm.sources import find
 from codellm.sources.bundled import bundled_directory
 
 

@@ -17,8 +17,8 @@ from codellm.artifacts.calibration import Calibration
 from codellm.artifacts.ensure import ensure
 from codellm.artifacts.request import QuantizeRequest
 from codellm.errors import BackendError, InvalidValueError
+from codellm.loading import find
 from codellm.plugins.registry import registry
-from codellm.sources import find
 from codellm_cpu import imatrix_child
 from codellm_cpu.imatrix import matrix
 from codellm_cpu.imatrix_child import Sums

@@ -14,8 +14,8 @@ from codellm.artifacts import store
 from codellm.artifacts.ensure import ensure
 from codellm.artifacts.ladder import climb
 from codellm.errors import ArtifactError, InvalidValueError
+from codellm.loading import find
 from codellm.plugins.registry import registry
-from codellm.sources import find
 from codellm_cpu.convert import convert
 from codellm_cpu.llama.header import read_header
 from codellm_cpu.mixture import mix

@@ -10,8 +10,8 @@ import pytest
 
 import codellm
 from codellm.errors import BackendUnavailableError, InvalidValueError, MachineError
+from codellm.loading import find
 from codellm.plugins.registry import registry
-from codellm.sources import find
 from codellm.system import gpu
 from codellm_gpu import backend
 

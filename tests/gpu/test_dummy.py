@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from codellm.sources import find
+from codellm.loading import find
 from codellm.torch import weights
 
 CPU = torch.device("cpu")

@@ -13,8 +13,8 @@ import codellm
 from codellm.artifacts.calibration import Calibration
 from codellm.artifacts.ensure import ensure
 from codellm.errors import ArtifactError, BackendUnavailableError, InvalidValueError, ModelFileError
+from codellm.loading import find
 from codellm.plugins.registry import registry
-from codellm.sources import find
 from codellm.torch import bitsandbytes, gptq
 from codellm_gpu import save_gptq
 from support.checkpoints import Arrays, config_of, random_weights, save_safetensors, train_tokenizer

@@ -9,8 +9,8 @@ import torch
 
 import codellm
 from codellm.errors import InvalidValueError, NotEnoughMemoryError
+from codellm.loading import find
 from codellm.plugins.registry import registry
-from codellm.sources import find
 from codellm.spec import LoadSpec
 from codellm.torch import device as devices
 from codellm.torch import transformers_load

@@ -10,8 +10,8 @@ import pytest
 import codellm
 from codellm.artifacts.ensure import ensure
 from codellm.errors import ModelFileError, UnknownNameError
+from codellm.loading import find
 from codellm.plugins.registry import registry
-from codellm.sources import find
 
 SCHEMES = ("bnb-int8", "bnb-nf4", "bnb-fp4")
 TEXT = "def add(a, b):\n    return"

@@ -22,8 +22,8 @@ from codellm.errors import (
     NotEnoughMemoryError,
     UnknownNameError,
 )
+from codellm.loading import find
 from codellm.plugins.registry import registry
-from codellm.sources import find
 from codellm.spec import LoadSpec
 from codellm.system import machine
 from support.checkpoints import Arrays, config_of, random_weights, source_of, train_tokenizer

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import codellm
-from codellm.sources import TensorInfo, Tensors, find
+from codellm.loading import find
+from codellm.sources import TensorInfo, Tensors
 from codellm.sources.bundled import bundled_directory
 from support.checkpoints import save_safetensors
 

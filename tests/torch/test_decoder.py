@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from codellm.sources import find
+from codellm.loading import find
 from codellm.spec import LoadSpec
 from codellm.tokenizer import HFTokenizer
 from codellm.torch.cache import Cache

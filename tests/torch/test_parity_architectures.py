@@ -10,7 +10,7 @@ import pytest
 
 import codellm
 from codellm.errors import CodellmError
-from codellm.sources import find
+from codellm.loading import find
 from codellm.tokenizer import HFTokenizer
 from codellm_cpu.convert import convert
 from codellm_cpu.convert.probes import CODE

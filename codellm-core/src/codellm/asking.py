@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from codellm.backend import Backend
 from codellm.errors import BackendError, shown
 from codellm.model import Memory, Model
 from codellm.plugins.guard import breach, guarded, named
@@ -81,20 +82,18 @@ def memory(model: Model) -> Memory:
     return found
 
 
-def bandwidth(backend: str, device: str) -> float | None:
+def bandwidth(backend: Backend, device: str) -> float | None:
     """See `Backend.bandwidth`.
 
     Raises:
         BackendError: it failed, or gave no number of bytes per second.
     """
-    from codellm.plugins.registry import registry
-
-    with guarded(backend, "while measuring the bandwidth"):
-        found: Any = registry().backend(backend).bandwidth(device)
+    with guarded(backend.name, "while measuring the bandwidth"):
+        found: Any = backend.bandwidth(device)
     if found is None:
         return None
     if not isinstance(found, numbers.Real) or not 0 < float(found) < math.inf:
-        raise breach(backend, f"bandwidth() gave {shown(found)}, and must give bytes per second, or None")
+        raise breach(backend.name, f"bandwidth() gave {shown(found)}, and must give bytes per second, or None")
     return float(found)
 
 

@@ -32,6 +32,17 @@ def message(error: BaseException, lines: int | None = None) -> str:
     return text or type(error).__name__
 
 
+def shown(value: object) -> str:
+    """A value and its type, for a message; its `__repr__` may be broken."""
+    try:
+        text = repr(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        text = "something"
+    return f"{text if len(text) <= 40 else text[:37] + '...'} ({type(value).__name__})"
+
+
 class InvalidValueError(CodellmError, ValueError):
     """A value that no run could accept: a sampling parameter, a load option, a row of a benchmark."""
 
@@ -116,14 +127,3 @@ class MachineError(CodellmError, OSError):
 
 class InputError(CodellmError, ValueError):
     """A file or stream given by the user that cannot be read as what it should be."""
-
-
-def shown(value: object) -> str:
-    """A value and its type, for a message; its `__repr__` may be broken."""
-    try:
-        text = repr(value)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        text = "something"
-    return f"{text if len(text) <= 40 else text[:37] + '...'} ({type(value).__name__})"

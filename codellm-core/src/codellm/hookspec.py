@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from codellm.plugins.deprecation import HookDeprecationWarning
+
 if TYPE_CHECKING:
     from codellm.artifacts.request import Artifact, QuantizeRequest
     from codellm.backend import Backend
@@ -22,20 +24,10 @@ if TYPE_CHECKING:
     from codellm.sources import ModelSource
     from codellm.spec import LoadSpec
 
+__all__ = ["HookDeprecationWarning", "hookimpl", "hookspec"]
+
 hookspec = pluggy.HookspecMarker("codellm")
 hookimpl = pluggy.HookimplMarker("codellm")
-
-
-class HookDeprecationWarning(DeprecationWarning):
-    """A plugin implements a hook, or takes an argument of one, that will disappear.
-
-    Give it to `hookspec` as `warn_on_impl`, or as a value of `warn_on_impl_args`. `what` is deprecated since the
-    version `since` and no longer there in `gone`; `instead` says what to do: "implement codellm_other".
-    """
-
-    def __init__(self, what: str, *, since: str, gone: str, instead: str) -> None:
-        self.what, self.since, self.gone, self.instead = what, since, gone, instead
-        super().__init__(f"{what}, deprecated since {since} and gone in {gone}: {instead}")
 
 
 @hookspec
@@ -49,8 +41,8 @@ def codellm_schemes() -> Iterable[Scheme]:  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
-def codellm_load(spec: LoadSpec, source: ModelSource) -> Model | None:
-    """Load `source` with the backend that `spec.backend` names (core has resolved both)."""
+def codellm_load(spec: LoadSpec, source: ModelSource, backend: Backend) -> Model | None:
+    """Load `source` with `backend`, which is the one that `spec.backend` names (core has resolved all three)."""
 
 
 @hookspec(firstresult=True)

@@ -8,16 +8,14 @@ from typing import Any
 import attrs
 
 from codellm.artifacts.ensure import ensure, require_original
+from codellm.artifacts.opening import open_with
 from codellm.backend import Backend
-from codellm.errors import UnknownNameError, message
+from codellm.errors import UnknownNameError
 from codellm.model import Model
-from codellm.plugins import validate
-from codellm.plugins.guard import breach, guarded
-from codellm.plugins.manager import manager
 from codellm.plugins.registry import registry
 from codellm.progress import Progress, quiet
 from codellm.scheme import Scheme
-from codellm.sources import ModelSource, find
+from codellm.sources import ModelSource, Reference, model_string
 from codellm.spec import LoadSpec
 
 
@@ -33,13 +31,22 @@ def load(model: str, *, backend: str | None = None, scheme: str | None = None, *
     return open_spec(LoadSpec(model=model, backend=backend, scheme=scheme, **spec))
 
 
+def find(model: str, revision: str | None = None, progress: Progress = quiet) -> Reference:
+    """Understand a model string, as the installed plugins do; nothing of the model is fetched yet.
+
+    Raises:
+        CodellmError: see `codellm.sources.model_string.find`.
+    """
+    return model_string.find(model, registry, revision, progress)
+
+
 def open_spec(spec: LoadSpec, progress: Progress = quiet) -> Model:
     """Load what `spec` names; files that have to be fetched or made report to `progress`.
 
     Raises:
         CodellmError: see `load`.
     """
-    return _load(*prepare(spec, progress))
+    return open_with(*prepare(spec, progress))
 
 
 def prepare(spec: LoadSpec, progress: Progress = quiet) -> tuple[LoadSpec, ModelSource]:
@@ -65,29 +72,6 @@ def prepare(spec: LoadSpec, progress: Progress = quiet) -> tuple[LoadSpec, Model
             source = ensure(source, scheme, threads=spec.threads, progress=progress)
     name = scheme.name if scheme is not None else source.scheme
     return attrs.evolve(spec, backend=backend.name, scheme=name), source
-
-
-def open_source(source: ModelSource, **fields: Any) -> Model:
-    """Load a source as it is, with the preferred backend of its format.
-
-    Raises:
-        CodellmError: see `load`.
-    """
-    spec = LoadSpec(model=source.name, scheme=source.scheme, **fields)
-    # a quantized checkpoint is read by those alone who know its scheme; any other file says itself what is in it
-    asked = spec if source.format == "safetensors" else attrs.evolve(spec, scheme=None)
-    backend = registry().choose(asked, source.format, as_is=True)
-    return _load(attrs.evolve(spec, backend=backend.name), source)
-
-
-def _load(spec: LoadSpec, source: ModelSource) -> Model:
-    backend = str(spec.backend)
-    with guarded(backend, f"to load {source.name}"):
-        found: object = manager().hook.codellm_load(spec=spec, source=source)
-        try:
-            return validate.model(found)
-        except TypeError as error:
-            raise breach(backend, message(error), "codellm_load") from error
 
 
 def _scheme(backend: Backend, name: str | None, format: str) -> Scheme | None:

@@ -16,11 +16,10 @@ from codellm.rows import leave_out
 from codellm.sources.regular import read_text
 from codellm.sources.special_tokens import token_string
 from codellm.text import utf8
-from codellm.tokenizer_probe import require_sound, surviving
+from codellm.tokenizer_library import opened, surviving
+from codellm.tokenizer_probe import require_sound
 
 if TYPE_CHECKING:
-    import tokenizers
-
     from codellm.sources import ModelSource
 
 CONTROLS = frozenset(
@@ -184,16 +183,6 @@ class HFTokenizer(Tokenizer):
 
     def special_id(self, token: str) -> int | None:
         return self._special.get(token)
-
-
-def opened(text: str) -> tokenizers.Tokenizer:
-    """A tokenizer.json's text on the library, which gives the ids of a whole text: neither cut nor padded."""
-    import tokenizers
-
-    tokenizer = tokenizers.Tokenizer.from_str(text)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
 
 
 def with_controls(text: str, named: Iterable[str | int], rows: int | None = None) -> str:

@@ -45,8 +45,7 @@ def main() -> int:
     limit(memory, seconds)
     from codellm.errors import CodellmError
     from codellm.sources.regular import read_text, shown
-    from codellm.tokenizer import opened
-    from codellm.tokenizer_probe import surviving
+    from codellm.tokenizer_library import opened, surviving
 
     try:
         text = read_text(path)

@@ -7,21 +7,18 @@ codellm's cache by the file's content; the file that codellm brings with it is n
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
 
-from codellm.errors import BackendError, CodellmError, ModelFileError
+from codellm.errors import BackendError, ModelFileError
 from codellm.sources.regular import read_text, shown
 from codellm.system.cache import Memo
 from codellm.system.child import Ending, running
 from codellm.tokenizer_child import REFUSED
-
-_LINE = 500
-"""Characters of what the library says that a message shows."""
+from codellm.tokenizer_library import LINE
 
 
 @attrs.frozen(kw_only=True)
@@ -82,7 +79,7 @@ def require_sound(path: Path, text: str, tried: Callable[[Path], tuple[str, bool
 
 
 def _verdict(path: Path, ending: Ending, limits: Limits) -> tuple[str, bool]:
-    last = shown(ending.last)[:_LINE]
+    last = shown(ending.last)[:LINE]
     match ending.signal:
         case "SIGXCPU":
             return f"the tokenizers library takes more than {limits.seconds} seconds of processor time for it", True
@@ -96,23 +93,3 @@ def _verdict(path: Path, ending: Ending, limits: Limits) -> tuple[str, bool]:
             return (last if ending.code else ""), True
         case other:
             return f"the tokenizers library crashes on it ({other}): {last}", True
-
-
-@contextlib.contextmanager
-def surviving(what: str) -> Iterator[None]:
-    """For calls of the tokenizers library: what it raises becomes one line that begins with `what`.
-
-    Its panics are `pyo3_runtime.PanicException`, which nobody can import and which is no Exception.
-
-    Raises:
-        ModelFileError: it raised.
-    """
-    try:
-        yield
-    except CodellmError:
-        raise
-    except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        said = shown(str(error) or type(error).__name__)[:_LINE]
-        raise ModelFileError(f"{what} ({said})") from error

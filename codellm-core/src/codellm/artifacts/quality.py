@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
 import attrs
 
+from codellm.artifacts.opening import open_source
+from codellm.asking import score
+from codellm.model import Model
 from codellm.scheme import Scheme
 from codellm.sources import ModelSource
-
-if TYPE_CHECKING:
-    from codellm.model import Model
 
 GATE_TOKENS = 512
 """Enough that a broken tensor shows, few enough that a 7B on a laptop CPU takes seconds."""
@@ -44,8 +43,6 @@ def bits_per_byte(model: Model, text: str, *, max_tokens: int = GATE_TOKENS) -> 
 
     A figure for comparing two files of one model, not for a table: see codellm-eval for that.
     """
-    from codellm.asking import score
-
     tokenizer = model.tokenizer
     ids = tokenizer.encode(text)[: min(max_tokens, model.info.context_length)]
     size = sum(len(tokenizer.token_bytes(id)) for id in ids[1:])
@@ -60,8 +57,6 @@ def gate(candidate: ModelSource, scheme: Scheme, reference: float | None) -> Gat
 
 def measure(source: ModelSource) -> float:
     """Bits per byte of `source` on the gate's text, or on as much of it as the model's own context takes."""
-    from codellm.loading import open_source
-
     with open_source(source) as model:
         return bits_per_byte(model, gate_text())
 

@@ -121,8 +121,8 @@ def convert(model: str, scheme: str | None, output: Path | None, threads: int | 
 
 
 def _source(model: str, revision: str | None, update: Progress) -> ModelSource:
+    from codellm.loading import find
     from codellm.progress import tell_licence
-    from codellm.sources import find
 
     source = find(model, revision, update).fetch()
     tell_licence(source.name, source.licence, update)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from codellm.hookspec import hookimpl
 
 if TYPE_CHECKING:
+    from codellm.backend import Backend
     from codellm.model import Model
     from codellm.sequence import Sequence, Token
     from codellm.sources import ModelSource
@@ -15,12 +16,9 @@ if TYPE_CHECKING:
 
 
 @hookimpl(trylast=True)
-def codellm_load(spec: LoadSpec, source: ModelSource) -> Model:
-    """Ask the backend that the spec names."""
-    from codellm.plugins.registry import registry
-
-    assert spec.backend is not None  # core has resolved it
-    return registry().backend(spec.backend).load(spec, source)
+def codellm_load(spec: LoadSpec, source: ModelSource, backend: Backend) -> Model:
+    """Ask the backend."""
+    return backend.load(spec, source)
 
 
 @hookimpl(trylast=True)

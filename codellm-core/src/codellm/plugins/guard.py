@@ -71,7 +71,5 @@ def culprit(error: BaseException) -> Entry | None:
 
 def _owner(backend: str) -> str:
     """The plugin that brings a backend, as an addition to a message; empty where it is not known."""
-    from codellm.plugins.registry import registry
-
-    plugin = registry().origins.get(backend)
+    plugin = manager().origins.get(backend)
     return f" ({plugin})" if plugin is not None else ""

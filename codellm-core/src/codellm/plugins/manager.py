@@ -6,6 +6,7 @@ One that raises, or returns what it must not, is blocked and remembered; everyth
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 from collections.abc import Callable, Iterable
 from types import ModuleType
@@ -14,13 +15,17 @@ from typing import Any, TypeVar
 import attrs
 import pluggy
 
-from codellm import hookspec
 from codellm.errors import PluginError, message
-from codellm.hookspec import HookDeprecationWarning
-from codellm.plugins import defaults, entry_points
+from codellm.plugins import entry_points
 from codellm.plugins.attempt import attempt
+from codellm.plugins.deprecation import HookDeprecationWarning
 from codellm.plugins.entry_points import DISABLE, Entry, Remark
 from codellm.plugins.watch import tell_vanished
+
+SPEC = "codellm.hookspec"
+DEFAULTS = "codellm.plugins.defaults"
+"""What plugins implement, and core's own plugin: known by name, as every plugin is, since both speak of models and
+backends, which themselves call hooks."""
 
 SLOW = 1.0
 """Seconds that loading a plugin may take before its user is told."""
@@ -94,11 +99,13 @@ class Plugin:
 class PluginManager(pluggy.PluginManager):
     """pluggy's manager, with discovery and calls that no plugin can break."""
 
-    def __init__(self, spec: ModuleType | type = hookspec) -> None:
+    def __init__(self, spec: ModuleType | type | None = None) -> None:
         super().__init__("codellm")
-        self.add_hookspecs(spec)
-        self.register(defaults, name=entry_points.CORE)
+        self.add_hookspecs(spec or importlib.import_module(SPEC))
+        self.register(importlib.import_module(DEFAULTS), name=entry_points.CORE)
         self.plugins: list[Plugin] = []
+        self.origins: dict[str, Plugin] = {}
+        """The plugins that bring the backends, by the backend's name, once they were asked."""
         self._warned: set[str] = set()
 
     def discover(self) -> None:

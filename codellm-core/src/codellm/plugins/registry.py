@@ -26,14 +26,13 @@ class Registry:
     """Names decide, never order: two plugins with one name for a backend, or for a file scheme, block both.
 
     `conflicts` are the names of backends that several plugins claim, with those plugins, and `scheme_conflicts` those
-    of file schemes. `origins` are the plugins that bring the backends.
+    of file schemes.
     """
 
     backends: Mapping[str, Backend]
     schemes: Mapping[str, Scheme]
     conflicts: Mapping[str, tuple[str, ...]]
     scheme_conflicts: Mapping[str, tuple[str, ...]]
-    origins: Mapping[str, Plugin] = attrs.field(factory=dict)
 
     def backend(self, name: str) -> Backend:
         """The backend `name`.
@@ -59,6 +58,12 @@ class Registry:
         if name not in self.schemes:
             raise UnknownNameError("scheme", name, self.schemes, _unused_hint())
         return self.schemes[name]
+
+    def takes(self, format: str) -> bool:
+        """Whether some plugin loads this format, or makes another one of it."""
+        return any(format in backend.formats for backend in self.backends.values()) or any(
+            format in scheme.takes for scheme in self.schemes.values()
+        )
 
     def choose(self, spec: LoadSpec, format: str, *, as_is: bool = False) -> Backend:
         """The backend for a source of `format`: the one named, else the available one with the highest preference
@@ -184,18 +189,13 @@ def registry() -> Registry:
         for scheme in brought.schemes if brought else ():
             schemes.setdefault(scheme.name, {})[plugin.brief] = scheme
     kept = dict(sorted(_unclaimed(backends).items()))
+    plugins.origins.update((name, origins[name]) for name in kept)
     known = _unclaimed(schemes)
     for backend in kept.values():
         for scheme in backend.schemes():
             if scheme.name not in schemes:
                 known.setdefault(scheme.name, scheme)
-    return Registry(
-        MappingProxyType(kept),
-        MappingProxyType(known),
-        _conflicts(backends),
-        _conflicts(schemes),
-        MappingProxyType({name: origins[name] for name in kept}),
-    )
+    return Registry(MappingProxyType(kept), MappingProxyType(known), _conflicts(backends), _conflicts(schemes))
 
 
 @attrs.frozen

@@ -1,6 +1,6 @@
 """Model strings to model sources."""
 
-from codellm.sources.reference import Reference, find
+from codellm.sources.reference import Known, Reference
 from codellm.sources.source import ModelSource, TensorInfo, Tensors
 
-__all__ = ["ModelSource", "Reference", "TensorInfo", "Tensors", "find"]
+__all__ = ["Known", "ModelSource", "Reference", "TensorInfo", "Tensors"]

@@ -12,7 +12,7 @@ from codellm.progress import Progress, quiet, tell_licence
 from codellm.sources.local import INDEX, NAMING, QUANTIZE_CONFIGS, WEIGHTS, read_config, read_directory, shard_names
 from codellm.sources.packed import packed_scheme
 from codellm.sources.published import IN_PARTS, Published, model_files
-from codellm.sources.reference import Reference
+from codellm.sources.reference import Known, Reference
 from codellm.sources.regular import read_json
 from codellm.sources.repository import Repository
 from codellm.sources.source import ModelSource
@@ -24,7 +24,7 @@ _AUTOGPTQ = re.compile(r"gptq_model-\d+bit-.+\.safetensors")
 _PICKLED = re.compile(r"(?!training_args|optimizer|scheduler|rng_state).*\.(bin|pt|pth|ckpt|pkl)")
 
 
-def hub(model: str, revision: str | None, progress: Progress = quiet) -> Reference:
+def hub(model: str, known: Callable[[], Known], revision: str | None, progress: Progress = quiet) -> Reference:
     """A hub id, with `:SCHEME` perhaps: a GGUF file of that scheme in the repository is preferred to making one.
 
     Raises:
@@ -32,17 +32,15 @@ def hub(model: str, revision: str | None, progress: Progress = quiet) -> Referen
         ModelNotFoundError: the hub has no such repository or revision, or it holds nothing that can be read.
         DownloadError: the hub cannot be reached or refuses, and the cache does not hold the model.
     """
-    from codellm.plugins.registry import registry
-
     id, _, scheme = model.partition(":")
     if scheme:
-        registry().scheme(scheme)
+        known().scheme(scheme)
     repository = Repository.find(id, revision)
     published = Published.of(repository.names)
     ready = {
         name: _gguf(repository, file, name, progress)
         for name, file in published.whole.items()
-        if name in registry().schemes
+        if name in known().schemes
     }
     if scheme in ready:
         return ready[scheme]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from codellm.cli.output import note
 from codellm.errors import BackendChoiceError, InvalidValueError, UnknownNameError
+from codellm.loading import find
 from codellm.plugins.registry import registry
-from codellm.sources import find
 from codellm.spec import LoadSpec
 from codellm_eval.bench.ask.ladder import Rows, default_rows
 from codellm_eval.bench.ask.pattern import is_pattern, matching_rows

@@ -115,11 +115,12 @@ def _measure_energy(model: Model, plan: Plan, report: Report) -> None:
 
 def _measure_bandwidth(backend: str, device: str, job: Job, report: Report) -> None:
     from codellm import asking
+    from codellm.plugins.registry import registry
 
     known = job.bandwidths.get(f"{backend}@{device}")
     if known is None:
         report.phase("bandwidth")
-        known = asking.bandwidth(backend, device)
+        known = asking.bandwidth(registry().backend(backend), device)
     if known is None:
         report.gap("bandwidth", "n/a", f"{backend} cannot measure the bandwidth of {device}")
     else:
