@@ -24,8 +24,13 @@ from codellm_eval.judge.problem import Problem
 from codellm_eval.judge.sandbox import require_permission, unsandboxed_or_sandbox
 
 Update = Callable[[str, int, int], None]
-OUTCOMES = ("timeout", "memory", "crash", "refused")
-"""Ways to fail that a table counts apart."""
+OUTCOMES = {
+    "timeout": "ran out of time",
+    "memory": "ran out of memory",
+    "crash": "crashed",
+    "refused": "gave answers that are not of the judge's protocol",
+}
+"""Ways to fail otherwise than by a test, which a table counts apart, and what is said of such a program."""
 
 
 def run_judge(
@@ -155,12 +160,6 @@ def score_row(found: Score) -> dict[str, Any]:
 
 def note_outcomes(found: Score) -> None:
     """Say how many programs failed otherwise than by their tests, which a terminal's table has no room for."""
-    ways = {
-        "timeout": "ran out of time",
-        "memory": "ran out of memory",
-        "crash": "crashed",
-        "refused": "gave answers that are not of the judge's protocol",
-    }
-    for outcome, what in ways.items():
+    for outcome, what in OUTCOMES.items():
         if count := found.outcomes.get(outcome, 0):
             note(f"{count} of {found.samples} programs {what}; they count as failed")

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 
 from .channel import Channel, Closed
+from .labels import Label
 from .peer import Peer
 from .traces import leaves_traces
 
@@ -57,7 +58,7 @@ class Checker:
     an exception the test might catch, and go on without its candidate.
     """
 
-    def __init__(self, problem: Problem, end: socket.socket, lose: Callable[[str, str], Any]) -> None:
+    def __init__(self, problem: Problem, end: socket.socket, lose: Callable[[Label, str], Any]) -> None:
         self._problem = problem
         self._module = types.ModuleType(MODULE)
         self._names: dict[str, Any] = {}
@@ -65,7 +66,7 @@ class Checker:
         self._lose = lose
         self._called = False
 
-    def run(self, program: str) -> tuple[str, str]:
+    def run(self, program: str) -> tuple[Label, str]:
         """Define the program and check it; the outcome and its message."""
         try:
             self._check(self._peer.ask([program, self._problem.entry_point], {}))
@@ -74,7 +75,7 @@ class Checker:
             return outcome, _with_hint(message, self._peer.handles.kept)
         finally:
             self._module.__dict__.clear()  # its functions hold it, so that nothing else would free it soon
-        return ("passed", "") if self._called else ("failed", "the test never called the candidate")
+        return (Label.PASSED, "") if self._called else (Label.FAILED, "the test never called the candidate")
 
     def _check(self, target: Any) -> None:
         def stub(*args: Any, **kwargs: Any) -> Any:
@@ -93,17 +94,18 @@ class Checker:
         names["check"](stub)
 
     def _give_up(self, why: Exception) -> NoReturn:
-        self._lose("gone" if isinstance(why, Closed) else "refused", one_line(str(why)))
+        self._lose(Label.GONE if isinstance(why, Closed) else Label.REFUSED, one_line(str(why)))
         raise AssertionError("the process goes on without a candidate")
 
 
-def _failure(error: BaseException) -> tuple[str, str]:
+def _failure(error: BaseException) -> tuple[Label, str]:
     try:
         text = str(error)
     except Exception:  # an integer too long to print for instance
         text = ""
     name = type(error).__name__
-    return "memory" if isinstance(error, MemoryError) else "failed", one_line(f"{name}: {text}" if text else name)
+    label = Label.MEMORY if isinstance(error, MemoryError) else Label.FAILED
+    return label, one_line(f"{name}: {text}" if text else name)
 
 
 def _with_hint(message: str, kept: Collection[str]) -> str:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from . import kernel, landlock
 from .checker import Checker, Problem
+from .labels import Label
 
 TOO_LONG = signal.SIGPROF
 """Ends a checker whose check has used its CPU time."""
@@ -30,7 +31,7 @@ _MANY_DESCRIPTORS = 4096
 class Report(NamedTuple):
     """Of one check."""
 
-    outcome: str
+    outcome: Label
     message: str
     lasting: bool
     """Whether the process goes on."""
@@ -76,7 +77,10 @@ class CheckerProcess:
             told = self._control.recv(_MAX_REPORT)
         except OSError:
             return None
-        return Report(*json.loads(told)) if told else None
+        if not told:
+            return None
+        outcome, message, lasting = json.loads(told)
+        return Report(Label(outcome), message, lasting)
 
     def end(self, *, by_force: bool) -> int:
         """Wait for its end; the exit code, or the negative number of the signal that ended it."""
@@ -92,7 +96,7 @@ def _check_all(
 ) -> NoReturn:
     """In the forked process."""
 
-    def tell(outcome: str, message: str, *, lasting: bool = False) -> None:
+    def tell(outcome: Label, message: str, *, lasting: bool = False) -> None:
         control.sendall(json.dumps([outcome, message, lasting]).encode())
         if not lasting:
             os._exit(0)
@@ -104,7 +108,7 @@ def _check_all(
                 landlock.restrict(rules)
             _stay_within(limits["memory"], control.fileno())
         except BaseException as error:  # there is nobody else to tell
-            tell("broken", f"the checker cannot be limited: {type(error).__name__}: {error}")
+            tell(Label.BROKEN, f"the checker cannot be limited: {type(error).__name__}: {error}")
         most = _peak() + _GROWTH
         while True:
             problem, program, end = _next(control, problems)
@@ -112,7 +116,7 @@ def _check_all(
             with end:
                 outcome, message = Checker(problem, end, tell).run(program)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            lasting = not problem.leaves_traces and outcome != "memory" and _peak() < most
+            lasting = not problem.leaves_traces and outcome is not Label.MEMORY and _peak() < most
             tell(outcome, message, lasting=lasting)
     finally:
         os._exit(1)

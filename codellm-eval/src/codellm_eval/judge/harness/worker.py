@@ -24,6 +24,7 @@ from typing import Any
 from . import imports, kernel, landlock
 from .checker import Problem, one_line
 from .checker_process import TOO_LONG, CheckerProcess
+from .labels import Label
 from .sandboxed import Broken, Sandboxed
 from .server import COMMON
 
@@ -124,28 +125,31 @@ class Worker:
             self._checker = CheckerProcess(self._problems, self._limits, self._rules)
         return self._checker
 
-    def _outcome(self, checker: CheckerProcess, deadline: float) -> tuple[str, str]:
+    def _outcome(self, checker: CheckerProcess, deadline: float) -> tuple[Label, str]:
         in_time = self._wait(checker.fileno(), deadline)
         report = checker.report() if in_time else None
         code = 0
         if report is None or not report.lasting:
             code = checker.end(by_force=not in_time)
             self._checker = None
-        status = self._sandboxed.end(_PATIENCE if report and report.outcome == "gone" else 0.0)
+        status = self._sandboxed.end(_PATIENCE if report and report.outcome is Label.GONE else 0.0)
         if not in_time:
-            return "timeout", self._too_long()
+            return Label.TIMEOUT, self._too_long()
         if report is None:
             return self._how_the_checker_ended(code)
-        if report.outcome == "broken":
+        if report.outcome is Label.BROKEN:
             raise Broken(report.message)
-        if report.outcome == "gone":
+        if report.outcome is Label.GONE:
             return self._how_it_ended(status)
         return report.outcome, report.message
 
-    def _how_the_checker_ended(self, code: int) -> tuple[str, str]:
+    def _how_the_checker_ended(self, code: int) -> tuple[Label, str]:
         if code == -TOO_LONG:
-            return "timeout", f"the test used {self._limits['resources']['RLIMIT_CPU']} s of CPU time on the answers"
-        return "refused", f"the test's process ended with {_signal_name(code) if code < 0 else code} on the answers"
+            return (
+                Label.TIMEOUT,
+                f"the test used {self._limits['resources']['RLIMIT_CPU']} s of CPU time on the answers",
+            )
+        return Label.REFUSED, f"the test's process ended with {_signal_name(code) if code < 0 else code} on the answers"
 
     def _too_long(self) -> str:
         return f"still running after {self._limits['wall_seconds']:g} s"
@@ -163,28 +167,28 @@ class Worker:
                 return True
         return False
 
-    def _how_it_ended(self, status: dict[str, Any]) -> tuple[str, str]:
+    def _how_it_ended(self, status: dict[str, Any]) -> tuple[Label, str]:
         """The label of a candidate whose end of the channel closed in the middle of the check."""
         seconds, code = self._limits["resources"]["RLIMIT_CPU"], status["status"]
         if status["stopped"] == "memory":
-            return "memory", f"its processes used more than {self._limits['memory'] >> 20} MiB together"
+            return Label.MEMORY, f"its processes used more than {self._limits['memory'] >> 20} MiB together"
         if status["stopped"] == "disk":
-            return "failed", "it wrote more files, or larger ones, than its folder may hold"
+            return Label.FAILED, "it wrote more files, or larger ones, than its folder may hold"
         if status["stopped"] == "cpu":
-            return "timeout", f"its processes used {seconds} s of CPU time together"
+            return Label.TIMEOUT, f"its processes used {seconds} s of CPU time together"
         if status["stopped"] == "time":
-            return "timeout", self._too_long()
+            return Label.TIMEOUT, self._too_long()
         if status["stopped"]:
-            return "refused", "the program closed the judge's channel"
+            return Label.REFUSED, "the program closed the judge's channel"
         if code == -signal.SIGXCPU or (code == -signal.SIGKILL and status["cpu"] >= seconds):
-            return "timeout", f"used {seconds} s of CPU time"
+            return Label.TIMEOUT, f"used {seconds} s of CPU time"
         if code == -signal.SIGKILL:
             before, self._kernel_kills = self._kernel_kills, _kernel_kills()
             if self._kernel_kills > before:
-                return "memory", "the kernel killed it: the machine is out of memory"
+                return Label.MEMORY, "the kernel killed it: the machine is out of memory"
         if code < 0:
-            return "crash", f"killed by {_signal_name(code)}"
-        return "failed", f"the process ended with status {code} before the test did"
+            return Label.CRASH, f"killed by {_signal_name(code)}"
+        return Label.FAILED, f"the process ended with status {code} before the test did"
 
 
 def _confine(readable: Iterable[str]) -> int:
