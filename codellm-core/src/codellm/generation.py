@@ -257,22 +257,22 @@ def generate_batch(model: Model, prompts: Seq[str | Seq[int]], params: SamplingP
     if isinstance(prompts, (str, bytes)) or not isinstance(prompts, Iterable):
         raise InvalidValueError(f"generate_batch takes a list of prompts, not {told(prompts)}")
     results: dict[int, Result] = {}
-    places: dict[Sequence, int] = {}
+    indices: dict[Sequence, int] = {}
     samples: Counter[tuple[int, ...]] = Counter()
-    for place, prompt in enumerate(prompts):
+    for index, prompt in enumerate(prompts):
         try:
             sequence = new_sequence(model, prompt, params)
         except CodellmError as error:
-            results[place] = Result("", (), "error", Timing(start, (), time.perf_counter()), error)
+            results[index] = Result("", (), "error", Timing(start, (), time.perf_counter()), error)
             continue
         key = tuple(sequence.prompt_ids)
         sequence.index = samples[key]
         samples[key] += 1
-        places[sequence] = place
-    for event in complete(model, list(places), start=start):
+        indices[sequence] = index
+    for event in complete(model, list(indices), start=start):
         if event.result is not None:
-            results[places[event.sequence]] = event.result
-    return [results[place] for place in sorted(results)]
+            results[indices[event.sequence]] = event.result
+    return [results[index] for index in sorted(results)]
 
 
 def _as_exception(error: object, backend: str) -> Exception:

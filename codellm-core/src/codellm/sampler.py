@@ -67,8 +67,8 @@ class Sampler:
             weights = weights[ids]
         if params.min_p > 0.0:
             weights[weights < params.min_p] = 0.0
-        place = _place(weights, self._rng.random())
-        return place if ids is None else int(ids[place])
+        index = _index(weights, self._rng.random())
+        return index if ids is None else int(ids[index])
 
 
 _BLOCK = 64
@@ -101,7 +101,7 @@ def _likeliest(weights: npt.NDArray[np.float32], count: int, share: float) -> np
     return ids
 
 
-def _place(weights: npt.NDArray[np.float32], share: float) -> int:
+def _index(weights: npt.NDArray[np.float32], share: float) -> int:
     """The index of `weights` [n] at which the running sum passes `share` (in [0, 1)) of the whole.
 
     First among the sums of blocks, then inside one: a running sum of a whole vocabulary takes longer than all the rest.
@@ -112,8 +112,8 @@ def _place(weights: npt.NDArray[np.float32], share: float) -> int:
     block = min(int(edges.searchsorted(drawn, side="right")), int(sums.nonzero()[0][-1]))
     first = block * _BLOCK
     inside = weights[first : first + _BLOCK]
-    place = inside.cumsum(dtype=np.float64).searchsorted(drawn - (edges[block - 1] if block else 0.0), side="right")
-    return first + min(int(place), int(inside.nonzero()[0][-1]))  # never the end itself, nor a zero, by rounding
+    index = inside.cumsum(dtype=np.float64).searchsorted(drawn - (edges[block - 1] if block else 0.0), side="right")
+    return first + min(int(index), int(inside.nonzero()[0][-1]))  # never the end itself, nor a zero, by rounding
 
 
 def log_probability(logits: npt.NDArray[np.float32], id: int, top: float | None = None) -> float:

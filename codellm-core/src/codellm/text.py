@@ -42,7 +42,7 @@ class StopScanner:
         if self.hit or not self._stops:
             return "" if self.hit else text
         self._held += text
-        matches = [(place + len(stop), place) for stop in self._stops if (place := self._held.find(stop)) >= 0]
+        matches = [(start + len(stop), start) for stop in self._stops if (start := self._held.find(stop)) >= 0]
         if matches:
             self.hit = True
             sure = min(matches)[1]

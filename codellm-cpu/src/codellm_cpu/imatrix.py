@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codellm._version import __version__
-from codellm.artifacts.store import Place
+from codellm.artifacts.store import CacheEntry
 from codellm.errors import BackendError
 from codellm.system.machine import default_threads
 from codellm_cpu.child import Ending, running
@@ -37,22 +37,22 @@ def matrix(
         ArtifactError: the cache cannot be written.
     """
     source = request.source
-    place = Place(source.name, KIND, (source.digest, source.scheme or "", calibration.digest))
-    kept = place.sound()
+    entry = CacheEntry(source.name, KIND, (source.digest, source.scheme or "", calibration.digest))
+    kept = entry.sound()
     if kept is None:
-        with place.lock():
-            kept = place.sound() or _make(place, request, calibration, path, progress)
+        with entry.lock():
+            kept = entry.sound() or _make(entry, request, calibration, path, progress)
     return kept.path
 
 
 def _make(
-    place: Place,
+    entry: CacheEntry,
     request: QuantizeRequest,
     calibration: Calibration,
     path: Path,
     progress: Callable[[int, int], None],
 ) -> Kept:
-    source, name = request.source, f"{place.title}.npz"
+    source, name = request.source, f"{entry.title}.npz"
     manifest = {
         "source": source.name,
         "source_digest": source.digest,
@@ -63,7 +63,7 @@ def _make(
         "codellm": __version__,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    with place.making(manifest) as directory:
+    with entry.making(manifest) as directory:
         text = directory / "calibration.txt"
         text.write_text(calibration.text, "utf-8")
         threads = request.threads or default_threads()
@@ -75,7 +75,7 @@ def _make(
             ending = child.wait()
         if ending.code:
             raise _failure(path, ending)
-    kept = place.kept()
+    kept = entry.kept()
     assert kept is not None  # just written
     return kept
 

@@ -18,7 +18,7 @@ from codellm._version import __version__
 from codellm.artifacts import calibration, store
 from codellm.artifacts.calibration import Calibration
 from codellm.artifacts.request import Artifact, QuantizeRequest
-from codellm.artifacts.store import Kept, Place
+from codellm.artifacts.store import CacheEntry, Kept
 from codellm.errors import (
     ArtifactError,
     CodellmError,
@@ -36,7 +36,7 @@ from codellm.sources import ModelSource
 from codellm.sources.local import read_directory
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-"""Errors of the place that is written to, not of the plugin that writes."""
+"""Errors of where it is written to, not of the plugin that writes."""
 
 PRECISIONS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 """The lossless scheme of each stored type."""
@@ -73,17 +73,17 @@ def ensure(
     """
     require_original(source)
     text = _text(scheme, text)
-    place = _place(source, scheme, text)
-    kept = place.sound()
+    entry = _entry(source, scheme, text)
+    kept = entry.sound()
     if kept is None:
-        if place.kept() is not None:
+        if entry.kept() is not None:
             progress(f"{source.name}: its file in {scheme.name} is not as it was made; making it again", 0, 0)
         lossless = base_scheme(source, scheme)
         if not planned:
             plan(source, scheme, text=text, progress=progress)
         base = source if lossless is None else ensure(source, lossless, threads=threads, progress=progress)
-        with place.lock():
-            kept = place.sound() or _make(place, source, base, scheme, threads, text, progress)
+        with entry.lock():
+            kept = entry.sound() or _make(entry, source, base, scheme, threads, text, progress)
     return _as_source(source, Artifact(path=kept.path, scheme=scheme.name, format=scheme.format))
 
 
@@ -140,7 +140,7 @@ def find_kept(source: ModelSource, scheme: Scheme, text: Calibration | None = No
     Raises:
         InvalidValueError: the scheme takes no text.
     """
-    return _place(source, scheme, _text(scheme, text)).sound()
+    return _entry(source, scheme, _text(scheme, text)).sound()
 
 
 def _text(scheme: Scheme, text: Calibration | None) -> Calibration | None:
@@ -150,12 +150,12 @@ def _text(scheme: Scheme, text: Calibration | None) -> Calibration | None:
     return text or (calibration.bundled() if scheme.calibration in {"wants", "needs"} else None)
 
 
-def _place(source: ModelSource, scheme: Scheme, text: Calibration | None) -> Place:
-    return Place(source.name, scheme.name, (source.digest, *([text.digest] if text is not None else ())))
+def _entry(source: ModelSource, scheme: Scheme, text: Calibration | None) -> CacheEntry:
+    return CacheEntry(source.name, scheme.name, (source.digest, *([text.digest] if text is not None else ())))
 
 
 def _make(
-    place: Place,
+    entry: CacheEntry,
     source: ModelSource,
     base: ModelSource,
     scheme: Scheme,
@@ -167,12 +167,12 @@ def _make(
 
     tell_licence(source.name, source.licence, progress)
     manifest: dict[str, Any] = {}
-    with place.making(manifest) as directory, _unnamed(directory, f"{source.name} in {scheme.name}"):
+    with entry.making(manifest) as directory, _unnamed(directory, f"{source.name} in {scheme.name}"):
         request = QuantizeRequest(
             source=base,
             scheme=scheme,
             destination=directory
-            / (place.title if scheme.format == "safetensors" else f"{place.title}.{scheme.format}"),
+            / (entry.title if scheme.format == "safetensors" else f"{entry.title}.{scheme.format}"),
             threads=threads,
             calibration=text,
             progress=lambda done, total: progress(f"writing {scheme.name}", done, total),
@@ -204,7 +204,7 @@ def _make(
             if figures.fault:
                 raise RefusedError(f"{source.name}: {scheme.name} {figures.fault}", manifest)
             progress(f"checking {scheme.name}", 1, 1)
-    kept = place.kept()
+    kept = entry.kept()
     assert kept is not None  # just written
     return kept
 

@@ -47,10 +47,10 @@ class Kept:
 
 
 @attrs.frozen
-class Place:
+class CacheEntry:
     """Where an artifact belongs: by the model's name, what it is made into, and the contents that it is made from.
 
-    Another version of codellm may make another file, so its artifacts have places of their own.
+    Another version of codellm may make another file, so its artifacts have entries of their own.
     """
 
     name: str

@@ -52,8 +52,8 @@ def show(rows: Sequence[Mapping[str, Any]], format_: str) -> None:
 
 
 def _markdown(rows: Sequence[Mapping[str, Any]]) -> None:
-    for place, row in enumerate(rows):
-        if place == 0:
+    for index, row in enumerate(rows):
+        if index == 0:
             click.echo(f"| {' | '.join(row)} |\n|{' --- |' * len(row)}")
         cells = ("" if value is None else str(value).replace("|", "\\|") for value in row.values())
         click.echo(f"| {' | '.join(cells)} |")
@@ -67,11 +67,11 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         return
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for place, key in enumerate(rows[0]):
+    for index, key in enumerate(rows[0]):
         numbers = all(isinstance(row[key], int | float) for row in rows)
         # the first column is the name, which people copy: never broken
         justify: Literal["left", "right"] = "right" if numbers else "left"
-        table.add_column(key.replace("_", " "), justify=justify, overflow="fold", no_wrap=place == 0)
+        table.add_column(key.replace("_", " "), justify=justify, overflow="fold", no_wrap=index == 0)
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
     rich.console.Console(highlight=False, markup=False).print(table)

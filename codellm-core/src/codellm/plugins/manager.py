@@ -149,12 +149,12 @@ class PluginManager(pluggy.PluginManager):
     def collect(self, plugin: Plugin, gather: Callable[[], T]) -> T | None:
         """What `gather` takes from the hooks of `plugin`; None, and the plugin blocked, where it raises."""
         tried = attempt(gather, plugin.entry)
-        place = next(place for place, each in enumerate(self.plugins) if each.entry is plugin.entry)
+        index = next(index for index, each in enumerate(self.plugins) if each.entry is plugin.entry)
         plugin = attrs.evolve(plugin, seconds=plugin.seconds + tried.seconds, printed=plugin.printed + tried.printed)
         if tried.error is not None:
             self.set_blocked(plugin.name)
             plugin = _blocked(plugin, tried.error)
-        self.plugins[place] = plugin
+        self.plugins[index] = plugin
         return tried.value
 
     def ask(self, plugin: Plugin, hook: str, **arguments: Any) -> list[Any]:

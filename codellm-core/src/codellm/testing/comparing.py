@@ -24,36 +24,36 @@ def hold(subject: Subject, single: Model, one: Sequence, batch: list[Token], ref
     who = (
         f"The sequence of {len(one.prompt_ids)} prompt tokens, index {one.index}, temperature {one.params.temperature}"
     )
-    for place, (mine, other) in enumerate(zip(batch, reference, strict=False)):
+    for index, (mine, other) in enumerate(zip(batch, reference, strict=False)):
         if mine.id != other.id:
             assert subject.tolerance, (
-                f"{who}: token {place} is {mine.id} in a batch and {other.id} alone. What runs beside a sequence must "
+                f"{who}: token {index} is {mine.id} in a batch and {other.id} alone. What runs beside a sequence must "
                 "not change it: look at padding, masks, positions and caches, and seed by (seed, index). If only "
                 "rounding differs, state by how much with --codellm-tolerance."
             )
-            _fork(subject, single, one, place, other.id)
+            _fork(subject, single, one, index, other.id)
             return False
         if mine.logprob is not None and other.logprob is not None:
             difference = abs(mine.logprob - other.logprob)
             subject.batches.see(difference)
             assert difference <= subject.tolerance, (
-                f"{who}: the log-probability of token {place} is {mine.logprob} in a batch and {other.logprob} alone, "
+                f"{who}: the log-probability of token {index} is {mine.logprob} in a batch and {other.logprob} alone, "
                 f"{difference:.2g} nats apart where {subject.tolerance:g} are stated (--codellm-tolerance)."
             )
     assert len(batch) == len(reference), f"{who} got {len(batch)} tokens in a batch and {len(reference)} alone."
     return True
 
 
-def _fork(subject: Subject, single: Model, one: Sequence, place: int, id: int) -> None:
+def _fork(subject: Subject, single: Model, one: Sequence, index: int, id: int) -> None:
     """Whether the tolerance explains that greedy decoding took another token than `id`; of a draw it cannot be told."""
     __tracebackhide__ = True
     if one.params.temperature:
         return
-    logits = single.logits(one.prompt_ids + one.token_ids[:place])
-    mine = one.token_ids[place]
+    logits = single.logits(one.prompt_ids + one.token_ids[:index])
+    mine = one.token_ids[index]
     gap = abs(float(logits[mine]) - float(logits[id]))
     subject.batches.see(gap / 2)
     assert gap <= 2 * subject.tolerance, (
-        f"Token {place} is {mine} in a batch and {id} alone, and their logits are {gap:.2g} apart: more than twice the "
+        f"Token {index} is {mine} in a batch and {id} alone, and their logits are {gap:.2g} apart: more than twice the "
         f"stated tolerance of {subject.tolerance:g} nats, so rounding does not explain it."
     )

@@ -66,11 +66,15 @@ def test_a_stop_string_at_the_start_ends(single: Model) -> None:
 def test_the_stop_string_that_ends_first_wins(single: Model) -> None:
     """Of stop strings that overlap the one that ends first cuts the text; of those that end together, the longest."""
     for seed, text, _ in samples(single):
-        for place in range(len(text) - 4):
-            outer, inner, tail = text[place : place + 4], text[place + 1 : place + 3], text[place + 1 : place + 4]
-            if (text.find(outer), text.find(inner), text.find(tail)) == (place, place + 1, place + 1):
-                ends_before(single, seed, (outer, inner), text[: place + 1])
-                ends_before(single, seed, (tail, outer), text[:place])
+        for start in range(len(text) - 4):
+            outer, inner, tail = (
+                text[start : start + 4],
+                text[start + 1 : start + 3],
+                text[start + 1 : start + 4],
+            )
+            if (text.find(outer), text.find(inner), text.find(tail)) == (start, start + 1, start + 1):
+                ends_before(single, seed, (outer, inner), text[: start + 1])
+                ends_before(single, seed, (tail, outer), text[:start])
                 return
     pytest.skip("the model's own output repeats itself: no two stop strings overlap in it")
 

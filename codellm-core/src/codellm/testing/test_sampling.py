@@ -21,8 +21,8 @@ def outputs(single: Model, **params: Any) -> Iterator[tuple[list[int], int, npt.
         one = sequence(single, prompt, **params)
         drive(single, [one])
         assert one.token_ids, f"{prompt!r} gave no tokens at all ({one.error})."
-        for place, id in enumerate(one.token_ids):
-            before = one.prompt_ids + one.token_ids[:place]
+        for position, id in enumerate(one.token_ids):
+            before = one.prompt_ids + one.token_ids[:position]
             yield before, id, single.logits(before)
 
 

@@ -57,9 +57,9 @@ def test_scores_agree_with_logits(subject: Subject, single: Model) -> None:
         if len(ids) < 2:
             continue
         scores = single.score([ids])[0]
-        for place in sorted({0, 1, len(scores) // 2, len(scores) - 1} & set(range(len(scores)))):
-            expected = float(log_softmax(single.logits(ids[: place + 1]))[ids[place + 1]])
-            agree(subject, float(scores[place]), expected, f"score()[{place}] of {len(ids)} ids", "logits()")
+        for position in sorted({0, 1, len(scores) // 2, len(scores) - 1} & set(range(len(scores)))):
+            expected = float(log_softmax(single.logits(ids[: position + 1]))[ids[position + 1]])
+            agree(subject, float(scores[position]), expected, f"score()[{position}] of {len(ids)} ids", "logits()")
 
 
 def test_distributions_agree_with_logits(subject: Subject, single: Model) -> None:
@@ -86,9 +86,9 @@ def test_log_probabilities_agree_with_score(subject: Subject, single: Model) -> 
     if all(token.logprob is None for token in tokens):
         pytest.skip("the backend gives no log-probabilities with its tokens")
     scores = single.score([one.prompt_ids + one.token_ids])[0][len(one.prompt_ids) - 1 :]
-    for place, token in enumerate(tokens):
-        assert token.logprob is not None, f"token {place} has no logprob, others of its sequence have one."
-        agree(subject, token.logprob, float(scores[place]), f"the logprob of token {place}", "score()")
+    for position, token in enumerate(tokens):
+        assert token.logprob is not None, f"token {position} has no logprob, others of its sequence have one."
+        agree(subject, token.logprob, float(scores[position]), f"the logprob of token {position}", "score()")
 
 
 def agree(subject: Subject, mine: float, other: float, what: str, reference: str) -> None:

@@ -66,7 +66,7 @@ def _gpus() -> tuple[list[dict[str, object]], list[Finding]]:
     except MachineError as error:
         remedy = "run `nvidia-smi`, and reinstall the NVIDIA driver where it fails too"
         return [], [Finding(topic="GPU", value=str(error), ok=False, remedy=remedy)]
-    lines = [Finding(topic=f"GPU {place}", value=_describe(gpu)) for place, gpu in enumerate(found)]
+    lines = [Finding(topic=f"GPU {index}", value=_describe(gpu)) for index, gpu in enumerate(found)]
     return [attrs.asdict(gpu) for gpu in found], lines or [Finding(topic="GPU", value="none found")]
 
 
