@@ -62,7 +62,9 @@ def engine_of(source, *, slots=1, context=256, chunk=512):
 def in_chunks(engine, ids, chunk, slot=0):
     """Logits after every id, [T, V]."""
     with torch.inference_mode():
-        parts = [engine.every(slot, ids[start : start + chunk], start) for start in range(0, len(ids), chunk)]
+        parts = [
+            engine.all_position_logits(slot, ids[start : start + chunk], start) for start in range(0, len(ids), chunk)
+        ]
         return torch.cat(parts).numpy()
 
 

@@ -136,8 +136,8 @@ class Decoder(nn.Module):
         x = self.hidden(tokens[:, None], positions[:, None], cache)  # [B, 1, H]
         return self.logits(x[:, 0])
 
-    def every(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """As `prefill` → logits after every token [B, T, V]."""
+    def all_position_logits(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """A chunk of each prompt, as for `prefill` → logits after every token [B, T, V]."""
         return self.logits(self.hidden(tokens, positions, cache))
 
     def hidden(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> torch.Tensor:

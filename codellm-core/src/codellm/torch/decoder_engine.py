@@ -36,8 +36,8 @@ class DecoderEngine(Engine):
     def prefill(self, slot: int, ids: Seq[int], start: int) -> torch.Tensor:
         return self.decoder.prefill(*self._chunk(slot, ids, start))[0, : self.vocabulary]
 
-    def every(self, slot: int, ids: Seq[int], start: int) -> torch.Tensor:
-        return self.decoder.every(*self._chunk(slot, ids, start))[0, :, : self.vocabulary]
+    def all_position_logits(self, slot: int, ids: Seq[int], start: int) -> torch.Tensor:
+        return self.decoder.all_position_logits(*self._chunk(slot, ids, start))[0, :, : self.vocabulary]
 
     def _chunk(self, slot: int, ids: Seq[int], start: int) -> tuple[torch.Tensor, torch.Tensor, Cache]:
         tokens = upload([ids], self.device)  # [1, T]

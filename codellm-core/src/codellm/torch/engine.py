@@ -27,7 +27,7 @@ class Engine(abc.ABC):
         self.context = context
         """Tokens that a slot holds."""
         self.chunk = chunk
-        """The most tokens of one `prefill` or `every`."""
+        """The most tokens of one `prefill` or `all_position_logits`."""
 
     @abc.abstractmethod
     def prefill(self, slot: int, ids: Seq[int], start: int) -> torch.Tensor:
@@ -38,8 +38,8 @@ class Engine(abc.ABC):
         """Compute one token of each slot, ids [P] at positions [P] → logits after each: float32 [P, V]."""
 
     @abc.abstractmethod
-    def every(self, slot: int, ids: Seq[int], start: int) -> torch.Tensor:
-        """As `prefill` → logits after each of the ids: float32 [T, V]."""
+    def all_position_logits(self, slot: int, ids: Seq[int], start: int) -> torch.Tensor:
+        """Compute what `prefill` does → logits after each of the ids: float32 [T, V]."""
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Give the slot `target` the first `length` tokens of `source`, which has not gone past `kept` tokens."""

@@ -73,7 +73,7 @@ class TorchModel(Model):
         scores = np.empty(max(len(ids) - 1, 0), np.float32)
         for start in range(0, len(scores), step):
             stop = min(start + step, len(scores))
-            logprobs = engine.every(0, ids[start:stop], start).log_softmax(dim=-1)  # [T, V]
+            logprobs = engine.all_position_logits(0, ids[start:stop], start).log_softmax(dim=-1)  # [T, V]
             following = upload(ids[start + 1 : stop + 1], engine.device)[:, None]
             scores[start:stop] = logprobs.gather(-1, following)[:, 0].cpu().numpy()
         if np.isnan(scores).any():
@@ -97,7 +97,7 @@ class TorchModel(Model):
         step = min(SCORED[self.engine.device.type], self.engine.chunk)
         for begin in range(0, len(ids), step):
             with self._computing() as engine:
-                logprobs = engine.every(0, ids[begin : begin + step], begin).log_softmax(dim=-1)  # [T, V]
+                logprobs = engine.all_position_logits(0, ids[begin : begin + step], begin).log_softmax(dim=-1)  # [T, V]
             if begin + len(logprobs) > start:
                 yield logprobs[max(start - begin, 0) :].cpu().numpy()
 

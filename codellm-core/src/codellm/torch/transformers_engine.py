@@ -49,7 +49,7 @@ class TransformersEngine(Engine):
     def prefill(self, slot: int, ids: Seq[int], start: int) -> torch.Tensor:
         return self._chunk(slot, ids, start, keep=1)[-1]
 
-    def every(self, slot: int, ids: Seq[int], start: int) -> torch.Tensor:
+    def all_position_logits(self, slot: int, ids: Seq[int], start: int) -> torch.Tensor:
         return self._chunk(slot, ids, start, keep=0)
 
     def _chunk(self, slot: int, ids: Seq[int], start: int, keep: int) -> torch.Tensor:
