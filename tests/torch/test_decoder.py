@@ -54,9 +54,9 @@ def engine_of(source, *, slots=1, context=256, chunk=512):
     spec = LoadSpec(model="tiny", dtype="float32", context_length=context, batch_size=slots)
     made = plan(spec, source, torch.device("cpu"), free=1 << 40)
     cache = Cache.allocate(
-        made.config, slots=slots, context=context, chunk=chunk, dtype=torch.float32, device=made.device
+        made.config, slots=slots, context_length=context, chunk=chunk, dtype=torch.float32, device=made.device
     )
-    return DecoderEngine(made.decoder(), cache, vocabulary=made.config.vocab_size, context=context, chunk=chunk)
+    return DecoderEngine(made.decoder(), cache, vocab_size=made.config.vocab_size, context_length=context, chunk=chunk)
 
 
 def in_chunks(engine, ids, chunk, slot=0):

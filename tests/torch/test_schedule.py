@@ -63,7 +63,7 @@ def ours(spec, source):
     with torch.no_grad():
         decoder.embedding.weight[NAN] = torch.nan
     engine = DecoderEngine(
-        decoder, made.cache(), vocabulary=made.config.vocab_size, context=made.context, chunk=made.chunk
+        decoder, made.cache(), vocab_size=made.config.vocab_size, context_length=made.context_length, chunk=made.chunk
     )
     return TorchModel(made.info("torch-cpu", 0), made.tokenizer(), engine)
 

@@ -51,8 +51,8 @@ class FlashEngine(TransformersEngine):
 
     joins: ClassVar[bool] = True
 
-    def __init__(self, model: Any, cache: Cache, *, vocabulary: int, context: int, chunk: int) -> None:
-        super().__init__(model, cache, vocabulary=vocabulary, context=context, chunk=chunk)
+    def __init__(self, model: Any, cache: Cache, *, vocab_size: int, context_length: int, chunk: int) -> None:
+        super().__init__(model, cache, vocab_size=vocab_size, context_length=context_length, chunk=chunk)
         self._kernels = kernels()
 
     @classmethod

@@ -25,15 +25,15 @@ class Cache:
 
     @classmethod
     def allocate(
-        cls, config: Config, *, slots: int, context: int, chunk: int, dtype: torch.dtype, device: torch.device
+        cls, config: Config, *, slots: int, context_length: int, chunk: int, dtype: torch.dtype, device: torch.device
     ) -> Cache:
-        """A cache for `slots` sequences of `context` tokens, whose prompts come in chunks of at most `chunk`."""
-        ring = ring_size(config, context, chunk)
+        """A cache for `slots` sequences of `context_length` tokens, whose prompts come in chunks of at most `chunk`."""
+        ring = ring_size(config, context_length, chunk)
         shape = (slots, ring, config.num_key_value_heads, config.head_dim)
         keys, values = (
             [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)] for _ in range(2)
         )
-        return cls(keys, values, config.sliding_window or context, ring)
+        return cls(keys, values, config.sliding_window or context_length, ring)
 
     def view(self, begin: int, end: int, span: int) -> Cache:
         """The slots from `begin` to `end`, and of each the first `span` cells: the same memory."""
@@ -73,6 +73,6 @@ class Cache:
         return torch.where(seen, blank, blank - torch.inf)[:, None]
 
 
-def ring_size(config: Config, context: int, chunk: int) -> int:
+def ring_size(config: Config, context_length: int, chunk: int) -> int:
     """Cells that a slot needs: of the window, the oldest query of a chunk still sees all of its own."""
-    return context if config.sliding_window is None else min(context, config.sliding_window + chunk - 1)
+    return context_length if config.sliding_window is None else min(context_length, config.sliding_window + chunk - 1)

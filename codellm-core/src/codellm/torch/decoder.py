@@ -109,12 +109,12 @@ class Layer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The whole model; `context` is the longest sequence that it will be given."""
+    """The whole model; `context_length` is the longest sequence that it will be given."""
 
     cos: torch.Tensor
     sin: torch.Tensor
 
-    def __init__(self, config: Config, weights: Weights, context: int) -> None:
+    def __init__(self, config: Config, weights: Weights, context_length: int) -> None:
         super().__init__()
         self.embedding = weights.embedding("model.embed_tokens")
         self.layers = nn.ModuleList(
@@ -122,7 +122,7 @@ class Decoder(nn.Module):
         )
         self.norm = weights.norm("model.norm", config.epsilon)
         self.lm_head = weights.lm_head(self.embedding)
-        cos, sin = rotary_table(config, context)
+        cos, sin = rotary_table(config, context_length)
         self.register_buffer("cos", cos.to(weights.device), persistent=False)
         self.register_buffer("sin", sin.to(weights.device), persistent=False)
 

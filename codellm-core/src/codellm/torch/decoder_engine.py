@@ -22,22 +22,22 @@ class DecoderEngine(Engine):
         decoder: Decoder,
         cache: Cache,
         *,
-        vocabulary: int,
-        context: int,
+        vocab_size: int,
+        context_length: int,
         chunk: int,
         step: Step | None = None,
         forget: Callable[[Decoder, Cache], None] | None = None,
     ) -> None:
-        super().__init__(cache, vocabulary=vocabulary, context=context, chunk=chunk)
+        super().__init__(cache, vocab_size=vocab_size, context_length=context_length, chunk=chunk)
         self.decoder = decoder
         self._step = step or decoder.decode
         self._forget = forget
 
     def prefill(self, slot: int, ids: Seq[int], start: int) -> torch.Tensor:
-        return self.decoder.prefill(*self._chunk(slot, ids, start))[0, : self.vocabulary]
+        return self.decoder.prefill(*self._chunk(slot, ids, start))[0, : self.vocab_size]
 
     def all_position_logits(self, slot: int, ids: Seq[int], start: int) -> torch.Tensor:
-        return self.decoder.all_position_logits(*self._chunk(slot, ids, start))[0, :, : self.vocabulary]
+        return self.decoder.all_position_logits(*self._chunk(slot, ids, start))[0, :, : self.vocab_size]
 
     def _chunk(self, slot: int, ids: Seq[int], start: int) -> tuple[torch.Tensor, torch.Tensor, Cache]:
         tokens = upload([ids], self.device)  # [1, T]
@@ -47,7 +47,7 @@ class DecoderEngine(Engine):
     def decode(self, ids: Seq[int], positions: Seq[int]) -> torch.Tensor:
         view = self.cache.view(0, self.slots, self.cache.span(max(positions) + 1, SPAN))
         tokens, at = upload([ids, positions], self.device)
-        return self._step(tokens, at, view)[:, : self.vocabulary]
+        return self._step(tokens, at, view)[:, : self.vocab_size]
 
     def close(self) -> None:
         if self._forget is not None:

@@ -18,13 +18,13 @@ class Engine(abc.ABC):
     position may be computed again; those after it are forgotten.
     """
 
-    def __init__(self, cache: Cache, *, vocabulary: int, context: int, chunk: int) -> None:
+    def __init__(self, cache: Cache, *, vocab_size: int, context_length: int, chunk: int) -> None:
         self.cache = cache
         self.slots = len(cache.keys[0])
         self.device = cache.keys[0].device
-        self.vocabulary = vocabulary
+        self.vocab_size = vocab_size
         """Ids, and logits of a row: V."""
-        self.context = context
+        self.context_length = context_length
         """Tokens that a slot holds."""
         self.chunk = chunk
         """The most tokens of one `prefill` or `all_position_logits`."""

@@ -39,8 +39,8 @@ class Plan:
     """Weights of the model; those that embedding and output share count once."""
     dtype: torch.dtype
     device: torch.device
-    slots: int
-    context: int
+    batch_size: int
+    context_length: int
     chunk: int
     joins: bool
     """Whether the keys of a chunk join those before it ahead of the cache, which then needs no cells for them."""
@@ -62,9 +62,11 @@ class Plan:
             * self.dtype.itemsize
         )
 
-    def cache_bytes(self, context: int) -> int:
-        """Bytes of the cache for `context` tokens of every slot."""
-        return self.slots * ring_size(self.config, context, 1 if self.joins else self.chunk) * self.cell_bytes
+    def cache_bytes(self, context_length: int) -> int:
+        """Bytes of the cache for `context_length` tokens of every slot."""
+        return (
+            self.batch_size * ring_size(self.config, context_length, 1 if self.joins else self.chunk) * self.cell_bytes
+        )
 
     @property
     def name(self) -> str:
@@ -83,14 +85,14 @@ class Plan:
         """
         assert self.source.tensors is not None
         weights = Weights(self.source.tensors, self.infos, dtype=self.dtype, device=self.device)
-        return Decoder(self.config, weights, self.context).eval()
+        return Decoder(self.config, weights, self.context_length).eval()
 
     def cache(self) -> Cache:
         """A cache for all slots."""
         return Cache.allocate(
             self.config,
-            slots=self.slots,
-            context=self.context,
+            slots=self.batch_size,
+            context_length=self.context_length,
             chunk=1 if self.joins else self.chunk,
             dtype=self.dtype,
             device=self.device,
@@ -103,12 +105,12 @@ class Plan:
             architecture=str(self.source.config["model_type"]),
             parameters=self.parameters,
             weight_bytes=weight_bytes,
-            context_length=self.context,
+            context_length=self.context_length,
             dtype=self.name,
             scheme="none" if scheme is None else scheme.name,
             device=self.device.type,
             path=str(self.source.path or ""),
-            batch_size=self.slots,
+            batch_size=self.batch_size,
             threads=torch.get_num_threads() if self.device.type == "cpu" else None,
             dummy=self.source.dummy,
         )
@@ -151,15 +153,15 @@ def plan(
         parameters=sum(map(math.prod, architecture.shapes(config).values())),
         dtype=DTYPES[dtype_of(spec, source, device)],
         device=device,
-        slots=spec.batch_size,
-        context=spec.context_length or min(config.context_length, DEFAULT_CONTEXT),
+        batch_size=spec.batch_size,
+        context_length=spec.context_length or min(config.context_length, DEFAULT_CONTEXT),
         chunk=chunk or CHUNK[device.type],
         joins=joins,
     )
-    if made.context > config.context_length and not source.dummy:  # random weights are as bad at any length
+    if made.context_length > config.context_length and not source.dummy:  # random weights are as bad at any length
         raise InvalidValueError(
             f"{source.name} takes a context_length of at most the {config.context_length} tokens it was trained for, "
-            f"not {made.context}"
+            f"not {made.context_length}"
         )
     return fitted(made, free, None if packed else bits, asked=spec.context_length is not None)
 
@@ -180,21 +182,21 @@ def fitted(made: Plan, free: int, bits: float | None, *, asked: bool) -> Plan:
     """
     weights = sum(int(count(info) * held(info, made.dtype, bits)) for info in made.infos.values()) // 8
     config, rows = made.config, 2 * SCORED[made.device.type]
-    rest = 4 * config.vocab_size * (made.slots + rows) + 4 * made.chunk * (
+    rest = 4 * config.vocab_size * (made.batch_size + rows) + 4 * made.chunk * (
         config.intermediate_size + 8 * config.hidden_size
     )
     room = free - weights - rest
-    if made.cache_bytes(made.context) <= room:
+    if made.cache_bytes(made.context_length) <= room:
         return made
-    least = made.context if asked else min(made.context, 256)
+    least = made.context_length if asked else min(made.context_length, 256)
     need = made.cache_bytes(least)
     if need > room:
         raise NotEnoughMemoryError(
             f"{made.source.name} in {made.name} needs {(weights + rest + need) / 1e9:.1f} GB of memory "
-            f"({weights / 1e9:.1f} for weights, {need / 1e9:.1f} for {made.slots} x {least} tokens of context), and "
-            f"{free / 1e9:.1f} are free; take a smaller context_length, batch_size or dtype, or a quantized model"
+            f"({weights / 1e9:.1f} for weights, {need / 1e9:.1f} for {made.batch_size} x {least} tokens of context), "
+            f"and {free / 1e9:.1f} are free; take a smaller context_length, batch_size or dtype, or a quantized model"
         )
-    return attrs.evolve(made, context=room // (made.slots * made.cell_bytes) // 256 * 256)
+    return attrs.evolve(made, context_length=room // (made.batch_size * made.cell_bytes) // 256 * 256)
 
 
 def held(info: TensorInfo, dtype: torch.dtype, bits: float | None) -> float:

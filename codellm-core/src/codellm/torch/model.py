@@ -121,7 +121,7 @@ class TorchModel(Model):
                 "cut them or load with a larger context_length"
             )
         entry = [int(id) for id in ids]
-        limit = self._engine.vocabulary if self._engine is not None else self.tokenizer.vocab_size
+        limit = self._engine.vocab_size if self._engine is not None else self.tokenizer.vocab_size
         if entry and not 0 <= min(entry) <= max(entry) < limit:
             raise InvalidValueError(f"an id is outside the vocabulary of {limit} tokens")
         return entry

@@ -57,7 +57,7 @@ class Scheduler:
         self._engine = engine
         self._sequences = sequences
         self._slots = [Slot(id) for id in range(engine.slots)]
-        self._draws = Draws(engine.slots, engine.vocabulary, engine.device)
+        self._draws = Draws(engine.slots, engine.vocab_size, engine.device)
 
     def steps(self) -> Iterator[list[Token]]:
         """Each step's tokens; an empty list where a step only computed prompt, or only refused sequences."""
@@ -85,10 +85,10 @@ class Scheduler:
         ids, engine = sequence.prompt_ids, self._engine
         if not ids:
             return InvalidValueError("a prompt must have at least one token")
-        if len(ids) > engine.context:
-            return ContextLengthError(f"the prompt has {len(ids)} tokens, the context {engine.context}")
-        if not 0 <= min(ids) <= max(ids) < engine.vocabulary:
-            return InvalidValueError(f"a prompt id is outside the vocabulary of {engine.vocabulary} tokens")
+        if len(ids) > engine.context_length:
+            return ContextLengthError(f"the prompt has {len(ids)} tokens, the context {engine.context_length}")
+        if not 0 <= min(ids) <= max(ids) < engine.vocab_size:
+            return InvalidValueError(f"a prompt id is outside the vocabulary of {engine.vocab_size} tokens")
         return None
 
     def _take(self, sequence: Sequence) -> None:
@@ -122,15 +122,15 @@ class Scheduler:
     def _decode(self) -> torch.Tensor | None:
         """One token of each slot that generates → logits [P, V]; the other slots compute along for nothing."""
         for slot in self._slots:
-            if slot.next is not None and slot.done >= self._engine.context:
+            if slot.next is not None and slot.done >= self._engine.context_length:
                 assert slot.sequence is not None
-                slot.sequence.error = ContextLengthError(f"the context of {self._engine.context} tokens is full")
+                slot.sequence.error = ContextLengthError(f"the context of {self._engine.context_length} tokens is full")
                 slot.next = slot.logits = None
         if all(slot.next is None for slot in self._slots):
             return None
         ids = [slot.next or 0 for slot in self._slots]
         # where a slot would go on: what idle ones write there is overwritten before it is read
-        positions = [min(slot.done, self._engine.context - 1) for slot in self._slots]
+        positions = [min(slot.done, self._engine.context_length - 1) for slot in self._slots]
         logits = self._engine.decode(ids, positions)
         for slot in self._slots:
             slot.done += slot.next is not None

@@ -29,8 +29,8 @@ class TransformersEngine(Engine):
     joins: ClassVar[bool] = False
     """Whether the keys of a chunk join those before it ahead of the cache, which then needs no cells for them."""
 
-    def __init__(self, model: Any, cache: Cache, *, vocabulary: int, context: int, chunk: int) -> None:
-        super().__init__(cache, vocabulary=vocabulary, context=context, chunk=chunk)
+    def __init__(self, model: Any, cache: Cache, *, vocab_size: int, context_length: int, chunk: int) -> None:
+        super().__init__(cache, vocab_size=vocab_size, context_length=context_length, chunk=chunk)
         self.model = model
         self._flat = [[cells.flatten(0, 1) for cells in part] for part in (cache.keys, cache.values)]  # [P * R, KV, D]
         taken = inspect.signature(model.forward).parameters
@@ -99,7 +99,7 @@ class TransformersEngine(Engine):
             **{self._cache_argument: transformers.Cache(layers=layers)},
             **told,
         ).logits
-        return logits[..., : self.vocabulary].float()
+        return logits[..., : self.vocab_size].float()
 
 
 class Layer(CacheLayerMixin):  # type: ignore[misc]

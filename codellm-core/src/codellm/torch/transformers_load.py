@@ -89,8 +89,8 @@ def _loaded(
         engine(
             model,
             made.cache(),
-            vocabulary=min(tokenizer.vocab_size, made.config.vocab_size),
-            context=made.context,
+            vocab_size=min(tokenizer.vocab_size, made.config.vocab_size),
+            context_length=made.context_length,
             chunk=made.chunk,
         ),
     )

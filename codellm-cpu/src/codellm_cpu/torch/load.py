@@ -41,8 +41,8 @@ def load_decoder(spec: LoadSpec, source: ModelSource, mode: str) -> TorchModel:
     engine = DecoderEngine(
         decoder,
         cache,
-        vocabulary=min(tokenizer.vocab_size, made.config.vocab_size),
-        context=made.context,
+        vocab_size=min(tokenizer.vocab_size, made.config.vocab_size),
+        context_length=made.context_length,
         chunk=made.chunk,
         step=_step(mode, decoder, cache),
         forget=forget if mode == "jit" else None,
