@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from codellm.sampling import SamplingParams
-from codellm.torch.sampling import Draws
+from codellm.torch.sampling import BatchSampler
 from support.sampling_fields import DRAWN, hold_draws
 
 LOGITS = np.log([0.1, 0.2, 0.3, 0.4]).astype(np.float32)
@@ -16,10 +16,10 @@ WHERE = "codellm-core/src/codellm/torch/sampling.py"
 
 
 def choose(sequences):
-    draws, rows = Draws(len(sequences), len(LOGITS), torch.device("cpu")), list(range(len(sequences)))
+    sampler, rows = BatchSampler(len(sequences), len(LOGITS), torch.device("cpu")), list(range(len(sequences)))
     for row, one in enumerate(sequences):
-        draws.seat(row, one)
-    return draws(torch.from_numpy(LOGITS).repeat(len(rows), 1), rows)[0]
+        sampler.seat(row, one)
+    return sampler(torch.from_numpy(LOGITS).repeat(len(rows), 1), rows)[0]
 
 
 @pytest.mark.parametrize("name", DRAWN)

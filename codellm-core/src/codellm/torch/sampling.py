@@ -16,15 +16,15 @@ from codellm.sequence import Sequence
 from codellm.torch.device import upload
 
 
-class Draws:
-    """What the sequences of P slots ask of sampling, as tensors [P]; a slot's are set when a sequence takes it."""
+class BatchSampler:
+    """Samples for the sequences of P slots: what each asks for is set when it takes its slot."""
 
     def __init__(self, slots: int, vocabulary: int, device: torch.device) -> None:
         self._device = device
         self._sequences: list[Sequence | None] = [None] * slots
         self._generators: list[np.random.Generator | None] = [None] * slots
         self._vocabulary = vocabulary
-        self._knobs: Knobs | None = None
+        self._params: SamplingTensors | None = None
         self._seen: torch.Tensor | None = None
 
     def seat(self, slot: int, sequence: Sequence) -> None:
@@ -32,7 +32,7 @@ class Draws:
         params = sequence.params
         self._sequences[slot] = sequence
         self._generators[slot] = np.random.default_rng(None if params.seed is None else [params.seed, sequence.index])
-        self._knobs = None
+        self._params = None
         if params.repetition_penalty != 1.0:
             if self._seen is None:
                 self._seen = torch.zeros(
@@ -43,17 +43,17 @@ class Draws:
 
     def leave(self, slot: int) -> None:
         """Forget the sequence of `slot`."""
-        self._sequences[slot] = self._generators[slot] = self._knobs = None
+        self._sequences[slot] = self._generators[slot] = self._params = None
 
     def __call__(self, logits: torch.Tensor, slots: list[int]) -> tuple[list[int], list[float]]:
         """`logits` [P, V] → for each of `slots` a token id and its log-probability, NaN where its logits are broken.
 
         Only here does the host wait for the device.
         """
-        knobs = self._knobs = self._knobs or Knobs.of(self._sequences, self._device)
-        uniform = upload(self._uniform(slots), self._device, torch.float64) if knobs.drawn else None
-        ids, logprobs = sample(logits, knobs, uniform, self._seen if knobs.penalized else None)
-        if self._seen is not None and knobs.penalized:
+        params = self._params = self._params or SamplingTensors.of(self._sequences, self._device)
+        uniform = upload(self._uniform(slots), self._device, torch.float64) if params.drawn else None
+        ids, logprobs = sample(logits, params, uniform, self._seen if params.penalized else None)
+        if self._seen is not None and params.penalized:
             rows = upload(slots, self._device)
             # to assign True by an index would copy it from the host, which waits for that
             self._seen.index_put_((rows, ids[rows]), rows.new_ones((), dtype=torch.bool))
@@ -74,7 +74,7 @@ FIELDS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 @attrs.frozen(eq=False)
-class Knobs:
+class SamplingTensors:
     """The parameters of every row [B], and whether any row asks for the costly steps."""
 
     temperature: torch.Tensor
@@ -90,7 +90,7 @@ class Knobs:
     penalized: bool
 
     @classmethod
-    def of(cls, sequences: list[Sequence | None], device: torch.device) -> Knobs:
+    def of(cls, sequences: list[Sequence | None], device: torch.device) -> SamplingTensors:
         """Those of the sequences; free slots are greedy."""
         params = [GREEDY if sequence is None else sequence.params for sequence in sequences]
         filters = [bool(each.top_k or each.top_p < 1.0) for each in params]
@@ -111,17 +111,17 @@ class Knobs:
 
 
 def sample(
-    logits: torch.Tensor, knobs: Knobs, uniform: torch.Tensor | None, seen: torch.Tensor | None
+    logits: torch.Tensor, params: SamplingTensors, uniform: torch.Tensor | None, seen: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`logits` [B, V] float32, uniform [B] in [0, 1), seen [B, V] → ids [B], log-probabilities [B] before all cuts.
 
     Where no row is drawn, `uniform` may be None.
     """
-    scores = logits if seen is None else penalized(logits, knobs.penalty, seen)
+    scores = logits if seen is None else penalized(logits, params.penalty, seen)
     ids = scores.argmax(dim=-1)  # the first of equal maxima
     top = scores.gather(-1, ids[:, None])  # [B, 1]
-    if knobs.drawn and uniform is not None:
-        ids = torch.where(knobs.temperature > 0, draw(scores, top, knobs, uniform), ids)
+    if params.drawn and uniform is not None:
+        ids = torch.where(params.temperature > 0, draw(scores, top, params, uniform), ids)
     logprobs = logits.log_softmax(dim=-1).gather(-1, ids[:, None])  # [B, 1]
     return ids, torch.where(top.isfinite(), logprobs, torch.nan)[:, 0]
 
@@ -132,20 +132,20 @@ def penalized(logits: torch.Tensor, penalty: torch.Tensor, seen: torch.Tensor) -
     return torch.where(seen, torch.where(logits > 0, logits / rate, logits * rate), logits)
 
 
-def draw(scores: torch.Tensor, top: torch.Tensor, knobs: Knobs, uniform: torch.Tensor) -> torch.Tensor:
+def draw(scores: torch.Tensor, top: torch.Tensor, params: SamplingTensors, uniform: torch.Tensor) -> torch.Tensor:
     """An id of each row [B], by inverting the cumulative distribution at `uniform` [B]."""
-    rate = knobs.temperature.clamp_min(1e-30).float()[:, None]
+    rate = params.temperature.clamp_min(1e-30).float()[:, None]
     weights = ((scores - top) / rate).exp()  # [B, V], the likeliest 1
-    if knobs.sorts:
-        weights = likeliest(weights, knobs)
-    weights = torch.where(weights >= knobs.min_p.float()[:, None], weights, 0.0)
+    if params.sorts:
+        weights = likeliest(weights, params)
+    weights = torch.where(weights >= params.min_p.float()[:, None], weights, 0.0)
     edges = weights.cumsum(dim=-1, dtype=torch.float64)  # sums of a whole vocabulary need float64
     total = edges[:, -1:]
     drawn = torch.minimum(uniform[:, None] * total, total.nextafter(torch.zeros_like(total)))  # never the end itself
     return (edges <= drawn).sum(dim=-1).clamp_max(weights.shape[-1] - 1)
 
 
-def likeliest(weights: torch.Tensor, knobs: Knobs) -> torch.Tensor:
+def likeliest(weights: torch.Tensor, params: SamplingTensors) -> torch.Tensor:
     """Weights [B, V] cut by top-k, then top-p: 0 for what is cut; rows without cuts stay as they are.
 
     Of top-p is kept the smallest set whose probability reaches it: while what came before has not.
@@ -153,10 +153,10 @@ def likeliest(weights: torch.Tensor, knobs: Knobs) -> torch.Tensor:
     size = weights.shape[-1]
     ranked, order = weights.sort(dim=-1, descending=True, stable=True)  # of equals, the lowest id comes first
     rank = torch.arange(size, device=weights.device)
-    limit = torch.where(knobs.top_k > 0, knobs.top_k, size)[:, None]
+    limit = torch.where(params.top_k > 0, params.top_k, size)[:, None]
     ranked = torch.where(rank < limit, ranked, 0.0)
     edges = ranked.cumsum(dim=-1, dtype=torch.float64)
     before = torch.nn.functional.pad(edges[:, :-1], (1, 0))
-    whole = knobs.top_p[:, None] >= 1.0
-    ranked = torch.where(whole | (before < knobs.top_p[:, None] * edges[:, -1:]), ranked, 0.0)
-    return torch.where(knobs.filtered[:, None], torch.zeros_like(weights).scatter(-1, order, ranked), weights)
+    whole = params.top_p[:, None] >= 1.0
+    ranked = torch.where(whole | (before < params.top_p[:, None] * edges[:, -1:]), ranked, 0.0)
+    return torch.where(params.filtered[:, None], torch.zeros_like(weights).scatter(-1, order, ranked), weights)

@@ -10,7 +10,7 @@ from codellm.errors import BackendError, ContextLengthError, InvalidValueError
 from codellm.sequence import Sequence, Token
 from codellm.slots import Slots
 from codellm.torch.engine import Engine
-from codellm.torch.sampling import Draws
+from codellm.torch.sampling import BatchSampler
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +57,7 @@ class Scheduler:
         self._engine = engine
         self._sequences = sequences
         self._slots = [Slot(id) for id in range(engine.slots)]
-        self._draws = Draws(engine.slots, engine.vocab_size, engine.device)
+        self._sampler = BatchSampler(engine.slots, engine.vocab_size, engine.device)
 
     def steps(self) -> Iterator[list[Token]]:
         """Each step's tokens; an empty list where a step only computed prompt, or only refused sequences."""
@@ -72,7 +72,7 @@ class Scheduler:
         for slot in self._slots:
             if slot.sequence is not None and slot.sequence not in kept:
                 slot.sequence = slot.next = None
-                self._draws.leave(slot.id)
+                self._sampler.leave(slot.id)
         seated = {slot.sequence for slot in self._slots}
         for sequence in running:
             if sequence not in seated:
@@ -101,7 +101,7 @@ class Scheduler:
         else:
             slot.done = len(slot.prompt)
         slot.sequence, slot.next = sequence, None
-        self._draws.seat(slot.id, sequence)
+        self._sampler.seat(slot.id, sequence)
 
     def _holds(self, slot: Slot, prompt: list[int]) -> bool:
         """Whether all cells of `prompt`, and the logits after it, are in `slot`."""
@@ -159,7 +159,7 @@ class Scheduler:
 
     def _sample(self, logits: torch.Tensor, ready: list[Slot]) -> list[Token]:
         tokens = []
-        chosen, logprobs = self._draws(logits, [slot.id for slot in ready])
+        chosen, logprobs = self._sampler(logits, [slot.id for slot in ready])
         for slot, id, logprob in zip(ready, chosen, logprobs, strict=True):
             assert slot.sequence is not None
             if math.isfinite(logprob):
