@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 
 import attrs
-import gguf
-import numpy as np
 import pytest
 
 from codellm.artifacts.ensure import ensure
@@ -14,10 +13,9 @@ from codellm.artifacts.request import QuantizeRequest
 from codellm.errors import QualityError
 from codellm.loading import find
 from codellm.plugins.registry import registry
-from codellm_cpu.convert import pretokenizer, vocabulary
-from codellm_cpu.convert.gated import Gated
-from codellm_cpu.convert.llama import Llama
-from codellm_cpu.quantize import quantize
+from codellm.sources import Tensors
+from codellm_cpu.convert import convert
+from codellm_cpu.quantize import convert_and_check, quantize
 from codellm_cpu.schemes import SCHEMES
 from support.checkpoints import Arrays, config_of, random_weights, source_of, train_tokenizer
 
@@ -93,128 +91,165 @@ def test_a_window_shorter_than_the_probe_cuts_it(tmp_path, tokenizer_of):
     assert parity["logits"]["positions"] == 9
 
 
-def swap_gate_and_up(patch):
-    swapped = {"mlp.gate_proj": "ffn_up", "mlp.up_proj": "ffn_gate"}
-    patch.setattr(Gated, "blocks", dict(Gated.blocks) | swapped)
+def renamed(source, one, other):
+    """Two tensors of every layer in each other's place."""
+    names = {one: other, other: one}
+    arrays = {re.sub(f"{one}|{other}", lambda name: names[name[0]], name): array for name, array in weights(source)}
+    return attrs.evolve(source, tensors=Arrays(arrays))
 
 
-def swap_norms(patch):
-    swapped = {"input_layernorm": "ffn_norm", "post_attention_layernorm": "attn_norm"}
-    patch.setattr(Gated, "blocks", dict(Gated.blocks) | swapped)
+def weights(source):
+    return [(info.name, source.tensors.read(info.name)) for info in source.tensors.infos()]
 
 
-def leave_queries_unturned(patch):
-    permuted = Llama.permuted_heads
-    patch.setattr(
-        Llama, "permuted_heads", lambda self, name, config: None if "q_proj" in name else permuted(self, name, config)
-    )
+def swap_gate_and_up(source):
+    return renamed(source, "gate_proj", "up_proj")
 
 
-def wrong_base(patch):
-    write = gguf.GGUFWriter.add_rope_freq_base
-    patch.setattr(gguf.GGUFWriter, "add_rope_freq_base", lambda self, value: write(self, value * 2))
+def swap_norms(source):
+    return renamed(source, "input_layernorm", "post_attention_layernorm")
 
 
-def lost_scaling(patch):
-    patch.setattr(gguf.GGUFWriter, "add_rope_scaling_factor", lambda self, value: None)
+def leave_queries_unpermuted(source):
+    """In the order from which the conversion, which brings interleaved pairs together, makes the source's own."""
+    heads = source.config["num_attention_heads"]
+
+    def undone(array):
+        return array.reshape(heads, -1, 2, array.shape[-1]).swapaxes(1, 2).reshape(array.shape)
+
+    arrays = {name: undone(array) if "q_proj" in name else array for name, array in weights(source)}
+    return attrs.evolve(source, tensors=Arrays(arrays))
 
 
-def wrong_epsilon(patch):
-    write = gguf.GGUFWriter.add_layer_norm_rms_eps
-    patch.setattr(gguf.GGUFWriter, "add_layer_norm_rms_eps", lambda self, value: write(self, 0.1))
+def config(**changes):
+    return lambda source: attrs.evolve(source, config=source.config | changes)
 
 
-def wrong_words(patch):
-    names = dict.fromkeys(pretokenizer.NAMES, "gpt-2")
-    patch.setattr(pretokenizer, "NAMES", names)
+def tokenizer(change):
+    """Another tokenizer.json, by what `change` does to its object."""
+
+    def changed(source):
+        data = json.loads(source.tokenizer.read_text())
+        change(data)
+        path = source.tokenizer.with_name("changed.json")
+        path.write_text(json.dumps(data))
+        return attrs.evolve(source, tokenizer=path)
+
+    return changed
 
 
-def no_normal_form(patch):
-    patch.setattr(vocabulary, "NORMALIZER_KEY", "codellm.other")
+def wrong_words(data):
+    data["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 
 
-def wrong_end(patch):
-    special_ids = vocabulary.special_ids
-    patch.setattr(vocabulary, "special_ids", lambda *given: special_ids(*given) | {"eos": 5})
+def no_normal_form(data):
+    data["normalizer"] = None
 
 
-def no_beginning(patch):
-    patch.setattr(gguf.GGUFWriter, "add_add_bos_token", lambda self, value: None)
-    patch.setattr(vocabulary, "special_ids", lambda *given: {"eos": 2, "bos": 5})
+def wrong_end(source):
+    """The last token, which parts files."""
+    config = source.config | {"eos_token_id": 576}
+    return attrs.evolve(source, tokenizer_config={"eos_token": "<file_sep>"}, config=config)
 
 
-def wrong_scores(patch):
-    patch.setattr(vocabulary, "merge_scores", lambda tokens, *_: [float(id) for id in range(len(tokens))])
+def wrong_beginning(source):
+    """The token that ends a text."""
 
+    def change(data):
+        data["post_processor"]["special_tokens"]["<s>"] |= {"ids": [2], "tokens": ["</s>"]}
+
+    names = source.tokenizer_config | {"bos_token": "</s>"}
+    return attrs.evolve(tokenizer(change)(source), tokenizer_config=names)
+
+
+def wrong_scores(data):
+    data["model"]["merges"].reverse()
+
+
+wrong_base = config(rope_theta=10_000.0)
 
 LINEAR = {"rope_scaling": {"type": "linear", "factor": 4.0}}
 BY_NORM = r"logits of position \d+ are off by [\d.e-]+ on average, where rounding in f32 explains [\d.e-]+"
 BROKEN = {
     "gate and up swapped": ("qwen2", "qwen2", {}, swap_gate_and_up, BY_NORM),
     "norms swapped": ("llama", "llama3", {}, swap_norms, BY_NORM),
-    "queries not permuted": ("llama", "deepseek", {}, leave_queries_unturned, BY_NORM),
+    "queries not permuted": ("llama", "deepseek", {}, leave_queries_unpermuted, BY_NORM),
     "rope base": ("qwen2", "qwen2", {}, wrong_base, BY_NORM),
-    "rope scaling": ("llama", "deepseek", LINEAR, lost_scaling, BY_NORM),
-    "norm epsilon": ("llama", "deepseek", {}, wrong_epsilon, BY_NORM),
-    "pre-tokenizer": ("qwen2", "qwen2", {}, wrong_words, "has other tokens in the GGUF file: from place"),
-    "normal form": ("qwen2", "qwen2", {}, no_normal_form, "has other tokens in the GGUF file"),
-    "end": ("starcoder2", "starcoder2", {}, wrong_end, r"eos is 0 by tokenizer\.json, 5 in the GGUF file"),
-    "beginning": ("llama", "codellama", {}, no_beginning, r"beginning is \[1\] by tokenizer\.json, \[5\] in"),
-    "scores": ("llama", "codellama", {}, wrong_scores, "has other tokens in the GGUF file"),
+    "rope scaling": ("llama", "deepseek", LINEAR, config(rope_scaling=None), BY_NORM),
+    "norm epsilon": ("llama", "deepseek", {}, config(rms_norm_eps=0.1), BY_NORM),
+    "pre-tokenizer": ("qwen2", "qwen2", {}, tokenizer(wrong_words), "has other tokens in the GGUF file: from place"),
+    "normal form": ("qwen2", "qwen2", {}, tokenizer(no_normal_form), "has other tokens in the GGUF file"),
+    "end": ("starcoder2", "starcoder2", {}, wrong_end, r"eos is 0 by tokenizer\.json, 576 in the GGUF file"),
+    "beginning": (
+        "llama",
+        "codellama",
+        {},
+        wrong_beginning,
+        r"beginning is \[1\] by tokenizer\.json, \[2\] in",
+    ),
+    "scores": ("llama", "codellama", {}, tokenizer(wrong_scores), "has other tokens in the GGUF file"),
 }
 
 
+def planting(fault):
+    """A conversion that goes wrong by `fault`: of another source than the one it is compared with."""
+    return lambda source, *rest: convert(fault(source), *rest)
+
+
 @pytest.mark.parametrize("case", BROKEN.values(), ids=BROKEN.keys())
-def test_a_broken_conversion_is_refused_for_its_reason(tmp_path, monkeypatch, tokenizer_of, case):
+def test_a_broken_conversion_is_refused_for_its_reason(tmp_path, tokenizer_of, case):
     model_type, family, changes, fault, message = case
     source = source_of(config_of(model_type, 600, **changes), tokenizer_of(family))
-    fault(monkeypatch)
     with pytest.raises(QualityError, match=f"tiny: the conversion is wrong and not kept: .*{message}") as error:
-        quantize(request(source, "f32", tmp_path / "m.gguf"))
+        convert_and_check(request(source, "f32", tmp_path / "m.gguf"), planting(fault))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "m.gguf").exists()
 
 
 @pytest.mark.parametrize("fault", [wrong_base, swap_gate_and_up], ids=["rope base", "swapped"])
-def test_bf16s_tolerance_notices_faults_too(tmp_path, monkeypatch, tokenizer_of, fault):
+def test_bf16s_tolerance_notices_faults_too(tmp_path, tokenizer_of, fault):
     """Of weights large enough to say something: those of a tiny random model hardly attend to anything."""
     config = config_of("qwen2", 600)
     weights = {name: array * (6 if array.ndim > 1 else 1) for name, array in random_weights(config).items()}
     source = source_of(config, tokenizer_of("qwen2"), Arrays(weights))
     assert quantize(request(source, "bf16", tmp_path / "m.gguf"))
-    fault(monkeypatch)
     with pytest.raises(QualityError, match="are off by"):
-        quantize(request(source, "bf16", tmp_path / "m.gguf"))
+        convert_and_check(request(source, "bf16", tmp_path / "m.gguf"), planting(fault))
 
 
-def test_one_damaged_token_among_many_is_noticed(tmp_path, monkeypatch, tokenizer_of):
+def test_one_damaged_token_among_many_is_noticed(tmp_path, tokenizer_of):
     config = config_of("qwen2", 600)
     weights = random_weights(config)
     source = source_of(config, tokenizer_of("qwen2"), Arrays(weights))
     damaged = weights | {"lm_head.weight": weights["lm_head.weight"].copy()}
     damaged["lm_head.weight"][77] *= 1.2
-    real = quantize.__globals__["convert_and_check"]
-    assert real(request(source, "f32", tmp_path / "right.gguf"))
-
-    from codellm_cpu import convert as package
-
-    write = package.convert
-
-    def convert_damaged(given, *rest):
-        write(attrs.evolve(given, tensors=Arrays(damaged)), *rest)
-
-    monkeypatch.setattr(package, "convert", convert_damaged)
+    assert convert_and_check(request(source, "f32", tmp_path / "right.gguf"))
     with pytest.raises(QualityError, match="are off by"):
-        real(request(source, "f32", tmp_path / "m.gguf"))
+        convert_and_check(
+            request(source, "f32", tmp_path / "m.gguf"),
+            planting(lambda given: attrs.evolve(given, tensors=Arrays(damaged))),
+        )
 
 
-def test_the_core_refuses_it_too_and_keeps_nothing(tmp_path, monkeypatch):
-    wrong_base_of_all = gguf.GGUFWriter.add_rope_freq_base
-    monkeypatch.setattr(
-        gguf.GGUFWriter, "add_rope_freq_base", lambda self, value: wrong_base_of_all(self, np.sqrt(value))
-    )
+class Damaged(Tensors):
+    """Weights that are read wrong the first time, which is the conversion's, and right from then on."""
+
+    def __init__(self, tensors):
+        self.tensors, self.known = tensors, set()
+
+    def infos(self):
+        return self.tensors.infos()
+
+    def read(self, name):
+        first = name not in self.known
+        self.known.add(name)
+        return self.tensors.read(name)[::-1] if first and "q_proj.weight" in name else self.tensors.read(name)
+
+
+def test_the_core_refuses_it_too_and_keeps_nothing(tmp_path):
+    source = find("codellm-demo").fetch()
     with pytest.raises(QualityError, match="codellm-demo: the conversion is wrong and not kept"):
-        ensure(find("codellm-demo").fetch(), registry().scheme("bf16"))
+        ensure(attrs.evolve(source, tensors=Damaged(source.tensors)), registry().scheme("bf16"))
     assert not list(tmp_path.glob("cache/artifacts/*/*"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from codellm.artifacts.request import Artifact
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from codellm.artifacts.request import QuantizeRequest
+    from codellm.sources import ModelSource
+
+Write = Callable[["ModelSource", str, "Path", Callable[[int, int], None]], object]
+"""Writes a source in a precision to a file, and tells how far it is."""
 
 ROOM_A_TENSOR = 64
 """Bytes that a tensor's alignment may add, with what the header gains."""
@@ -50,17 +55,18 @@ def quantize(request: QuantizeRequest) -> Artifact | None:
     return quantize_and_check(request)
 
 
-def convert_and_check(request: QuantizeRequest) -> Artifact:
-    """The conversion, compared with its source; the figures are the artifact's fact `parity`.
+def convert_and_check(request: QuantizeRequest, write: Write | None = None) -> Artifact:
+    """The conversion that `write` does, `convert` by default, compared with its source: the artifact's fact `parity`.
 
     Half of the progress is the comparison's, where weights are compared.
     """
     from codellm_cpu.convert import check_parity, convert
 
+    write = write or convert
     source, scheme, destination = request.source, request.scheme.name, request.destination
     parts = 1 if source.dummy else 2
     with writing(destination, 0):  # what fails the check does not stay
-        convert(source, scheme, destination, lambda done, total: request.progress(done, parts * total))
+        write(source, scheme, destination, lambda done, total: request.progress(done, parts * total))
         parity = check_parity(
             source,
             scheme,
