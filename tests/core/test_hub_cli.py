@@ -13,17 +13,11 @@ from pathlib import Path
 import pytest
 
 from codellm.sources.download import CHUNK
-from support.hub_server import COMMIT, DEMO, Fault, Repo, hubs
+from support.hub_server import COMMIT, DEMO, Fault, Repo
 from support.plugin_folder import codellm
 
 SIZE = len(DEMO["model.safetensors"])
 GENERATE = ("generate", "def add(", "--max-tokens", "6", "-m")
-
-
-@pytest.fixture
-def hub():
-    with hubs({"ours/demo": Repo(dict(DEMO))}) as hub:
-        yield hub
 
 
 @pytest.fixture
