@@ -12,7 +12,7 @@ from codellm.errors import ArtifactError, CodellmError
 
 @contextlib.contextmanager
 def writing(destination: Path, size: int) -> Iterator[None]:
-    """For the time that `destination`, about `size` bytes, is written: remove it if anything ends that, Ctrl-C too.
+    """Watch over the writing of `destination`, about `size` bytes: remove it if anything ends that, Ctrl-C too.
 
     Raises:
         ArtifactError: there is no room for `size` bytes, or the system refuses a write.

@@ -32,7 +32,7 @@ TOKENS = 16 * CHUNK
 
 
 class Sums:
-    """For each weight the squares of its inputs, summed over all rows, and how many rows these were.
+    """Squares of each weight's inputs, summed over all rows, and how many rows these were.
 
     The mean of the squares weighs a column's rounding error by what it does to the outputs (llama.cpp,
     tools/imatrix).
@@ -45,7 +45,7 @@ class Sums:
         self._fault: Exception | None = None
 
     def watch(self, pointer: int, ask: bool, _data: object) -> bool:
-        """llama.cpp asks which operations to stop after, and stops there; no exception may leave this."""
+        """Say which operations llama.cpp is to stop after, and read them there; no exception may leave this."""
         try:
             name = self._products.weight(pointer)
             if name is not None and name.endswith(".weight"):
@@ -101,7 +101,7 @@ def collect(path: Path, calibration: str, threads: int) -> dict[str, npt.NDArray
 
 
 def _compute(context: NativeContext, ids: npt.NDArray[np.int32]) -> None:
-    """All logits are asked for: the last layer computes only the rows that somebody wants."""
+    """Compute all logits: the last layer computes only the rows that somebody wants."""
     context.clear()
     rows = len(ids)
     context.tokens[:rows] = ids
@@ -112,7 +112,7 @@ def _compute(context: NativeContext, ids: npt.NDArray[np.int32]) -> None:
 
 
 def main() -> int:
-    """Compute what the command line says."""
+    """Write the matrix that the command line asks for → exit code."""
     source, calibration, destination, threads = sys.argv[1:]
     end_with_parent(Path(destination))
     try:

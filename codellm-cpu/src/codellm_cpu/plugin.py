@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def codellm_backends() -> Iterable[Backend]:
-    """llama.cpp's, and those of the extra `torch`."""
+    """Backends of llama.cpp and of the extra `torch`."""
     from codellm_cpu.llama.backend import LlamaCppBackend
     from codellm_cpu.torch.backend import TorchCpuBackend
     from codellm_cpu.torch.reference import TransformersCpuBackend
@@ -27,7 +27,7 @@ def codellm_backends() -> Iterable[Backend]:
 
 @hookimpl
 def codellm_schemes() -> Iterable[Scheme]:
-    """The GGUF schemes."""
+    """Schemes of GGUF: conversions, and what llama.cpp quantizes to."""
     from codellm_cpu.schemes import SCHEMES
 
     return tuple(SCHEMES)

@@ -26,7 +26,7 @@ BUFFER = 512 << 20
 
 
 def main() -> int:
-    """Quantize as the command line says."""
+    """Quantize, or plan to, as the command line says → exit code."""
     source, destination, file_type, threads, matrix = sys.argv[1:]
     end_with_parent(Path(destination) if destination else None)
 

@@ -45,7 +45,7 @@ def run_quantizer(
     threads: int,
     progress: Callable[[int, int], None],
 ) -> Header:
-    """llama.cpp in a child process; its log is the progress, and the reason of a failure. The header of what it wrote.
+    """Run llama.cpp in a child process, whose log is the progress and the reason of a failure → header of the result.
 
     Raises:
         ModelFileError: llama.cpp refuses the file, or crashes on it.

@@ -66,7 +66,7 @@ class TransformersCudaBackend(TransformersBackend):
 
 
 def driver() -> Availability:
-    """Available where NVIDIA's driver lists a GPU: torch is not asked, since importing it takes seconds."""
+    """Availability by what NVIDIA's driver lists: torch is not asked, since importing it takes seconds."""
     try:
         found = gpus()
     except MachineError as error:

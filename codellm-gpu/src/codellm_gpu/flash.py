@@ -40,7 +40,7 @@ class Kernels:
 
 
 def kernels() -> Kernels:
-    """flash-attn's own."""
+    """Kernels of flash-attn, which is imported now."""
     from flash_attn import flash_attn_func, flash_attn_with_kvcache
 
     return Kernels(flash_attn_func, flash_attn_with_kvcache)

@@ -16,7 +16,7 @@ from codellm.system.child import end_with_parent
 
 
 def main() -> int:
-    """Quantize as the job says."""
+    """Quantize as the job says → exit code."""
     job = json.loads(Path(sys.argv[1]).read_text())
     end_with_parent(None)
     out = os.dup(1)
@@ -33,7 +33,7 @@ def main() -> int:
 
 
 def quantize(job: dict[str, Any], out: int) -> None:
-    """Load, quantize and save."""
+    """Load, quantize and save; `out` takes the progress."""
     import torch
     from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def codellm_backends() -> Iterable[Backend]:
-    """Those that run on CUDA."""
+    """Backends on CUDA; they run on the CPU where that is asked for."""
     from codellm_gpu.backend import TransformersCudaBackend
 
     return (TransformersCudaBackend(),)
@@ -23,7 +23,7 @@ def codellm_backends() -> Iterable[Backend]:
 
 @hookimpl
 def codellm_schemes() -> Iterable[Scheme]:
-    """GPTQ's. Those of bitsandbytes are the backends', since they are applied while loading too."""
+    """Schemes of GPTQ. Those of bitsandbytes are the backends', since they are applied while loading too."""
     from codellm.torch.gptq import SCHEMES
 
     return SCHEMES

@@ -56,7 +56,7 @@ SIZES = (
 
 
 class Architecture(abc.ABC):
-    """One architecture: `name` is config.json's `model_type`."""
+    """What the configurations of one architecture say, and its tensors; `name` is config.json's `model_type`."""
 
     name: ClassVar[str]
     fixed: ClassVar[Mapping[str, tuple[Any, ...]]]
@@ -162,6 +162,6 @@ def size(raw: Mapping[str, Any], field: str, where: str) -> int:
 
 
 def listed(names: list[str]) -> str:
-    """Some names in words: `tensors 'a', 'b', 'c' and 7 more`."""
+    """Names in words, three at most: `tensors 'a', 'b', 'c' and 7 more`."""
     shown = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return f"tensor{'s' if len(names) > 1 else ''} {shown}"

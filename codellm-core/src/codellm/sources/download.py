@@ -1,4 +1,4 @@
-"""One file of the hub into the hub's cache, going on where an earlier download was cut.
+"""Download of one file of the hub into the hub's cache, going on where an earlier download was cut.
 
 huggingface_hub itself throws away what came of a file that was cut (its pull request 4228), so this
 receives the bytes and leaves the rest to it. A file lies under its ETag in the cache's `blobs`; what has come of it, in

@@ -169,7 +169,7 @@ def quantiles(std: float, dtype: str) -> npt.NDArray[np.generic]:
 
 
 def stored(values: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[np.generic]:
-    """Finite float32 values in the stored type, rounded to nearest; bfloat16 is float32's upper half."""
+    """Round finite float32 values to the nearest of the stored type; bfloat16 is float32's upper half."""
     if dtype == "bfloat16":
         bits = values.view(np.uint32)
         return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)

@@ -99,7 +99,7 @@ def needless(name: str, shape: tuple[int, ...]) -> bool:
 
 
 def as_stored(tensors: Tensors, config: Mapping[str, Any], *, tied: bool) -> Mapping[str, Any]:
-    """`config`, corrected where a model that it calls `tied` has an output of its own.
+    """Configuration as the weights are: `config`, but not tied where the model has an output of its own.
 
     Raises:
         ModelFileError: a tensor cannot be read.

@@ -44,7 +44,7 @@ class Published:
 
 
 def model_files(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Of all `names`, the GGUF files that hold a model, in order: those that are whole, and those that are parts."""
+    """GGUF files among `names` that hold a model, in order: those that are whole, and those that are parts."""
     found = [name for name in sorted(names) if name.lower().endswith(".gguf") and not _OTHER.search(_stem(name))]
     parts = [name for name in found if _PART.search(_stem(name))]
     return [name for name in found if name not in parts], parts

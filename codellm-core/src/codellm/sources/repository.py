@@ -69,7 +69,7 @@ class Repository:
         )
 
     def fetch(self, names: Iterable[str], progress: Progress = quiet) -> Path:
-        """Have `names`, which are all its own, in the cache, and nothing else; the directory that they are in.
+        """Bring `names`, which are all its own, into the cache, and nothing else; the directory that they are in.
 
         Raises:
             DownloadError: a file cannot be had, or not be kept; what came of it is kept for the next time.
@@ -90,7 +90,7 @@ class Repository:
         return paths[0].parent
 
     def missing(self, names: Iterable[str]) -> list[str]:
-        """Those of `names` that the cache does not hold, or holds in another size than the hub says."""
+        """Files of `names` that the cache does not hold, or holds in another size than the hub says."""
         paths = {name: self.cached(name) for name in names}
         return [name for name, path in paths.items() if path is None or not self._whole(name, path)]
 
@@ -150,7 +150,7 @@ class Repository:
 
 
 def _with_commits(id: str, revision: str | None, error: CodellmError) -> CodellmError:
-    """`error` of a hub that gave no answer, with a commit that the cache holds without knowing its revision."""
+    """Error of a hub that gave no answer, with a commit that the cache holds without knowing its revision."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 

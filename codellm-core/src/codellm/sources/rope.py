@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Rope:
-    """Base and scaling.
+    """Base and scaling of the rotary embedding.
 
     `rope_type` is "default", "linear" (`factor`), "llama3" (`factor`, the factors of low and high frequencies,
     `original_context_length`) or "yarn" (`factor`, the betas, `truncate`, `original_context_length`).
@@ -145,7 +145,7 @@ def _llama3(fields: _Fields, theta: float, factor: float, length: float) -> Rope
 
 
 def _yarn(fields: _Fields, theta: float, factor: float, length: float) -> Rope:
-    """Without an `attention_factor`, cosines and sines grow with the logarithm of the stretch."""
+    """Read what "yarn" has; without `attention_factor`, cos and sin grow with the logarithm of the stretch."""
     if theta <= 1:
         raise ModelFileError(f"{fields.where}: rope_theta {theta:g} is not above 1, as yarn needs it")
     truncate = fields.values.get("truncate", True)

@@ -178,7 +178,7 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parse_entry(path: Path, file: int, name: str, fields: Any, start: int, size: int) -> Entry:
-    """One tensor of the header; `start` is where the data begins, `size` the file's, both in bytes.
+    """Read one tensor of the header; `start` is where the data begins, `size` the file's, both in bytes.
 
     Raises:
         ModelFileError: a field is missing, of a wrong type, or does not fit the file or the other fields.

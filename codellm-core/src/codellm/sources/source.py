@@ -34,7 +34,7 @@ class Tensors(abc.ABC):
 
     @abc.abstractmethod
     def infos(self) -> Iterable[TensorInfo]:
-        """Every tensor, without its data."""
+        """List every tensor, without its data."""
 
     @abc.abstractmethod
     def read(self, name: str) -> npt.NDArray[np.generic]:

@@ -29,7 +29,7 @@ def ends(
     config: Mapping[str, Any],
     generation_config: Mapping[str, Any],
 ) -> tuple[str | int, ...]:
-    """Every token that one of the four files ends a text with, those that the tokenizer's own name first.
+    """Tokens that one of the four files ends a text with, those that the tokenizer's own name first.
 
     The files of one model differ: of a model of conversations, the tokenizer's name the end of a turn, while
     generation_config.json lists that of a text too; after a fine-tune, one may be as it was before.

@@ -32,7 +32,7 @@ class Starcoder2(Architecture):
 
 
 def starcoder2_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Every tensor's name → shape, in the order of the forward pass; H hidden size, F feed-forward, V vocabulary.
+    """Name → shape of every tensor, in the order of the forward pass; H hidden size, F feed-forward, V vocabulary.
 
     `config` is a config.json whose sizes are positive integers. Linear weights are [out, in]. The norms have a bias
     always, the projections where `use_bias` is set; a tied model has no `lm_head.weight`, its output being the

@@ -33,7 +33,7 @@ def adapter_fault(path: Path) -> str:
 
 
 def adapter_kind(kind: Any = None) -> str:
-    """`kind` is what peft calls it, as "LORA"; where it does not say, it is that."""
+    """Words for an adapter; `kind` is what peft calls it, "LORA" where it does not say."""
     return "a LoRA adapter" if not isinstance(kind, str) or kind == "LORA" else f"an adapter of peft ({quoted(kind)})"
 
 

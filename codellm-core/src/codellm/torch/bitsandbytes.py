@@ -65,7 +65,7 @@ OPTIONS: dict[str, Option[Any]] = {
 
 @attrs.frozen
 class BitsAndBytes(Quantization):
-    """One of SCHEMES with its options."""
+    """A scheme of SCHEMES with its options."""
 
     scheme: Scheme
     options: Mapping[str, Any]
@@ -75,7 +75,7 @@ class BitsAndBytes(Quantization):
             raise BackendUnavailableError(f"{self.scheme.name} needs bitsandbytes and accelerate; {remedy}")
 
     def config(self, dtype: torch.dtype) -> Any:
-        """For a model in `dtype`; what has no option is bitsandbytes' own default."""
+        """See `Quantization`; what has no option is bitsandbytes' own default."""
         import torch
         import transformers
 
@@ -93,13 +93,13 @@ class BitsAndBytes(Quantization):
 
 @attrs.frozen
 class StoredBitsAndBytes(BitsAndBytes):
-    """One of SCHEMES as a checkpoint is in it, by the `quantization_config` of its config.json."""
+    """A scheme of SCHEMES that a checkpoint is already in, by the `quantization_config` of its config.json."""
 
     quantization_config: Mapping[str, Any]
     stored = True
 
     def config(self, dtype: torch.dtype) -> Any:
-        """As it was saved, whatever the `dtype`."""
+        """See `Quantization`: as it was saved, whatever the `dtype`."""
         import transformers
 
         quieten()

@@ -1,4 +1,4 @@
-"""One lean decoder for StarCoder2, Llama and Qwen2.
+"""A lean decoder for StarCoder2, Llama and Qwen2.
 
 B slots, T tokens of each, H hidden size, N query heads, KV key-value heads, D the head_dim, R cells of the cache,
 V vocabulary. Every shape is fixed and every step is tensors in, tensors out, so that a step can be traced, compiled or
@@ -18,7 +18,7 @@ from codellm.torch.weights import Weights
 
 
 class Attention(nn.Module):
-    """Causal, with grouped key-value heads; queries, keys and values come from one product."""
+    """Causal attention with grouped key-value heads; queries, keys and values come from one product."""
 
     def __init__(self, config: Config, weights: Weights, name: str) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Attention(nn.Module):
         return projected
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """`q` [B, T, N, D], `k` and `v` [B, KV, R, D], `mask` [B, 1, T, R] → [B, T, N * D]."""
+        """Attend with `q` [B, T, N, D] to `k` and `v` [B, KV, R, D] under `mask` [B, 1, T, R] → [B, T, N * D]."""
         batch, length, heads, _ = q.shape
         if length == 1:  # the queries that share a key-value head stand where tokens would: no key is repeated
             grouped = q.view(batch, self.kv_heads, heads // self.kv_heads, self.head_dim)  # [B, KV, N / KV, D]
@@ -64,7 +64,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """SiLU-gated where the model has a gate, which one product computes with the rest; else GELU (the tanh form)."""
+    """Feed-forward layer, SiLU-gated by the same product where the model has a gate; else GELU (the tanh form)."""
 
     def __init__(self, weights: Weights, name: str) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class FeedForward(nn.Module):
         self.down = weights.linear(f"{name}.down_proj" if self.gated else f"{name}.c_proj")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`x` [B, T, H] → [B, T, H]."""
+        """Compute `x` [B, T, H] → [B, T, H]."""
         intermediate = self.up(x)
         if self.gated:
             gate, up = intermediate.chunk(2, dim=-1)
@@ -127,21 +127,21 @@ class Decoder(nn.Module):
         self.register_buffer("sin", sin.to(weights.device), persistent=False)
 
     def prefill(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """A chunk of each prompt, tokens [B, T] at consecutive positions [B, T] → logits after the last [B, V]."""
+        """Compute a chunk of each prompt, tokens at consecutive positions [B, T] → logits after the last [B, V]."""
         x = self.hidden(tokens, positions, cache)  # [B, T, H]
         return self.logits(x[:, -1])
 
     def decode(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """One token of each slot, tokens [B] at positions [B] → logits after it [B, V]."""
+        """Compute a token of each slot, tokens [B] at positions [B] → logits after it [B, V]."""
         x = self.hidden(tokens[:, None], positions[:, None], cache)  # [B, 1, H]
         return self.logits(x[:, 0])
 
     def all_position_logits(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """A chunk of each prompt, as for `prefill` → logits after every token [B, T, V]."""
+        """Compute a chunk of each prompt, as `prefill` does → logits after every token [B, T, V]."""
         return self.logits(self.hidden(tokens, positions, cache))
 
     def hidden(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """`tokens` and `positions` [B, T] → the last layer's output [B, T, H]; keys and values go into the cache."""
+        """Last layer's output [B, T, H] for `tokens` at `positions` [B, T]; keys and values go into the cache."""
         x, cos, sin, mask, cells = self.inputs(tokens, positions, cache)
         for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
             x = layer(x, cos, sin, mask, cells, keys, values)
@@ -156,6 +156,6 @@ class Decoder(nn.Module):
         return x, cos, sin, cache.mask(positions, x.dtype), cache.cells(positions)
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """`x` [..., H] → [..., V] in float32."""
+        """Logits of the last layer's output `x` [..., H] → [..., V] in float32."""
         logits: torch.Tensor = self.lm_head(self.norm(x))
         return logits.float()

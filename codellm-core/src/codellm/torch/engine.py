@@ -55,7 +55,7 @@ class Engine(abc.ABC):
         return self.cache.ring
 
     def mode(self) -> contextlib.AbstractContextManager[object]:
-        """In which everything is computed: without what training would need."""
+        """Context in which everything is computed: without what training would need."""
         return torch.inference_mode()
 
     def close(self) -> None:

@@ -98,7 +98,7 @@ class Gptq(Quantization):
         return Shifted(tensors, self.quantization_config["bits"]) if self.shifted else tensors
 
     def dtype(self, asked: str, device: torch.device) -> str:
-        """Where nothing is asked, what the scales are stored in; CPUs multiply such matrices a hundred times slower."""
+        """See `Quantization`: by default the scales' float16, but on CPUs, a hundred times slower in it, bfloat16."""
         if asked == "float32":
             raise InvalidValueError(
                 f"{self.source.name}: {self.scheme.name} computes in float16 or bfloat16, not float32"
@@ -139,7 +139,7 @@ class Gptq(Quantization):
                 ) from error
 
     def finished(self, model: Any) -> Any:
-        """Without what gptqmodel compiles to unpack weights, which delays the first tokens by a minute."""
+        """Take away what gptqmodel compiles to unpack weights, which delays the first tokens by a minute."""
         for module in model.modules():
             vars(module).pop("dequantize_weight", None)
         return model

@@ -40,14 +40,14 @@ UPCAST_DTYPES = tuple(dtype for dtype in (torch.bfloat16, torch.float16) if not 
 
 
 class Linear(nn.Linear):
-    """x times the weights, plus the bias.
+    """Projection: x times the weights, plus the bias.
 
     Half-precision weights on a CPU have ways of their own: one row, compiled, is spelled out (`gemv`), and many rows
     are multiplied in float32 (`upcast_linear`) where the processor has no product of matrices in that type.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`x` [..., in] → [..., out]."""
+        """Project `x` [..., in] → [..., out]."""
         if x.device.type == "cpu" and self.weight.itemsize == 2:
             rows = x.numel() // self.in_features
             if rows == 1 and torch.compiler.is_dynamo_compiling():
@@ -60,7 +60,7 @@ class Linear(nn.Linear):
 
 @torch.library.custom_op("codellm::upcast_linear", mutates_args=())
 def upcast_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """`x` [..., in] times `weight` [out, in] plus `bias` [out], multiplied in float32 → [..., out] of x's type.
+    """Multiply `x` [..., in] by `weight` [out, in] in float32, plus `bias` [out] → [..., out] of x's type.
 
     A block of the weights is upcast after the other, so that no copy of them all is ever in memory. Traced or
     compiled it stays one operation.
@@ -84,7 +84,7 @@ def _(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch
 
 
 def gemv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """`x` [..., in] times `weight` [out, in] as a product and a sum, in float32 → [..., out].
+    """Multiply `x` [..., in] by `weight` [out, in] as a product and a sum, in float32 → [..., out].
 
     Inductor makes a loop of it that reads the weights at most of the memory's bandwidth, where the library's product of
     matrices reaches half of it for one row. `x` is written out before: else the loop would compute it for each row.

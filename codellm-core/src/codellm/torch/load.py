@@ -1,4 +1,4 @@
-"""From a source to an engine on our own decoder: every check before the weights are read."""
+"""What a source is loaded as, planned before its weights are read: every check is done by then."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class TorchModel(Model):
             return found
 
     def _ids(self, ids: Seq[int]) -> list[int]:
-        """`ids`, if they are tokens and fit the context."""
+        """Check that `ids` are tokens and fit the context → themselves, as ints."""
         if len(ids) > self.info.context_length:
             raise ContextLengthError(
                 f"{len(ids)} tokens do not fit the context of {self.info.context_length}; "

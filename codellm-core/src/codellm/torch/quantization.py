@@ -44,7 +44,7 @@ class Quantization(abc.ABC):
         return tensors
 
     def loading(self) -> contextlib.AbstractContextManager[object]:
-        """In which transformers makes the model."""
+        """Context in which transformers makes the model."""
         return contextlib.nullcontext()
 
     def finished(self, model: Any) -> Any:

@@ -1,4 +1,4 @@
-"""One token of each row of a batch, chosen on the device: the same choice as `codellm.sampler.Sampler` makes.
+"""Sampling on the device, a token for each row of a batch: the same choice as `codellm.sampler.Sampler` makes.
 
 The order is repetition penalty, temperature, top-k, top-p, min-p; greedy is the exact argmax with the lowest id on
 ties. A draw is one uniform number per row, which the host takes from the sequence's own generator: so a seed gives the
@@ -42,11 +42,11 @@ class BatchSampler:
             self._seen[slot].zero_().index_fill_(0, ids, True)
 
     def leave(self, slot: int) -> None:
-        """Forget the sequence of `slot`."""
+        """Forget who was in `slot`, so that it asks for no costly step."""
         self._sequences[slot] = self._generators[slot] = self._params = None
 
     def __call__(self, logits: torch.Tensor, slots: list[int]) -> tuple[list[int], list[float]]:
-        """`logits` [P, V] → for each of `slots` a token id and its log-probability, NaN where its logits are broken.
+        """Choose by `logits` [P, V] for each of `slots` an id → ids and log-probabilities, NaN where logits are broken.
 
         Only here does the host wait for the device.
         """
@@ -91,7 +91,7 @@ class SamplingTensors:
 
     @classmethod
     def of(cls, sequences: list[Sequence | None], device: torch.device) -> SamplingTensors:
-        """Those of the sequences; free slots are greedy."""
+        """Parameters of the sequences; free slots are greedy."""
         params = [GREEDY if sequence is None else sequence.params for sequence in sequences]
         filters = [bool(each.top_k or each.top_p < 1.0) for each in params]
         drawn = [each.temperature > 0 for each in params]
@@ -113,9 +113,9 @@ class SamplingTensors:
 def sample(
     logits: torch.Tensor, params: SamplingTensors, uniform: torch.Tensor | None, seen: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`logits` [B, V] float32, uniform [B] in [0, 1), seen [B, V] → ids [B], log-probabilities [B] before all cuts.
+    """Choose by `logits` [B, V] float32, `uniform` [B] in [0, 1), `seen` [B, V] → ids [B], their log-probabilities [B].
 
-    Where no row is drawn, `uniform` may be None.
+    The log-probabilities are those before all cuts. Where no row is drawn, `uniform` may be None.
     """
     scores = logits if seen is None else penalized(logits, params.penalty, seen)
     ids = scores.argmax(dim=-1)  # the first of equal maxima

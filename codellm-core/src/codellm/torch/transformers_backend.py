@@ -88,7 +88,7 @@ class TransformersBackend(Backend):
 
 
 def installed(packages: tuple[str, ...], remedy: str) -> Availability:
-    """Available where all `packages` are there; else `remedy` brings them."""
+    """Availability by `packages`, of which `remedy` brings what is missing; none of them is imported."""
     lacks = [package for package in packages if importlib.util.find_spec(package) is None]
     if lacks:
         return Availability(False, f"{' and '.join(lacks)} not installed", remedy, optional=True)

@@ -63,11 +63,11 @@ class TransformersEngine(Engine):
         return self._forward(tokens, at, layers, told, keep=1)[:, 0]
 
     def chunk_layers(self, slot: int, positions: torch.Tensor, start: int) -> tuple[list[Layer], dict[str, Any]]:
-        """For tokens of one slot at `positions` [1, T] from `start` on: the cache, and what attention is told."""
+        """Cache layers for tokens of one slot at `positions` [1, T] from `start` on, and what attention is told."""
         return self._masked(slot, slot + 1, positions, start + positions.shape[1])
 
     def step_layers(self, positions: torch.Tensor, length: int) -> tuple[list[Layer], dict[str, Any]]:
-        """As `chunk_layers` for a token of each slot, at `positions` [P, 1] below `length`."""
+        """Cache layers as of `chunk_layers`, for a token of each slot at `positions` [P, 1] below `length`."""
         return self._masked(0, self.slots, positions, length)
 
     def _masked(
@@ -90,7 +90,7 @@ class TransformersEngine(Engine):
     def _forward(
         self, tokens: torch.Tensor, positions: torch.Tensor, layers: list[Layer], told: dict[str, Any], keep: int
     ) -> torch.Tensor:
-        """`tokens` and `positions` [B, T] → logits of the last `keep` tokens, with 0 of all: float32 [B, keep, V]."""
+        """Compute `tokens` at `positions` [B, T] → logits of the last `keep`, with 0 of all: float32 [B, keep, V]."""
         logits: torch.Tensor = self.model(
             input_ids=tokens,
             position_ids=positions,
@@ -103,7 +103,7 @@ class TransformersEngine(Engine):
 
 
 class Layer(CacheLayerMixin):  # type: ignore[misc]
-    """One layer of our cache to transformers, which only ever updates it: every call brings positions of its own."""
+    """A layer of our cache for transformers, which only ever updates it: every call brings positions of its own."""
 
     is_sliding = False
 
@@ -112,18 +112,18 @@ class Layer(CacheLayerMixin):  # type: ignore[misc]
         self.is_initialized = True
 
     def lazy_initialization(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Nothing: the cells are there."""
+        """Do nothing: the cells are there."""
 
     def get_seq_length(self) -> int:
-        """Not asked for."""
+        """Length that no mask is made by: every call brings positions."""
         return 0
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Not asked for: a mask comes with the call, or none is needed."""
+        """Sizes of a mask that is never made: one comes with the call, or none is needed."""
         return query_length, 0
 
     def get_max_length(self) -> int:
-        """Not asked for."""
+        """Bound that transformers need not know: -1, none."""
         return -1
 
 

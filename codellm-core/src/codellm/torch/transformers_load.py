@@ -1,4 +1,4 @@
-"""From a load spec to a model of transformers: each weight is read from our source."""
+"""Loading with transformers' own models: each weight is read from our source."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def load_transformers(
     options: Mapping[str, Any],
     quantization: Quantization | None,
 ) -> TorchModel:
-    """Load `source` for `backend`.
+    """Load what `backend` runs of `source`, with every check before the weights are read.
 
     Raises:
         ModelFileError: the model is broken or not supported.
@@ -127,7 +127,7 @@ def open_model(made: Plan, quantization: Quantization | None, attention: str) ->
 
 @contextlib.contextmanager
 def no_bars() -> Iterator[None]:
-    """For the time of the block, transformers shows no progress of its own."""
+    """Keep transformers from showing progress of its own for the time of the block."""
     shown = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:
@@ -148,7 +148,7 @@ class Stored:
             return as_tensor(self._tensors, self._info, self._device)[part].clone()
 
     def get_shape(self) -> list[int]:
-        """Extents."""
+        """Extents, as transformers asks a slice of a safetensors file for them."""
         return list(self._info.shape)
 
     def get_dtype(self) -> str:

@@ -1,4 +1,4 @@
-"""From the tensors of a source to the modules of a decoder: each is read once, and converted on the way."""
+"""Modules of a decoder made of the tensors of a source: each is read once, and converted on the way."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Weights:
 
 
 class RMSNorm(nn.Module):
-    """x over its root mean square, computed in float32, then the weight: Zhang and Sennrich 2019."""
+    """Norm by the root mean square, computed in float32, then the weight: Zhang and Sennrich 2019."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`x` [..., H] → [..., H]."""
+        """Norm `x` [..., H] → [..., H]."""
         exact = x.float()
         normed = exact * torch.rsqrt(exact.pow(2).mean(-1, keepdim=True) + self.eps)
         return self.weight * normed.to(x.dtype)

@@ -40,7 +40,7 @@ TIE = 2.0
 
 
 def native_logits(native: NativeModel, ids: list[int], threads: int) -> Array:
-    """llama.cpp's logits: `ids` [T] → [T, V]. Without its fused attention, which sums in half precision."""
+    """Logits by llama.cpp: `ids` [T] → [T, V]. Without its fused attention, which sums in half precision."""
     rows = len(ids)
     shape = ContextShape(context_length=rows, slots=1, chunk=rows, outputs=rows, threads=threads, flash_attn="off")
     with contextlib.ExitStack() as stack:
@@ -54,7 +54,7 @@ def native_logits(native: NativeModel, ids: list[int], threads: int) -> Array:
 def compare_logits(
     computed: Array, expected: Array, rounded: Array, scheme: str
 ) -> tuple[dict[str, float | int], str | None]:
-    """llama.cpp's logits and both streams of the reference, each [T, V]: the figures, and what is wrong.
+    """Compare llama.cpp's logits with both streams of the reference, each [T, V]: the figures, and what is wrong.
 
     They are held together on average over the vocabulary, one by one, and by the greedy token.
     """
@@ -104,5 +104,5 @@ def spread(values: Array) -> Array:
 
 
 def short(value: float) -> float:
-    """Three digits of a figure."""
+    """Figure cut to three digits, as the manifest has it."""
     return float(f"{value:.3g}")

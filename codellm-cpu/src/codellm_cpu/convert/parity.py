@@ -94,7 +94,7 @@ def compare_special_ids(
 def compare_token_ids(
     source: ModelSource, theirs: HFTokenizer, ours: LlamaTokenizer, added: list[str]
 ) -> dict[str, int]:
-    """Every probe must give the same ids; so must every added token's string inside a text, special or not.
+    """Compare the ids of every probe, and of every added token's string inside a text, special or not.
 
     An id beyond the embedding is none that the model has: a text with such a one is no probe.
     """

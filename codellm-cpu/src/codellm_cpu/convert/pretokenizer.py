@@ -22,7 +22,9 @@ from codellm.errors import ModelFileError
 
 @attrs.frozen(kw_only=True)
 class Preparation:
-    """`model` is GGUF's kind of tokenizer, `pre` its name of the rules, `normalizer` a Unicode normal form.
+    """Rules before any merge.
+
+    `model` is GGUF's kind of tokenizer, `pre` its name of the rules, `normalizer` a Unicode normal form.
 
     A vocabulary of whole characters may put a space before every stretch of text (`space_prefix`, which llama.cpp does)
     or before the first alone and only where none stands there (`first_space`, which it does not, so we do).

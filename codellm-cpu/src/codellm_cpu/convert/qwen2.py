@@ -10,4 +10,4 @@ from codellm_cpu.convert.gated import Gated
 
 
 class Qwen2(Gated, gated.Qwen2):
-    """All of it is written under the names that Llama has too."""
+    """Nothing of its own: all of it is written under the names that Llama has too."""

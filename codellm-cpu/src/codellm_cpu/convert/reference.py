@@ -42,7 +42,7 @@ class Reference:
         self._types = {info.name: info.dtype for info in tensors.infos()}
 
     def logits(self, ids: Sequence[int], progress: Callable[[int, int], None] = lambda done, total: None) -> Array:
-        """`ids` [T] → logits [S, T, V] of each stream; `progress` is told of layers. The output counts as one."""
+        """Logits [S, T, V] of each stream after `ids` [T]; `progress` is told of layers, the output as one."""
         config = self._config
         rows = self._tensors.read("model.embed_tokens.weight")[np.asarray(ids)]
         embedded = to_float32(rows, self._types["model.embed_tokens.weight"])
@@ -85,7 +85,7 @@ class Reference:
         return x + self._vector(f"{name}.bias") if layer_norm else x
 
     def _attention(self, name: str, x: Array, cos: Array, sin: Array) -> Array:
-        """Causal, with grouped key-value heads: x [S, T, H] → [S, T, H]."""
+        """Attend causally, with grouped key-value heads: x [S, T, H] → [S, T, H]."""
         config = self._config
         q, k, v = (
             self._linear(f"{name}.{part}_proj", x).reshape(*x.shape[:2], -1, config.head_dim).swapaxes(1, 2)
@@ -100,7 +100,7 @@ class Reference:
         return self._linear(f"{name}.o_proj", attended.swapaxes(1, 2).reshape(*x.shape[:2], -1))
 
     def _feed_forward(self, name: str, x: Array) -> Array:
-        """SiLU-gated where the checkpoint has a gate, else GELU (the tanh form): x [S, T, H] → [S, T, H]."""
+        """Apply SiLU where the checkpoint has a gate, else GELU (the tanh form): x [S, T, H] → [S, T, H]."""
         if f"{name}.gate_proj.weight" in self._types:
             gate = self._linear(f"{name}.gate_proj", x)
             with np.errstate(over="ignore"):  # exp of a large negative gate: infinity, and the quotient 0
@@ -112,7 +112,7 @@ class Reference:
 
 
 def rounded(x: Array, bits: int) -> Array:
-    """Finite `x` with a significand of `bits` bits, whatever the exponent."""
+    """Round finite `x` to a significand of `bits` bits, whatever the exponent."""
     if bits == EXACT:
         return x
     lost = EXACT - bits

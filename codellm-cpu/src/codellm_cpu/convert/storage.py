@@ -19,7 +19,7 @@ F16_MAX = 65504.0
 
 
 def slabs(values: npt.NDArray[np.generic], stored: str, target: str, name: str) -> Iterator[npt.NDArray[np.generic]]:
-    """`values` of type `stored` (bfloat16 as uint16) as flat pieces of type `target`, in order.
+    """Convert `values` of type `stored` (bfloat16 as uint16) → flat pieces of type `target`, in order.
 
     Rounds to nearest, ties to even.
 
@@ -49,21 +49,21 @@ def finite(part: npt.NDArray[np.generic], stored: str) -> bool:
 
 
 def to_float32(part: npt.NDArray[np.generic], stored: str) -> npt.NDArray[np.float32]:
-    """Exact: both half types are subsets of float32."""
+    """Convert exactly: both half types are subsets of float32."""
     if stored == "bfloat16":
         return (part.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return part.astype(np.float32, copy=False)
 
 
 def to_bfloat16(part: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
-    """Finite float32 values as bfloat16 bit patterns: float32's upper half, after rounding the lower away."""
+    """Bit patterns of finite values as bfloat16: float32's upper half, after rounding the lower away."""
     bits = np.ascontiguousarray(part).view(np.uint32)
     odd = (bits >> np.uint32(16)) & np.uint32(1)
     return ((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)).astype(np.uint16)
 
 
 def to_float16(part: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float16]:
-    """float32 values as float16.
+    """Round float32 values to float16.
 
     Raises:
         ModelFileError: a value is beyond 65504, which would become infinity.

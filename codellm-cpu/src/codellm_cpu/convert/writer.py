@@ -35,7 +35,7 @@ TARGETS = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
 @attrs.frozen(eq=False)
 class Planned:
-    """One tensor to write: its name there, the type it gets, and where its values come from."""
+    """A tensor to write: its name there, the type it gets, and where its values come from."""
 
     source: TensorInfo
     name: str
@@ -163,7 +163,7 @@ def write(
     destination: Path,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Header, then data. The writer's own calls keep every tensor until the end: here only its header is used."""
+    """Write header, then data. The writer's own calls keep every tensor until the end: here only its header is used."""
     import gguf
 
     writer = gguf.GGUFWriter(destination, table.name)
@@ -177,7 +177,7 @@ def write(
 
 
 def write_header(writer: GGUFWriter, plan: list[Planned]) -> BinaryIO:
-    """Keys and the list of tensors; the stream, at its end."""
+    """Write the keys and the list of tensors → the stream, at its end."""
     import gguf
 
     kinds = {
@@ -225,7 +225,7 @@ def write_data(
     plan: list[Planned],
     progress: Callable[[int, int], None],
 ) -> None:
-    """Every tensor, aligned, slab by slab.
+    """Write every tensor, aligned, slab by slab.
 
     Raises:
         ModelFileError: a value cannot be stored in its target type.

@@ -70,7 +70,7 @@ def judge(
 
 
 def parse_features(info: str) -> frozenset[str]:
-    """Our names of the instruction sets in what `llama_print_system_info` says: `CPU : SSE3 = 1 | AVX = 1 | …`."""
+    """Instruction sets, by our names, in what `llama_print_system_info` says: `CPU : SSE3 = 1 | AVX = 1 | …`."""
     return frozenset(_TOLD[name] for name in re.findall(r"(\w+) = 1\b", info) if name in _TOLD)
 
 

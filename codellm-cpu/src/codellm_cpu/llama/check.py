@@ -93,7 +93,7 @@ _USED_IDS = ("bos", "eos", "eot", "fim_pre", "fim_suf", "fim_mid", "fim_rep", "f
 
 
 def check(path: Path, header: Header) -> None:
-    """Check the header of `path`.
+    """Check that the header of `path` is one of a model that llama.cpp can be handed.
 
     Raises:
         ModelFileError: names the key or tensor that is missing, of a wrong type, or does not fit the others.
@@ -108,7 +108,7 @@ def check(path: Path, header: Header) -> None:
 
 
 class _Check:
-    """Each method returns the first fault it finds, empty where there is none."""
+    """Checks of one header: each method returns the first fault it finds, empty where there is none."""
 
     def __init__(self, header: Header) -> None:
         self._header = header

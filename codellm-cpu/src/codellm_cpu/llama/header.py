@@ -69,11 +69,11 @@ class Header:
 
     @property
     def architecture(self) -> str:
-        """`general.architecture`, by which the other keys are named."""
+        """Name that the other keys begin with: `general.architecture`."""
         return str(self.scalars["general.architecture"])
 
     def number(self, key: str) -> int | None:
-        """A whole number named `<architecture>.<key>`."""
+        """Whole number of the key `<architecture>.<key>`; None where there is none."""
         value = self.scalars.get(f"{self.architecture}.{key}")
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
@@ -92,7 +92,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Read the header of `path`.
+    """Read the header of `path` within bounds.
 
     Raises:
         ModelNotFoundError: there is no such file.
@@ -149,7 +149,7 @@ class _Reader:
             raise self._fault("it changed while it was read", "try again when it is complete")
 
     def _whole(self, code: str) -> int:
-        """One whole number of a type."""
+        """Read a whole number in the form of `code` (the struct module's)."""
         value: int = struct.unpack_from(code, self._data, self._take(struct.calcsize(code)))[0]
         return value
 
@@ -161,13 +161,13 @@ class _Reader:
         return count
 
     def _bytes(self, what: str, most: int) -> bytes:
-        """A string as it stands."""
+        """Read a string as it stands."""
         length = self._count(f"bytes of {what}", most, 1)
         start = self._take(length)
         return bytes(self._data[start : start + length])
 
     def _name(self, what: str, most: int) -> str:
-        """A string that names something."""
+        """Read a string that names something: UTF-8, not empty, without a zero byte."""
         text = self._bytes(f"a {what}", most)
         try:
             name = text.decode()

@@ -61,7 +61,7 @@ class Log:
         """The C wrapper of `write`: llama.cpp keeps a bare pointer to it, so it must live as long."""
 
     def write(self, level: int, text: bytes, _: object) -> None:
-        """Called by llama.cpp, a line or a piece of one at a time."""
+        """Take a line, or a piece of one, from llama.cpp."""
         line = text.decode("utf-8", "replace").rstrip("\n")
         if level == _CONTINUED and self._lines:
             before, start = self._lines.pop()
@@ -100,7 +100,7 @@ LOG = Log()
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block, which calls llama.cpp: raised in a callback there, it would be lost."""
+    """Let Ctrl-C wait for the end of the block, which calls llama.cpp: raised in a callback there, it would be lost."""
     before = signal.getsignal(signal.SIGINT)
     if not callable(before) or threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""From a load spec and a GGUF file to a model: every check that is cheaper before llama.cpp than after it."""
+"""Loading a GGUF file: every check that is cheaper before llama.cpp than after it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SCORE_ROWS = 128
 
 
 def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel:
-    """Load the GGUF file of `source`.
+    """Load the GGUF file of `source`, with as much context as memory takes.
 
     Raises:
         ModelNotFoundError: there is no such file.

@@ -32,7 +32,7 @@ class Need:
 
     @classmethod
     def of(cls, header: Header, *, chunk: int, outputs: int) -> Self:
-        """Of a model whose prompts come in chunks, with `outputs` rows of logits."""
+        """Need of a model whose prompts come in chunks, with `outputs` rows of logits."""
         hidden, intermediate = (header.number(key) or 0 for key in ("embedding_length", "feed_forward_length"))
         embedding = header.tensors.get("token_embd.weight")
         vocabulary = embedding.shape[-1] if embedding is not None else 0

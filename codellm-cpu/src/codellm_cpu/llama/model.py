@@ -85,7 +85,7 @@ class LlamaCppModel(Model):
         return logits
 
     def _ids(self, ids: Seq[int]) -> npt.NDArray[np.int32]:
-        """`ids` as an array, if they are tokens and fit the context."""
+        """Check that `ids` are tokens and fit the context → an array of them."""
         if len(ids) > self.info.context_length:
             raise ContextLengthError(
                 f"{len(ids)} tokens do not fit the context of {self.info.context_length}; "

@@ -63,7 +63,7 @@ LIMITS = Limits()
 
 @attrs.frozen
 class Outcome:
-    """`fault` is empty where the file loads; `final` where another try would end the same."""
+    """End of a probe: `fault` is empty where the file loads; `final` where another try would end the same."""
 
     fault: str
     final: bool = True

@@ -1,4 +1,4 @@
-"""One load of a GGUF file, in a process that may die of it.
+"""Load of a GGUF file in a process that may die of it.
 
 `python -m codellm_cpu.llama.probe_child PATH`
 
@@ -67,7 +67,7 @@ def _fault(stack: contextlib.ExitStack, path: Path) -> str:
 
 
 def _compute(context: NativeContext, id: int) -> str:
-    """One token: every weight is read once."""
+    """Compute one token, which reads every weight once → what is wrong with its logits."""
     logits = context.prefill(0, np.array([id], np.int32), 0, 1)
     # minus infinity is how some models rule out a token
     if np.isnan(logits).any() or not np.isfinite(logits.max()):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def score(context: NativeContext, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-    """Natural-log probability of each next token: ids [T], not longer than the context → float32 [T-1].
+    """Log-probability (natural) of each next token: ids [T], not longer than the context → float32 [T-1].
 
     Entry i is log p(ids[i + 1] | ids[: i + 1]). The last id is only ever a target, so it is not computed.
     """
@@ -32,7 +32,7 @@ def score(context: NativeContext, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.
 
 
 def distributions(context: NativeContext, ids: npt.NDArray[np.int32], start: int) -> Iterator[npt.NDArray[np.float32]]:
-    """Natural-log probability of every token after each of `ids[start:]`: blocks [n, V]."""
+    """Log-probability (natural) of every token after each of `ids[start:]`: blocks [n, V]."""
     for _, logits in _chunks(context, ids, start):
         scores = log_softmax(logits)
         context.spoilt |= bool(np.isnan(scores[:, 0]).any())  # of one NaN the whole row becomes NaN
@@ -65,7 +65,7 @@ def _chunks(
 
 
 def _pick(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-    """Natural-log softmax of each row of `logits` [R, V] at its target [R] → float32 [R]."""
+    """Log-softmax of each row of `logits` [R, V] at its target [R] → float32 [R]."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     chosen = shifted[np.arange(len(targets)), targets]
     np.exp(shifted, out=shifted)

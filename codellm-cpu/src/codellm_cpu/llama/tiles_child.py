@@ -70,7 +70,7 @@ class Ggml:
 
 
 def main() -> int:
-    """Multiply in each layout."""
+    """Multiply in each layout → exit code."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     ggml = Ggml()
     device = ggml.by_name(b"CPU")

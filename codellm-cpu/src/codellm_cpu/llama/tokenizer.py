@@ -117,7 +117,7 @@ class LlamaTokenizer(Tokenizer):
         return bounded(text, self._pre, lambda: self._tokenize(vocab, data, special))
 
     def _stripped(self, text: str, special: bool) -> str:
-        """`text` without the space that its added tokens take; a special string that stays text takes none."""
+        """Text without the space that its added tokens take; a special string that stays text takes none."""
         for side, ids in self._strips.items():
             tokens = [self.text_of(id) for id in ids if special or not self._is_control(id)]
             found = "|".join(map(re.escape, sorted(tokens, key=len, reverse=True)))
@@ -197,5 +197,5 @@ class LlamaTokenizer(Tokenizer):
 
 
 def _present(id: int) -> int | None:
-    """llama.cpp says -1 for a token that the vocabulary does not have."""
+    """Id as we write it: llama.cpp says -1 for a token that the vocabulary does not have."""
     return int(id) if id >= 0 else None

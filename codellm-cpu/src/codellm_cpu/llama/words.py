@@ -48,7 +48,7 @@ _stacks = threading.Lock()
 def bounded(
     text: str, pre: str, tokenize: Callable[[], Answer], available: Callable[[], int] = machine.available_memory
 ) -> Answer:
-    """`tokenize` the text, which pre-tokenizer `pre` splits into words, on a stack that it cannot overflow.
+    """Tokenize the text, which pre-tokenizer `pre` splits into words, on a stack that it cannot overflow.
 
     Raises:
         InvalidValueError: it would take minutes.

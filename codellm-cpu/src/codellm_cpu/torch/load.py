@@ -1,4 +1,4 @@
-"""From a load spec to a model on our own decoder, on the CPU."""
+"""Loading on our own decoder, on the CPU."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def load_decoder(spec: LoadSpec, source: ModelSource, mode: str) -> TorchModel:
-    """Load `source` on our own decoder.
+    """Load `source` on our own decoder, whose step is traced or compiled as `mode` says.
 
     Raises:
         ModelFileError: the model is broken or not supported.
