@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 
 from codellm.plugins.registry import registry
 from codellm.spec import LoadSpec
+from codellm.tokenizer import HFTokenizer
 from codellm.torch.decoder_engine import DecoderEngine
 from codellm.torch.load import plan
 from codellm.torch.model import TorchModel
@@ -65,7 +66,7 @@ def ours(spec, source):
     engine = DecoderEngine(
         decoder, made.cache(), vocab_size=made.config.vocab_size, context_length=made.context_length, chunk=made.chunk
     )
-    return TorchModel(made.info("torch-cpu", 0), made.tokenizer(), engine)
+    return TorchModel(made.info("torch-cpu", 0), HFTokenizer.of(made.source), engine)
 
 
 def theirs(spec, source):

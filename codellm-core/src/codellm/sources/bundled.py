@@ -13,12 +13,12 @@ from codellm.sources.source import ModelSource
 
 
 def bundled_directory(name: str) -> Path:
-    """Where a bundled model lies."""
+    """Directory of a bundled model inside the installed package."""
     return Path(str(files("codellm") / "data" / name))
 
 
 def bundled(name: str) -> Reference:
-    """A model of `BUNDLED`."""
+    """Reference to a model of `BUNDLED`, under its name."""
     return directory(bundled_directory(name), name=name)
 
 

@@ -55,7 +55,7 @@ def directory(path: Path, name: str | None = None) -> Reference:
 
 
 def read_directory(path: Path, name: str, *, revision: str | None = None, licence: str | None = None) -> ModelSource:
-    """The source in a directory.
+    """Read all of a model directory but its weights.
 
     Raises:
         ModelFileError: a file is missing or broken; the message names it.

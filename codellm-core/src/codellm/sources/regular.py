@@ -82,7 +82,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Mapping[str, Any]:
-    """A JSON object from a file.
+    """Read a JSON object from a file of a model.
 
     Raises:
         ModelFileError: it cannot be read, or is no JSON object.

@@ -13,7 +13,6 @@ from codellm.model import ModelInfo
 from codellm.sources.architecture import Architecture, Config
 from codellm.sources.architectures import read_config
 from codellm.sources.packed import packed_infos
-from codellm.tokenizer import HFTokenizer
 from codellm.torch.cache import Cache, ring_size
 from codellm.torch.decoder import Decoder
 from codellm.torch.device import CHUNK, SCORED
@@ -48,7 +47,7 @@ class Plan:
     @property
     def weight_bytes(self) -> int:
         """Bytes of weights that one decoded token reads: of an embedding that is no output too, one row."""
-        unread = 0 if self.config.tied else count(self.infos["model.embed_tokens.weight"])
+        unread = 0 if self.config.tied else numel(self.infos["model.embed_tokens.weight"])
         return (self.parameters - unread) * self.dtype.itemsize
 
     @property
@@ -73,12 +72,8 @@ class Plan:
         """The type to compute in, as LoadSpec names it."""
         return str(self.dtype).removeprefix("torch.")
 
-    def tokenizer(self) -> HFTokenizer:
-        """The source's tokenizer."""
-        return HFTokenizer.of(self.source)
-
     def decoder(self) -> Decoder:
-        """The decoder, with its weights read.
+        """Decoder of this plan, with its weights read.
 
         Raises:
             ModelFileError: a tensor cannot be read, or holds NaN or infinity.
@@ -88,7 +83,7 @@ class Plan:
         return Decoder(self.config, weights, self.context_length).eval()
 
     def cache(self) -> Cache:
-        """A cache for all slots."""
+        """Cache for all slots, without cells for a chunk that joins ahead of it."""
         return Cache.allocate(
             self.config,
             slots=self.batch_size,
@@ -99,7 +94,7 @@ class Plan:
         )
 
     def info(self, backend: str, weight_bytes: int, scheme: Scheme | None = None) -> ModelInfo:
-        """What `backend` has loaded."""
+        """Facts of the model that `backend` has loaded, of `weight_bytes` a token."""
         return ModelInfo(
             backend=backend,
             architecture=str(self.source.config["model_type"]),
@@ -180,7 +175,7 @@ def fitted(made: Plan, free: int, bits: float | None, *, asked: bool) -> Plan:
     Raises:
         NotEnoughMemoryError: it does not fit; says what is needed.
     """
-    weights = sum(int(count(info) * held(info, made.dtype, bits)) for info in made.infos.values()) // 8
+    weights = sum(int(numel(info) * held(info, made.dtype, bits)) for info in made.infos.values()) // 8
     config, rows = made.config, 2 * SCORED[made.device.type]
     rest = 4 * config.vocab_size * (made.batch_size + rows) + 4 * made.chunk * (
         config.intermediate_size + 8 * config.hidden_size
@@ -209,6 +204,6 @@ def held(info: TensorInfo, dtype: torch.dtype, bits: float | None) -> float:
     return 8 * dtype.itemsize
 
 
-def count(info: TensorInfo) -> int:
+def numel(info: TensorInfo) -> int:
     """Values of a tensor."""
     return math.prod(info.shape)

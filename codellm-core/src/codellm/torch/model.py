@@ -33,7 +33,7 @@ class TorchModel(Model):
 
     @property
     def engine(self) -> Engine:
-        """What computes.
+        """Engine, as long as the model is open.
 
         Raises:
             ModelClosedError: the model is closed.

@@ -12,6 +12,7 @@ import transformers
 
 from codellm.errors import InvalidValueError
 from codellm.sources.safetensors import TYPES
+from codellm.tokenizer import HFTokenizer
 from codellm.torch.device import clear, device_of, enough_memory, free_memory
 from codellm.torch.load import plan
 from codellm.torch.model import TorchModel
@@ -81,7 +82,7 @@ def _loaded(
     bits = None if scheme is None else scheme.bits
     packed = quantization is not None and quantization.stored
     made = plan(spec, source, device, free, bits, chunk=chunk, joins=engine.joins, packed=packed)
-    tokenizer = made.tokenizer()
+    tokenizer = HFTokenizer.of(source)
     model = open_model(made, quantization, engine.implementation(attention, device, made.dtype))
     return TorchModel(
         made.info(backend.name, weight_bytes(model), scheme),

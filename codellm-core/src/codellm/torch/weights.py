@@ -37,7 +37,7 @@ class Weights:
         self.dtype, self.device = dtype, device
 
     def has(self, name: str) -> bool:
-        """Whether there is a module `name`."""
+        """Whether the architecture asks for a module `name`."""
         return f"{name}.weight" in self._infos
 
     def linear(self, *names: str) -> Linear:
@@ -63,7 +63,7 @@ class Weights:
         return norm
 
     def embedding(self, name: str) -> nn.Embedding:
-        """A row for each token."""
+        """Read the rows of all tokens."""
         embedding = self._blank(nn.Embedding, *self._infos[f"{name}.weight"].shape)
         self._fill(embedding.weight, f"{name}.weight")
         return embedding

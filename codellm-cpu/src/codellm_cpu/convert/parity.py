@@ -115,5 +115,5 @@ def compare_token_ids(
 
 
 def refusal(source: ModelSource, what: str) -> QualityError:
-    """The one line of a conversion that is not kept."""
+    """Error of a conversion that is not kept."""
     return QualityError(f"{source.name}: the conversion is wrong and not kept: {what}; please report it")

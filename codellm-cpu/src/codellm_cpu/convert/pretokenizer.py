@@ -133,6 +133,6 @@ def shape(step: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def unknown(what: str, steps: list[Mapping[str, Any]], path: Path, known: str) -> ModelFileError:
-    """The refusal of `steps`."""
+    """Error of `steps` that GGUF has no name for."""
     names = ", ".join(str(step.get("type")) for step in steps) or "none"
     return ModelFileError(f"{path}: {what} ({names}) cannot be converted; supported: {known}")

@@ -42,7 +42,7 @@ def slabs(values: npt.NDArray[np.generic], stored: str, target: str, name: str) 
 
 
 def finite(part: npt.NDArray[np.generic], stored: str) -> bool:
-    """Whether all values are finite."""
+    """Whether all values of a type, bfloat16 as bits, are neither NaN nor infinite."""
     if stored == "bfloat16":  # an exponent of all ones is infinity or NaN
         return bool((part.astype(np.uint16, copy=False) & np.uint16(0x7FFF)).max(initial=0) < 0x7F80)
     return bool(np.isfinite(part).all())

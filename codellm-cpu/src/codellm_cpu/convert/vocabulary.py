@@ -50,7 +50,7 @@ class Vocabulary:
     add_bos: bool
 
     def add_keys(self, writer: gguf.GGUFWriter) -> None:
-        """Write the tokenizer's keys."""
+        """Write the keys of the tokenizer, GGUF's and our own."""
         writer.add_tokenizer_model(self.preparation.model)
         writer.add_tokenizer_pre(self.preparation.pre)
         writer.add_token_list(self.tokens)
@@ -162,7 +162,7 @@ def mark_characters(tokens: list[str], kinds: list[int], unknown: Any, path: Pat
 
 
 def token_ids(vocab: Any, added: Any, path: Path) -> tuple[dict[int, str], set[int]]:
-    """Token by id, and which ids are added tokens.
+    """Tokens by id, and which ids are added tokens.
 
     Raises:
         ModelFileError: an id is no whole number or stands for two tokens; an added token is a word by what is around

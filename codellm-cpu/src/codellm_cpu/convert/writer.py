@@ -197,7 +197,7 @@ def write_header(writer: GGUFWriter, plan: list[Planned]) -> BinaryIO:
 
 
 def add_general_keys(writer: GGUFWriter, source: ModelSource, scheme: str) -> None:
-    """What the file is and what it was made from."""
+    """Write what the file is and what it was made from."""
     import gguf
 
     types = {

@@ -203,7 +203,7 @@ class NativeModel:
         return int(self.lib.llama_model_n_swa(self.handle))
 
     def close(self) -> None:
-        """Free it. May be called twice."""
+        """Free the native memory. May be called twice."""
         if self._handle is not None:
             handle, self._handle = self._handle, None
             self.lib.llama_model_free(handle)
@@ -367,7 +367,7 @@ class NativeContext:
         self._lib.llama_memory_seq_rm(self._memory, target, length, -1)
 
     def close(self) -> None:
-        """Free it. May be called twice."""
+        """Free the native memory. May be called twice."""
         if self._handle is not None:
             handle, self._handle = self._handle, None
             self._rows = None
@@ -377,7 +377,7 @@ class NativeContext:
 def open_native(
     stack: contextlib.ExitStack, path: Path, *, repack: bool, mmap: bool, vocab_only: bool = False
 ) -> NativeModel:
-    """Load `path`; `stack` frees it."""
+    """Load `path` for as long as `stack` is open, deaf to Ctrl-C meanwhile."""
     with uninterrupted():
         model = NativeModel(path, repack=repack, mmap=mmap, vocab_only=vocab_only)
         stack.callback(model.close)
@@ -387,7 +387,7 @@ def open_native(
 def open_context(
     stack: contextlib.ExitStack, model: NativeModel, shape: ContextShape, watch: Watch | None = None
 ) -> NativeContext:
-    """Make a context of `model`; `stack` frees it."""
+    """Make a context of `model` for as long as `stack` is open, deaf to Ctrl-C meanwhile."""
     with uninterrupted():
         context = NativeContext(model, shape, watch)
         stack.callback(context.close)

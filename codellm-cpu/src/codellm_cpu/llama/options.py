@@ -50,7 +50,7 @@ class Options:
 
     @classmethod
     def parse(cls, options: Mapping[str, str]) -> Options:
-        """Options of their texts.
+        """Read options from their texts.
 
         Raises:
             UnknownNameError: no such option.

@@ -42,10 +42,10 @@ def distributions(context: NativeContext, ids: npt.NDArray[np.int32], start: int
 def _chunks(
     context: NativeContext, ids: npt.NDArray[np.int32], start: int
 ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """The logits after each of `ids[start:]`: the place of the first row and rows [n, V], valid until the next ones.
+    """The logits after each of `ids[start:]`: the index of the first row and rows [n, V], valid until the next ones.
 
-    Chunks are cut at the same places whatever is asked for and whatever else is scored, so that the numbers depend on
-    neither.
+    Chunks are cut at the same positions whatever is asked for and whatever else is scored, so that the numbers depend
+    on neither.
     """
     size = context.shape.outputs
     context.clear()

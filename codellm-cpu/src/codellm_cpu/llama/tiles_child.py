@@ -26,7 +26,7 @@ COLUMNS, ROWS, TOKENS = 256, 64, 32
 
 
 class InitParams(ctypes.Structure):
-    """ggml.h, struct ggml_init_params."""
+    """Memory that ggml_init takes: ggml.h, struct ggml_init_params."""
 
     _fields_ = (("mem_size", ctypes.c_size_t), ("mem_buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool))
 

@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from codellm.errors import BackendUnavailableError, InvalidValueError
+from codellm.tokenizer import HFTokenizer
 from codellm.torch.decoder_engine import DecoderEngine
 from codellm.torch.device import device_of, free_memory
 from codellm.torch.load import plan
@@ -36,7 +37,7 @@ def load_decoder(spec: LoadSpec, source: ModelSource, mode: str) -> TorchModel:
         check_compiler()
     device = device_of("torch-cpu", spec, ("cpu",))
     made = plan(spec, source, device, free_memory(device))
-    tokenizer = made.tokenizer()
+    tokenizer = HFTokenizer.of(source)
     decoder, cache = made.decoder(), made.cache()
     engine = DecoderEngine(
         decoder,
