@@ -13,7 +13,7 @@ from pathlib import Path
 from codellm_eval.bench.ask.row import Row
 from codellm_eval.bench.records.folder import Folder
 from codellm_eval.bench.records.record import Record
-from codellm_eval.bench.show.figures import for_people, significant
+from codellm_eval.bench.show.cells import for_people, significant
 from codellm_eval.grid.cell import Cell
 from codellm_eval.grid.figures import DECODE, PEAK, PREFILL, TOKEN, Figure, SpeedUp
 from codellm_eval.grid.folder import CELLS, Grid

@@ -13,7 +13,7 @@ from pathlib import Path
 from codellm_eval.bench.ask.workload import Workload
 from codellm_eval.bench.records.folder import Folder
 from codellm_eval.bench.records.record import Record
-from codellm_eval.bench.show.figures import significant
+from codellm_eval.bench.show.cells import significant
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "performance.md"

@@ -11,7 +11,7 @@ from codellm.errors import BackendError
 from codellm_eval.bench.ask.plan import Plan
 from codellm_eval.bench.measure import clock
 from codellm_eval.bench.records.checks import doubts
-from codellm_eval.bench.show.figures import for_people
+from codellm_eval.bench.show.cells import for_people
 from codellm_eval.bench.show.notes import notes
 from codellm_eval.bench.show.table import render
 from codellm_eval.stats.repeats import Repeats

@@ -24,7 +24,7 @@ from codellm_eval.bench.process.row_process import run_row
 from codellm_eval.bench.records.record import Record
 from codellm_eval.bench.records.results import Results, default_path
 from codellm_eval.bench.show import table
-from codellm_eval.bench.show.figures import significant
+from codellm_eval.bench.show.cells import significant
 from codellm_eval.bench.show.notes import notes
 from codellm_eval.bench.show.progress import Progress
 

@@ -20,7 +20,7 @@ from codellm_eval.bench.ask.choice import choose_rows, reference_first
 from codellm_eval.bench.ask.row import Row
 from codellm_eval.bench.process.pipe import explain
 from codellm_eval.bench.records.results import default_path
-from codellm_eval.bench.show.figures import significant
+from codellm_eval.bench.show.cells import significant
 from codellm_eval.bench.show.progress import Progress
 from codellm_eval.files import manifest
 from codellm_eval.files.writing import unwritable, write_whole

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import attrs
 
 from codellm_eval.bench.ask.row import Row
-from codellm_eval.bench.show.figures import significant
+from codellm_eval.bench.show.cells import significant
 from codellm_eval.bench.show.table import broken, listed, wrapped
 from codellm_eval.files import tables
 from codellm_eval.grid.cell import Cell

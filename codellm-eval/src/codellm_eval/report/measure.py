@@ -8,7 +8,7 @@ import attrs
 
 from codellm_eval.bench.ask.plan import Plan
 from codellm_eval.bench.records.record import Record
-from codellm_eval.bench.show.figures import MEGA, peak
+from codellm_eval.bench.show.cells import MEGA, peak
 from codellm_eval.stats.repeats import Repeats
 
 GIGA = 1e9

@@ -11,7 +11,7 @@ import attrs
 
 from codellm_eval.bench.records.folder import Folder
 from codellm_eval.bench.records.record import Record
-from codellm_eval.bench.show.figures import NOISE, for_people
+from codellm_eval.bench.show.cells import NOISE, for_people
 from codellm_eval.bench.show.notes import notes
 from codellm_eval.bench.show.table import NONE, sections
 from codellm_eval.report.inline import inline

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from codellm_eval.bench.records.record import Record
-from codellm_eval.bench.show.figures import MEASURED_ONCE, NOISE
+from codellm_eval.bench.show.cells import MEASURED_ONCE, NOISE
 from codellm_eval.bench.show.pairs import Pair
 from codellm_eval.bench.show.quantity import Quantity, quantities
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from codellm.cli.output import note
 from codellm_eval.bench.records.folder import Folder
-from codellm_eval.bench.show.figures import plus_minus, significant
+from codellm_eval.bench.show.cells import plus_minus, significant
 from codellm_eval.bench.show.pairs import Pair, differences, pairs
 from codellm_eval.bench.show.quantity import Quantity
 from codellm_eval.bench.show.table import listed, wrapped

@@ -8,7 +8,7 @@ from codellm_eval.bench.ask.job import QualityPlan
 from codellm_eval.bench.ask.plan import Plan
 from codellm_eval.bench.records.checks import doubts
 from codellm_eval.bench.records.record import Record
-from codellm_eval.bench.show.figures import DOUBT, NOISE
+from codellm_eval.bench.show.cells import DOUBT, NOISE
 from codellm_eval.stats.paired import LEAST_PASSED, LEAST_UNITS, LEVEL, RESAMPLES
 
 COLUMNS = {

@@ -8,7 +8,7 @@ import attrs
 
 from codellm_eval.bench.ask.workload import Workload
 from codellm_eval.bench.records.record import Record
-from codellm_eval.bench.show.figures import MEGA
+from codellm_eval.bench.show.cells import MEGA
 from codellm_eval.perplexity.scored import Scored
 from codellm_eval.stats.repeats import Repeats
 

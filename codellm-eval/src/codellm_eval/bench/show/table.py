@@ -10,7 +10,7 @@ import attrs
 
 from codellm_eval.bench.ask.plan import Plan
 from codellm_eval.bench.records.record import Record
-from codellm_eval.bench.show.figures import for_people, for_programs
+from codellm_eval.bench.show.cells import for_people, for_programs
 from codellm_eval.files import tables
 
 WIDTH = 80
