@@ -124,7 +124,7 @@ class Filler(Oracle):
 
 def test_a_model_that_fills_in_rightly_gives_the_canonical_lines():
     tasks = infilling_tasks(FIRST, "multi-line")
-    samples = list(generate(Filler(tasks), tasks.values(), sampling(ends=()), form=Infilling()))
+    samples = list(generate(Filler(tasks), tasks.values(), sampling(), form=Infilling()))
     assert {sample.task_id: sample.completion for sample in samples} == {
         task: problem.canonical_solution for task, problem in tasks.items()
     }

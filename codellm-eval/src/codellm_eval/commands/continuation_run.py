@@ -34,7 +34,7 @@ def continuation_run(spec: LoadSpec, arguments: Mapping[str, Any]) -> HumanEvalR
         name=NAME,
         spec=spec,
         form=form,
-        params=sampling(**{name: arguments[name] for name in SAMPLED}, ends=form.ends),
+        params=sampling(**{name: arguments[name] for name in SAMPLED}),
         n_samples=arguments["n_samples"],
         problems=problems,
         canonical=problems,

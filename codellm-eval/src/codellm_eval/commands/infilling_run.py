@@ -28,7 +28,7 @@ def infilling_run(spec: LoadSpec, arguments: Mapping[str, Any]) -> HumanEvalRun:
         name="infilling",
         spec=spec,
         form=form,
-        params=sampling(**{name: arguments[name] for name in SAMPLED}, ends=form.ends),
+        params=sampling(**{name: arguments[name] for name in SAMPLED}),
         n_samples=arguments["n_samples"],
         problems=tasks,
         canonical=problems,

@@ -104,7 +104,7 @@ def _cut(
         SamplesError: generation ended at a stop of another list, and the list wants the text that would have followed.
     """
     for sample in samples:
-        if sample.finish_reason == "stop" and not form.ends:
+        if form.lacks(sample.raw, sample.finish_reason):
             raise SamplesError(
                 f"{folder.path}: generation ended at a stop, so what the list {form.stops!r} judges was never written; "
                 f"generate with --stops {form.stops} and another --output"

@@ -32,8 +32,8 @@ A helper that a model defines after the function is cut as well, as everywhere w
 DEFAULT_STOPS = "bigcode"
 
 ENDS = tuple(stop for stop in STOPS["bigcode"] if stop in STOPS["humaneval"])
-"""Strings that end generation. Each list but `none` has them, so what follows is in no completion, whichever list is
-chosen later: the raw text can be cut with another list without a new generation."""
+"""Strings that end generation, where the chosen list has them. Lists that have all of them, as each here but `none`,
+make completions of one raw text: it can be cut with another of them without a new generation."""
 
 
 @attrs.frozen
@@ -51,9 +51,14 @@ class Continuation:
             raise UnknownNameError("stop list", self.stops, STOPS)
 
     @property
+    def strings(self) -> tuple[str, ...]:
+        """The list itself."""
+        return STOPS[self.stops]
+
+    @property
     def ends(self) -> tuple[str, ...]:
-        """Strings that end the generation early."""
-        return ENDS if STOPS[self.stops] else ()
+        """Strings that end the generation early: the list cuts at each of them."""
+        return tuple(stop for stop in ENDS if stop in self.strings)
 
     def prompt(self, problem: Problem, tokenizer: Tokenizer) -> str:
         """What the model reads."""
@@ -61,7 +66,11 @@ class Continuation:
 
     def completion(self, problem: Problem, raw: str) -> str:
         """What is judged of the `raw` text that the model wrote."""
-        return completion_of(problem.prompt, raw, STOPS[self.stops])
+        return completion_of(problem.prompt, raw, self.strings)
+
+    def lacks(self, raw: str, finish_reason: str) -> bool:
+        """Whether generation ended at a stop of another list, so that what this one wants was never written."""
+        return finish_reason == "stop" and cut(raw, self.strings) == raw
 
 
 def model_prompt(prompt: str) -> str:

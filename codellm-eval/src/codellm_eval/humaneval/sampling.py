@@ -11,7 +11,7 @@ import attrs
 from codellm.errors import ContextLengthError, InvalidValueError
 from codellm.sampling import SamplingParams
 from codellm_eval.errors import SamplesError, refuse_dummy
-from codellm_eval.humaneval.completion import ENDS, Continuation
+from codellm_eval.humaneval.completion import Continuation
 from codellm_eval.humaneval.samples import Sample
 from codellm_eval.judge.problem import Problem
 
@@ -30,7 +30,7 @@ class Form(Protocol):
 
     @property
     def ends(self) -> tuple[str, ...]:
-        """Strings that end the generation early."""
+        """Strings that end the generation early: `completion` is the same whatever would have followed one of them."""
 
     def prompt(self, problem: Problem, tokenizer: Tokenizer) -> str | list[int]:
         """What the model reads: text, or ids as they are."""
@@ -46,9 +46,8 @@ def sampling(
     top_p: float = 1.0,
     seed: int | None = None,
     max_tokens: int = MAX_TOKENS,
-    ends: tuple[str, ...] = ENDS,
 ) -> SamplingParams:
-    """The parameters of a run; generation ends early at the strings `ends`.
+    """The parameters of a run. The strings that end generation are no part of it: they are the form's.
 
     Raises:
         InvalidValueError: a value is out of range, or several samples are asked of greedy decoding.
@@ -59,7 +58,7 @@ def sampling(
         raise InvalidValueError(
             f"{n_samples} greedy samples of a problem are all the same; give --temperature, 0.2 or 0.8 for example"
         )
-    return SamplingParams(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=ends)
+    return SamplingParams(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
 
 
 def generate(
@@ -73,8 +72,8 @@ def generate(
 ) -> Generator[Sample, None, None]:
     """`n_samples` of each problem but those in `known` (task id, index), as they finish.
 
-    `form` is a `Continuation` where None. A prompt longer than the context, or of no text, gives empty samples with an
-    error.
+    `form` is a `Continuation` where None, and says where generation ends, whatever `params` say. A prompt longer than
+    the context, or of no text, gives empty samples with an error.
 
     Raises:
         DummyModelError: the weights are random.
@@ -85,6 +84,7 @@ def generate(
 
     refuse_dummy(model.info.dummy, "pass@k")
     form = form or Continuation()
+    params = attrs.evolve(params, stop=form.ends)
     fitting: list[_Asked] = []
     unfit: list[Sample] = []
     for problem in problems:
