@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from codellm.errors import MachineError
 from codellm_eval.bench.ask.plan import Plan
-from codellm_eval.bench.measure import energy
+from codellm_eval.bench.measure.energy import measure_energy
 from codellm_eval.bench.measure.meter import Nvml, Rapl, Zone, meter
 from support.bench_place import rows
 from support.script_model import ScriptModel
@@ -100,20 +100,14 @@ class Counter:
         return self.told
 
 
-def test_joules_are_told_by_all_tokens_of_a_window(monkeypatch):
-    monkeypatch.setattr(energy, "SECONDS", 0.0)  # one request each, if the clock has moved at all
-    monkeypatch.setattr(energy.time, "perf_counter", iter([0.0, -1.0, 0.0] * energy.WINDOWS).__next__)
-    monkeypatch.setattr(energy, "request", lambda *_: None)
-    found = energy.measure_energy(ScriptModel(), Plan(new_tokens=4), Counter(8.0))
+def test_joules_are_told_by_all_tokens_of_a_window():
+    found = measure_energy(ScriptModel(), Plan(new_tokens=4), Counter(8.0), seconds=0.0)  # one request each
     assert (found.joules_per_token.values, found.energy_source) == ((2.0,) * 3, "a counter")
 
 
-def test_a_counter_that_stands_still_tells_nothing(monkeypatch):
-    monkeypatch.setattr(energy, "SECONDS", 0.0)
-    monkeypatch.setattr(energy.time, "perf_counter", iter([0.0, -1.0, 0.0] * energy.WINDOWS).__next__)
-    monkeypatch.setattr(energy, "request", lambda *_: None)
+def test_a_counter_that_stands_still_tells_nothing():
     with pytest.raises(MachineError, match="did not move"):
-        energy.measure_energy(ScriptModel(), Plan(new_tokens=4), Counter(0.0))
+        measure_energy(ScriptModel(), Plan(new_tokens=4), Counter(0.0), seconds=0.0)
 
 
 def test_the_row_says_why_it_has_no_energy(place):

@@ -4,11 +4,9 @@ import json
 
 import pytest
 
-from codellm_eval.judge import sandbox
 from codellm_eval.judge.bubblewrap import fork_server
 from codellm_eval.judge.isolation import alone
 from codellm_eval.judge.sandbox import SandboxStatus
-from codellm_eval.plugin import codellm_doctor
 from support.plugin_folder import codellm
 
 
@@ -35,7 +33,6 @@ def test_hook_codellm_doctor_says_what_the_sandbox_command_says():
          True, "apt-get install bubblewrap"),
     ],
 )  # fmt: skip
-def test_the_level_and_the_remedy_are_told(status, value, ok, remedy, monkeypatch):
-    monkeypatch.setattr(sandbox, "sandbox_status", lambda: status)
-    [found] = codellm_doctor()
-    assert (found.value, found.ok, found.remedy) == (value, ok, remedy)
+def test_the_level_and_the_remedy_are_told(status, value, ok, remedy):
+    found = status.finding
+    assert (found.topic, found.value, found.ok, found.remedy) == ("sandbox", value, ok, remedy)

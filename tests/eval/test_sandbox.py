@@ -10,7 +10,7 @@ import pytest
 
 from codellm.errors import InvalidValueError
 from codellm_eval.errors import CodeExecutionError, SandboxError
-from codellm_eval.judge import isolation, sandbox
+from codellm_eval.judge import isolation
 from codellm_eval.judge.judge import judge
 from codellm_eval.judge.limits import Limits
 from codellm_eval.judge.probe import probe
@@ -102,7 +102,7 @@ def test_unsandboxed_execution_only_where_asked_for_and_nothing_else_works(monke
 
 
 def test_other_systems_are_told_of_a_container(monkeypatch, fresh):
-    monkeypatch.setattr(sandbox.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     status = find_sandbox("ABC")
     assert "darwin" in status.reason
     assert "docker run" in status.remedy

@@ -14,13 +14,6 @@ if TYPE_CHECKING:
 @hookimpl
 def codellm_doctor() -> Iterable[Finding]:
     """Whether code that a model wrote can be judged here."""
-    from codellm.finding import Finding
     from codellm_eval.judge.sandbox import sandbox_status
 
-    status = sandbox_status()
-    if status.sandbox is None:
-        return (Finding(topic="sandbox", value=f"none: {status.reason}", ok=False, remedy=status.remedy),)
-    value = f"level {status.sandbox.level} of A to C, code runs as {status.sandbox.user}"
-    if status.reason:  # a level that works is no fault, but what keeps from a better one is worth telling
-        value += f"; no better one: {status.reason}"
-    return (Finding(topic="sandbox", value=value, remedy=status.remedy),)
+    return (sandbox_status().finding,)

@@ -18,22 +18,22 @@ MOST_BYTES = 1 << 30
 its size."""
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, most: int = MOST_BYTES) -> str:
     """The whole text of a UTF-8 file, unpacked where its name ends in `.gz`; a byte order mark is no part of it.
 
     Raises:
-        InputError: it is no regular file, cannot be read or unpacked, is no UTF-8, or unpacks to more than MOST_BYTES.
+        InputError: it is no regular file, cannot be read or unpacked, is no UTF-8, or holds more than `most` bytes.
     """
     try:
-        data = read_regular(path, MOST_BYTES + 1)
+        data = read_regular(path, most + 1)
         if path.suffix == ".gz":
-            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(MOST_BYTES + 1)
+            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(most + 1)
     except (ModelNotFoundError, ModelFileError) as error:
         raise InputError(str(error)) from error
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be unpacked ({error})") from error
-    if len(data) > MOST_BYTES:
-        raise InputError(f"{path}: holds more than {MOST_BYTES >> 20} MiB; split it")
+    if len(data) > most:
+        raise InputError(f"{path}: holds more than {most >> 20} MiB; split it")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

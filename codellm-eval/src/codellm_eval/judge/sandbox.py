@@ -12,6 +12,7 @@ from pathlib import Path
 import attrs
 
 from codellm.errors import InvalidValueError
+from codellm.finding import Finding
 from codellm_eval.errors import CodeExecutionError, SandboxError
 from codellm_eval.judge import bubblewrap, isolation
 from codellm_eval.judge.isolation import Sandbox
@@ -56,6 +57,16 @@ class SandboxStatus:
         if self.sandbox is None:
             raise SandboxError(f"no sandbox: {self.reason}; {self.remedy}")
         return self.sandbox
+
+    @property
+    def finding(self) -> Finding:
+        """What the doctor says of it."""
+        if self.sandbox is None:
+            return Finding(topic="sandbox", value=f"none: {self.reason}", ok=False, remedy=self.remedy)
+        value = f"level {self.sandbox.level} of A to C, code runs as {self.sandbox.user}"
+        if self.reason:  # a level that works is no fault, but what keeps from a better one is worth telling
+            value += f"; no better one: {self.reason}"
+        return Finding(topic="sandbox", value=value, remedy=self.remedy)
 
 
 def sandbox_status() -> SandboxStatus:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from codellm.errors import BackendError
 
@@ -13,14 +13,18 @@ PATIENCE = 0.2
 """Seconds to wait for steps."""
 
 
-def resolution() -> float:
-    """Seconds of the clock's smallest step, as it is seen; PATIENCE where none came in that time."""
+def resolution(told: Callable[[], float] | None = None) -> float:
+    """Seconds of the smallest step of a clock, as it is seen; PATIENCE where none came in that time.
+
+    By default it is the one that all times here are `told` by, `time.perf_counter`.
+    """
+    told = told or time.perf_counter
     steps: list[float] = []
     # another clock, so that one which stands still ends too
     end = time.monotonic() + PATIENCE
-    last = time.perf_counter()
+    last = told()
     while len(steps) < 1000 and time.monotonic() < end:
-        now = time.perf_counter()
+        now = told()
         if now > last:
             steps.append(now - last)
             last = now

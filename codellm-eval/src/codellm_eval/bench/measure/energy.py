@@ -32,8 +32,8 @@ class Energy:
     energy_source: str
 
 
-def measure_energy(model: Model, plan: Plan, meter: Meter) -> Energy:
-    """Run requests of tg in windows of at least SECONDS and PERIODS each.
+def measure_energy(model: Model, plan: Plan, meter: Meter, seconds: float = SECONDS) -> Energy:
+    """Run requests of tg in windows of at least `seconds` and PERIODS each, and of one request.
 
     Raises:
         MachineError: the counter is gone, or stands still.
@@ -41,16 +41,17 @@ def measure_energy(model: Model, plan: Plan, meter: Meter) -> Energy:
     """
     prompts = RandomPrompts(model.tokenizer, plan.seed)
     request(model, prompts.draw(1), plan.new_tokens)
-    windows = [_window(model, plan, meter, prompts) for _ in range(WINDOWS)]
+    least = max(seconds, PERIODS * meter.period)
+    windows = [_window(model, plan, meter, prompts, least) for _ in range(WINDOWS)]
     if min(windows) <= 0:
         raise MachineError(f"{meter.name} did not move while tokens were generated, so it counts nothing here")
     return Energy(Repeats(tuple(windows)), meter.name)
 
 
-def _window(model: Model, plan: Plan, meter: Meter, prompts: RandomPrompts) -> float:
-    """Joules of a token."""
+def _window(model: Model, plan: Plan, meter: Meter, prompts: RandomPrompts, least: float) -> float:
+    """Joules of a token, over at least so many seconds."""
     tokens, start, before = 0, time.perf_counter(), meter.joules()
-    while time.perf_counter() - start < max(SECONDS, PERIODS * meter.period):
+    while not tokens or time.perf_counter() - start < least:
         request(model, prompts.draw(1), plan.new_tokens)
         tokens += plan.new_tokens
     return (meter.joules() - before) / tokens

@@ -34,11 +34,13 @@ def descendants() -> list[int]:
 class Usage:
     """Of all processes that `processes` lists at each look.
 
-    `beside` are open `schedstat` files of processes that the sample waits for: of these, only the delays count.
+    `beside` are open `schedstat` files of processes that the sample waits for: of these, only the delays count. `proc`
+    is where the kernel tells of processes.
     """
 
-    def __init__(self, processes: Callable[[], list[int]], beside: Iterable[int] = ()) -> None:
+    def __init__(self, processes: Callable[[], list[int]], beside: Iterable[int] = (), proc: str = "/proc") -> None:
         self._processes = processes
+        self._proc = proc
         self._beside = tuple(beside)
         self._delays = self._all_delays([])
         self._collected = 0.0
@@ -76,7 +78,7 @@ class Usage:
 
     def _count(self, processes: list[int]) -> float:
         # Parents first: a child that is collected in between is missed, not counted twice.
-        return self._collected + sum(map(_cpu_seconds, processes))
+        return self._collected + sum(_cpu_seconds(f"{self._proc}/{process}") for process in processes)
 
     def _wait(self, processes: list[int]) -> None:
         """Add how long tasks were ready to run since the last look and others had the processors."""
@@ -92,28 +94,28 @@ class Usage:
 
     def _all_delays(self, processes: list[int]) -> dict[int, float]:
         """By the number of the task, or the negative one of a descriptor."""
-        delays = {task: seconds for process in processes for task, seconds in _delays(process)}
+        delays = {task: seconds for each in processes for task, seconds in _delays(f"{self._proc}/{each}")}
         for file in self._beside:
             with suppress(OSError):  # it has ended
                 delays[-file] = _delay(os.pread(file, _LONGEST, 0))
         return delays
 
 
-def _cpu_seconds(process: int) -> float:
-    """Of the process and of its children that it has collected: fields 14 to 17 of stat, in clock ticks."""
+def _cpu_seconds(process: str) -> float:
+    """Of the process of a folder and of its children that it has collected: fields 14 to 17 of stat, in clock ticks."""
     try:
-        fields = _read(f"/proc/{process}/stat").rpartition(b")")[2].split()
+        fields = _read(f"{process}/stat").rpartition(b")")[2].split()
         return sum(map(int, fields[11:15])) / _TICKS
     except (OSError, ValueError):
         return 0.0
 
 
-def _delays(process: int) -> list[tuple[int, float]]:
-    """The threads of a process, each with how long it was ready to run and did not."""
+def _delays(process: str) -> list[tuple[int, float]]:
+    """The threads of the process of a folder, each with how long it was ready to run and did not."""
     found = []
     try:
-        for task in os.listdir(f"/proc/{process}/task"):  # noqa: PTH208 - as above
-            found.append((int(task), _delay(_read(f"/proc/{process}/task/{task}/schedstat"))))
+        for task in os.listdir(f"{process}/task"):  # noqa: PTH208 - as above
+            found.append((int(task), _delay(_read(f"{process}/task/{task}/schedstat"))))
     except OSError:
         pass  # it has ended
     return found
