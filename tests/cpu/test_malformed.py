@@ -13,7 +13,7 @@ import pytest
 import codellm
 from codellm.errors import CodellmError
 from codellm.sources.regular import shown
-from codellm_cpu.llama.blocks import BLOCKS
+from codellm_cpu.blocks import BLOCKS
 from codellm_cpu.llama.check import check
 from codellm_cpu.llama.header import read_header
 from support.gguf_bytes import starcoder2

@@ -12,7 +12,7 @@ import pytest
 from codellm.artifacts.calibration import Calibration
 from codellm.errors import ModelFileError
 from codellm_cpu import imatrix_child
-from codellm_cpu.llama.blocks import BLOCKS
+from codellm_cpu.blocks import BLOCKS
 from codellm_cpu.llama.header import read_header
 from codellm_cpu.llama.library import ContextShape, open_context, open_native
 from codellm_cpu.llama.score import score

@@ -16,9 +16,9 @@ from pathlib import Path
 import attrs
 
 from codellm.errors import InvalidValueError
+from codellm_cpu.blocks import BLOCKS, NAMES
 from codellm_cpu.child import running
 from codellm_cpu.failure import failure
-from codellm_cpu.llama.blocks import BLOCKS, NAMES
 from codellm_cpu.llama.header import Header, TensorEntry
 from codellm_cpu.schemes import FileType
 

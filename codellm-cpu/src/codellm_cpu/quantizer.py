@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from codellm.errors import ArtifactError, InvalidValueError
+from codellm_cpu.blocks import NAMES
 from codellm_cpu.child import Child, running
 from codellm_cpu.failure import failure
-from codellm_cpu.llama.blocks import NAMES
 from codellm_cpu.llama.header import Header, TensorEntry, read_header
 from codellm_cpu.mixture import Mixture
 from codellm_cpu.schemes import CONVERSIONS

@@ -9,7 +9,7 @@ from typing import Literal
 import attrs
 
 from codellm.scheme import Scheme
-from codellm_cpu.llama.blocks import BLOCKS
+from codellm_cpu.blocks import BLOCKS
 
 CONVERSIONS = ("f32", "f16", "bf16")
 """Schemes that the converter writes from safetensors; what llama.cpp quantizes starts from one of them."""

@@ -17,7 +17,7 @@ import attrs
 
 from codellm.errors import ModelFileError
 from codellm.sources.regular import open_regular, quoted, shown
-from codellm_cpu.llama.blocks import BLOCKS
+from codellm_cpu.blocks import BLOCKS
 
 # Far above every known model (262144 tokens, 580000 merges, a header of 40 MB), and a second or two of reading.
 _MAX_HEADER = 256 << 20
