@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import example, given, settings
 
 from codellm.sequence import Sequence, Token
-from support.schedules import CHUNK, CONTEXT, MOVED, NAN, SCHEDULES, Alone, Fails, Schedule, hold
+from support.schedules import CHUNK, CONTEXT, MOVED, NAN, SCHEDULES, USES, Alone, Schedule, hold, hold_after_nan
 from support.tiny_gguf import write_gguf
 
 TOLERANCE = 5e-3
@@ -68,17 +67,6 @@ def test_a_prompt_asked_again_after_its_slot_was_moved_gets_what_it_gets_alone(m
 
 
 @pytest.mark.parametrize("flash_attn", ["auto", "off"])
-@pytest.mark.parametrize("use", ["run", "score", "logits", "distributions"])
+@pytest.mark.parametrize("use", USES)
 def test_nan_of_one_call_is_not_found_by_the_next(models, use, flash_attn):
-    model = models(1, flash_attn)
-    ids = list(range(20, 60))
-    expected = model.score([ids])[0]
-    bad = [NAN, *range(30, 80)]
-    if use == "run":
-        hold(model.run, Alone(model), [Fails("long")], 0)
-    elif use == "distributions":
-        assert all(np.isnan(block).all() for block in model.distributions(bad))
-    else:
-        found = model.score([bad])[0] if use == "score" else model.logits(bad)
-        assert np.isnan(found).all()
-    np.testing.assert_array_equal(model.score([ids])[0], expected)
+    hold_after_nan(models(1, flash_attn), use)

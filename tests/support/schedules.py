@@ -149,6 +149,24 @@ def hold(run: Run, alone: Alone, schedule: Schedule, tolerance: float) -> None:
     assert forks <= 1  # a draw falls between two tokens by rounding once in ten thousand times
 
 
+USES = ("run", "score", "logits", "distributions")
+
+
+def hold_after_nan(model: Model, use: str) -> None:
+    """Have `model` compute NaN in one of the `USES`, and hold what it scores next to what it scored before."""
+    ids = list(range(20, 60))
+    expected = model.score([ids])[0]
+    bad = [NAN, *range(30, 80)]
+    if use == "run":
+        hold(model.run, Alone(model), [Fails("long")], 0)
+    elif use == "distributions":
+        assert all(np.isnan(block).all() for block in model.distributions(bad))
+    else:
+        found = model.score([bad])[0] if use == "score" else model.logits(bad)
+        assert np.isnan(found).all()
+    np.testing.assert_array_equal(model.score([ids])[0], expected)
+
+
 class _Queue:
     """A schedule as it comes to a backend."""
 

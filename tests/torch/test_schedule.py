@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import attrs
-import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -15,7 +14,7 @@ from codellm.torch.decoder_engine import DecoderEngine
 from codellm.torch.load import plan
 from codellm.torch.model import TorchModel
 from support.checkpoints import Arrays, config_of, random_weights, source_of, train_tokenizer
-from support.schedules import CHUNK, CONTEXT, MOVED, NAN, SCHEDULES, Alone, Fails, Schedule, hold
+from support.schedules import CHUNK, CONTEXT, MOVED, NAN, SCHEDULES, USES, Alone, Schedule, hold, hold_after_nan
 
 TOLERANCE = 1e-4
 """In float32 a product of matrices is summed otherwise for one row than for several."""
@@ -92,18 +91,7 @@ def test_each_sequence_of_a_random_schedule_gets_what_it_gets_alone(load, backen
     held()
 
 
-@pytest.mark.parametrize("use", ["run", "score", "logits", "distributions"])
+@pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("backend", ["torch-cpu", "transformers-cpu"])
 def test_nan_of_one_call_is_not_found_by_the_next(load, backend, use):
-    model = load(backend, None, 1)
-    ids = list(range(20, 60))
-    expected = model.score([ids])[0]
-    bad = [NAN, *range(30, 80)]
-    if use == "run":
-        hold(model.run, Alone(model), [Fails("long")], 0)
-    elif use == "distributions":
-        assert all(np.isnan(block).all() for block in model.distributions(bad))
-    else:
-        found = model.score([bad])[0] if use == "score" else model.logits(bad)
-        assert np.isnan(found).all()
-    np.testing.assert_array_equal(model.score([ids])[0], expected)
+    hold_after_nan(load(backend, None, 1), use)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from codellm.errors import ContextLengthError, InvalidValueError, ModelClosedError
+from codellm.admission import Limits
+from codellm.errors import InvalidValueError, ModelClosedError
 from codellm.model import Memory, Model, ModelInfo
 from codellm.torch.device import SCORED, enough_memory, release, upload
 from codellm.torch.engine import Engine
@@ -115,15 +116,8 @@ class TorchModel(Model):
 
     def _ids(self, ids: Seq[int]) -> list[int]:
         """Check that `ids` are tokens and fit the context → themselves, as ints."""
-        if len(ids) > self.info.context_length:
-            raise ContextLengthError(
-                f"{len(ids)} tokens do not fit the context of {self.info.context_length}; "
-                "cut them or load with a larger context_length"
-            )
-        entry = [int(id) for id in ids]
-        limit = self._engine.vocab_size if self._engine is not None else self.tokenizer.vocab_size
-        if entry and not 0 <= min(entry) <= max(entry) < limit:
-            raise InvalidValueError(f"an id is outside the vocabulary of {limit} tokens")
+        vocab_size = self._engine.vocab_size if self._engine is not None else self.tokenizer.vocab_size
+        entry: list[int] = Limits(self.info.context_length, vocab_size).checked(ids).tolist()
         return entry
 
     def memory(self) -> Memory:

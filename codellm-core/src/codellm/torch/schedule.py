@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from codellm.errors import BackendError, ContextLengthError, InvalidValueError
+from codellm.admission import Admission, Limits
+from codellm.errors import BackendError
 from codellm.sequence import Sequence, Token
-from codellm.slots import Slots
+from codellm.slots import Slot
 from codellm.torch.engine import Engine
 from codellm.torch.sampling import BatchSampler
 
@@ -16,20 +17,15 @@ if TYPE_CHECKING:
     import torch
 
 
-class Slot:
-    """A slot of the engine, the sequence in it, and how far that is.
+class EngineSlot(Slot):
+    """A slot of the engine, and the prompt whose cells are there.
 
     The cells outlive the sequence until the slot is taken again, so that an equal prompt finds them.
     """
 
     def __init__(self, id: int) -> None:
-        self.id = id
-        self.sequence: Sequence | None = None
+        super().__init__(id)
         self.prompt: list[int] = []
-        self.done = 0
-        """Tokens computed: of the prompt first, then of the output."""
-        self.next: int | None = None
-        """The sampled token to compute next; None while there is none."""
         self.logits: torch.Tensor | None = None
         """Logits [V] after the prompt, kept for other samples of it; None while the prompt is not done."""
 
@@ -55,44 +51,26 @@ class Scheduler:
 
     def __init__(self, engine: Engine, sequences: Iterable[Sequence | None]) -> None:
         self._engine = engine
-        self._sequences = sequences
-        self._slots = [Slot(id) for id in range(engine.slots)]
+        self._slots = [EngineSlot(id) for id in range(engine.slots)]
+        self._admission = Admission(sequences, self._slots, Limits(engine.context_length, engine.vocab_size))
         self._sampler = BatchSampler(engine.slots, engine.vocab_size, engine.device)
 
     def steps(self) -> Iterator[list[Token]]:
         """Each step's tokens; an empty list where a step only computed prompt, or only refused sequences."""
-        waiting = Slots(self._sequences, len(self._slots))
-        while running := waiting.refill():
-            self._seat(running)
+        while self._refill():
             yield self._step()
 
-    def _seat(self, running: list[Sequence]) -> None:
-        """Free the slots of those that run no more, and give them to those that are new."""
-        kept = set(running)
-        for slot in self._slots:
-            if slot.sequence is not None and slot.sequence not in kept:
-                slot.sequence = slot.next = None
-                self._sampler.leave(slot.id)
-        seated = {slot.sequence for slot in self._slots}
-        for sequence in running:
-            if sequence not in seated:
-                sequence.error = self._fault(sequence)
-                if sequence.error is None:
-                    self._take(sequence)
-
-    def _fault(self, sequence: Sequence) -> Exception | None:
-        """What keeps `sequence`, and it alone, from being computed."""
-        ids, engine = sequence.prompt_ids, self._engine
-        if not ids:
-            return InvalidValueError("a prompt must have at least one token")
-        if len(ids) > engine.context_length:
-            return ContextLengthError(f"the prompt has {len(ids)} tokens, the context {engine.context_length}")
-        if not 0 <= min(ids) <= max(ids) < engine.vocab_size:
-            return InvalidValueError(f"a prompt id is outside the vocabulary of {engine.vocab_size} tokens")
-        return None
+    def _refill(self) -> bool:
+        """Free slots and take sequences; whether there is a step to come."""
+        for slot in self._admission.release():
+            slot.next = None
+            self._sampler.leave(slot.id)
+        for sequence in self._admission.admit():
+            self._take(sequence)
+        return self._admission.busy
 
     def _take(self, sequence: Sequence) -> None:
-        free = [slot for slot in self._slots if slot.sequence is None]
+        free = [slot for slot in self._slots if slot.free]
         # one that holds the prompt already needs no copy; else spare those that hold one
         slot = next((slot for slot in free if self._holds(slot, sequence.prompt_ids)), None)
         if slot is None:
@@ -103,7 +81,7 @@ class Scheduler:
         slot.sequence, slot.next = sequence, None
         self._sampler.seat(slot.id, sequence)
 
-    def _holds(self, slot: Slot, prompt: list[int]) -> bool:
+    def _holds(self, slot: EngineSlot, prompt: list[int]) -> bool:
         """Whether all cells of `prompt`, and the logits after it, are in `slot`."""
         return slot.logits is not None and slot.prompt == prompt and slot.done < self._engine.kept
 
@@ -121,11 +99,6 @@ class Scheduler:
 
     def _decode(self) -> torch.Tensor | None:
         """One token of each slot that generates → logits [P, V]; the other slots compute along for nothing."""
-        for slot in self._slots:
-            if slot.next is not None and slot.done >= self._engine.context_length:
-                assert slot.sequence is not None
-                slot.sequence.error = ContextLengthError(f"the context of {self._engine.context_length} tokens is full")
-                slot.next = slot.logits = None
         if all(slot.next is None for slot in self._slots):
             return None
         ids = [slot.next or 0 for slot in self._slots]
@@ -148,16 +121,15 @@ class Scheduler:
             elif room > 0 and not any(other is not slot and other.begun(slot.prompt) for other in waiting):
                 room -= self._chunk(slot)
 
-    def _chunk(self, slot: Slot) -> int:
+    def _chunk(self, slot: EngineSlot) -> int:
         """The next chunk of a prompt, cut where it is cut alone → its tokens."""
-        size, start = self._engine.chunk, slot.done
-        slot.done = min(start - start % size + size, len(slot.prompt))
+        start, slot.done = slot.done, slot.piece(len(slot.prompt), self._engine.chunk)
         logits = self._engine.prefill(slot.id, slot.prompt[start : slot.done], start)
         if slot.done == len(slot.prompt):
             slot.logits = logits
         return slot.done - start
 
-    def _sample(self, logits: torch.Tensor, ready: list[Slot]) -> list[Token]:
+    def _sample(self, logits: torch.Tensor, ready: list[EngineSlot]) -> list[Token]:
         tokens = []
         chosen, logprobs = self._sampler(logits, [slot.id for slot in ready])
         for slot, id, logprob in zip(ready, chosen, logprobs, strict=True):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codellm.errors import ContextLengthError, InvalidValueError
+from codellm.admission import Limits
+from codellm.errors import InvalidValueError
 from codellm.model import Model, ModelInfo
 from codellm_cpu.llama.schedule import Scheduler
 from codellm_cpu.llama.score import distributions, score
@@ -86,15 +87,7 @@ class LlamaCppModel(Model):
 
     def _ids(self, ids: Seq[int]) -> npt.NDArray[np.int32]:
         """Check that `ids` are tokens and fit the context → an array of them."""
-        if len(ids) > self.info.context_length:
-            raise ContextLengthError(
-                f"{len(ids)} tokens do not fit the context of {self.info.context_length}; "
-                "cut them or load with a larger context_length"
-            )
-        array = np.array(ids, np.int64)
-        if len(array) and not 0 <= array.min() <= array.max() < self.tokenizer.vocab_size:
-            raise InvalidValueError(f"an id is outside the vocabulary of {self.tokenizer.vocab_size} tokens")
-        return array.astype(np.int32)
+        return Limits(self.info.context_length, self.tokenizer.vocab_size).checked(ids)
 
     def close(self) -> None:
         super().close()

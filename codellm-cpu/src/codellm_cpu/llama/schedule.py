@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codellm.errors import BackendError, ContextLengthError, InvalidValueError
+from codellm.admission import Admission, Limits
+from codellm.errors import BackendError
 from codellm.sampler import Sampler
 from codellm.sequence import Sequence, Token
+from codellm.slots import Slot
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -24,29 +25,28 @@ _WORTH_SHARING = 32
 _NOTHING = np.zeros(0, np.int32)
 
 
-class Slot:
-    """One of llama.cpp's sequence ids: who sits there, and which tokens its key-value cells hold.
+class ContextSlot(Slot):
+    """One of llama.cpp's sequence ids, and which tokens its key-value cells hold.
 
     The cells outlive the sequence until the slot is taken again, so that a later sequence finds its prefix there.
     """
 
     def __init__(self, id: int) -> None:
-        self.id = id
-        self.sequence: Sequence | None = None
+        super().__init__(id)
         self.sampler: Sampler | None = None
         self.prompt: npt.NDArray[np.int32] = _NOTHING
-        self.done = 0
-        """Tokens computed: of the prompt first, then of the output."""
-        self.next = -1
-        """The sampled token to compute next; -1 while the prompt is not done."""
         self.logits: npt.NDArray[np.float32] | None = None
         """Logits [V] after the prompt, kept for the other samples of it; None while the prompt is not done."""
-        self.leader: Slot | None = None
+        self.leader: ContextSlot | None = None
         """Who is computing the prefix that this slot waits for."""
         self.turn = 0
         """The number of its sequence in the order of their coming: so prompts are computed."""
         self.spoilt = False
-        """Whether its cells may hold NaN."""
+        """Whether its cells may hold NaN: nobody takes it before they are wiped."""
+
+    @property
+    def free(self) -> bool:
+        return super().free and not self.spoilt
 
     @property
     def reach(self) -> int:
@@ -59,7 +59,7 @@ class Slot:
 
     def forget(self) -> None:
         """Hold nothing any more: its cells are gone, and what was computed from them would claim that they are not."""
-        self.prompt, self.logits, self.done, self.next, self.spoilt = _NOTHING, None, 0, -1, False
+        self.prompt, self.logits, self.done, self.next, self.spoilt = _NOTHING, None, 0, None, False
 
 
 class Scheduler:
@@ -73,40 +73,27 @@ class Scheduler:
 
     def __init__(self, context: NativeContext, sequences: Iterable[Sequence | None], vocab_size: int) -> None:
         self._context = context
-        self._source = iter(sequences)
-        self._exhausted = False
-        self._vocab_size = vocab_size
-        self._length = context.shape.context_length
-        self._slots = [Slot(id) for id in range(context.shape.slots)]
+        self._slots = [ContextSlot(id) for id in range(context.shape.slots)]
+        self._admission = Admission(sequences, self._slots, Limits(context.shape.context_length, vocab_size))
         self._turns = itertools.count()
 
     def steps(self) -> Iterator[list[Token]]:
         """Each step's tokens; an empty list where a step only computed prompt, or only refused sequences."""
-        while True:
-            self._release()
-            refused = self._admit()
+        while self._refill():
             self._close_ranks()
-            running = [slot for slot in self._slots if slot.sequence is not None]
-            if running:
-                yield self._step(running)
-            elif refused:
-                yield []
-            elif self._exhausted:
-                return
+            yield self._step()
 
-    def _release(self) -> None:
-        for slot in self._slots:
-            sequence = slot.sequence
-            if sequence is None:
-                continue
-            if not sequence.finished and sequence.error is None and slot.next >= 0 and slot.done >= self._length:
-                sequence.error = ContextLengthError(f"the context of {self._length} tokens is full")
-            if sequence.finished or sequence.error is not None:
-                slot.sequence = slot.sampler = slot.leader = None
+    def _refill(self) -> bool:
+        """Free slots and seat sequences; whether there is a step to come."""
+        for slot in self._admission.release():
+            slot.sampler = slot.leader = None
         self._wipe()
         for slot in self._slots:
             if slot.leader is not None and slot.leader.sequence is None:
                 self._find_prefix(slot)
+        for sequence in self._admission.admit():
+            self._seat(sequence)
+        return self._admission.busy
 
     def _wipe(self) -> None:
         """Leave no cell of those that computed NaN: without flash attention a NaN counts even where it is masked.
@@ -124,28 +111,6 @@ class Scheduler:
             self._context.clear()
             for slot in self._slots:
                 slot.forget()
-
-    def _admit(self) -> bool:
-        """Seat new sequences while there is a free slot; whether one was refused."""
-        while not self._exhausted and self._free():
-            try:
-                sequence = next(self._source)
-            except StopIteration:
-                self._exhausted = True
-                break
-            if sequence is None:
-                if all(slot.sequence is None for slot in self._slots):
-                    time.sleep(0.001)  # a live iterable should block here; do not burn a core where it does not
-                break
-            if sequence.finished:
-                continue
-            error = self._fault(sequence)
-            if error is None:
-                self._seat(sequence)
-            else:
-                sequence.error = error
-                return True  # let core see it before its iterable is asked, and may block, again
-        return False
 
     def _close_ranks(self) -> None:
         """Move sequences so that the ids of those that run follow each other.
@@ -169,20 +134,9 @@ class Scheduler:
             gap.forget()
             self._slots.sort(key=lambda slot: slot.id)
 
-    def _free(self) -> list[Slot]:
+    def _free(self) -> list[ContextSlot]:
         """Slots that can be taken."""
-        return [slot for slot in self._slots if slot.sequence is None and not slot.spoilt]
-
-    def _fault(self, sequence: Sequence) -> Exception | None:
-        """What keeps `sequence`, and it alone, from being computed."""
-        ids = sequence.prompt_ids
-        if not ids:
-            return InvalidValueError("a prompt must have at least one token")
-        if len(ids) > self._length:
-            return ContextLengthError(f"the prompt has {len(ids)} tokens, the context {self._length}")
-        if not 0 <= min(ids) <= max(ids) < self._vocab_size:
-            return InvalidValueError(f"a prompt id is outside the vocabulary of {self._vocab_size} tokens")
-        return None
+        return [slot for slot in self._slots if slot.free]
 
     def _seat(self, sequence: Sequence) -> None:
         prompt = np.array(sequence.prompt_ids, np.int32)
@@ -194,10 +148,10 @@ class Scheduler:
             kept, slot.logits = min(self._shared(slot, prompt), len(prompt) - 1), None
         self._context.trim(slot.id, kept)
         slot.sequence, slot.sampler = sequence, Sampler(sequence)
-        slot.prompt, slot.done, slot.next, slot.turn = prompt, kept, -1, next(self._turns)
+        slot.prompt, slot.done, slot.next, slot.turn = prompt, kept, None, next(self._turns)
         self._find_prefix(slot)
 
-    def _find_prefix(self, slot: Slot) -> None:
+    def _find_prefix(self, slot: ContextSlot) -> None:
         """Take over the longest prefix of the prompt that another slot holds, or wait for one that computes it.
 
         Of an equal prompt that is done the logits are taken too; else the last token is computed, for its logits.
@@ -207,7 +161,7 @@ class Scheduler:
         for other in self._slots:
             # never wait for one that waits itself: of those that share a prompt, the first computes it
             if other is not slot and other.leader is None and not other.spoilt:
-                whole = len(slot.prompt) if other.holds(slot.prompt) or other.next < 0 else len(slot.prompt) - 1
+                whole = len(slot.prompt) if other.holds(slot.prompt) or other.next is None else len(slot.prompt) - 1
                 common = min(self._shared(other, slot.prompt), whole)
                 if common > shared:
                     best, shared = other, common
@@ -221,40 +175,42 @@ class Scheduler:
         else:
             self._copy(best, slot, min(shared, len(slot.prompt) - 1))
 
-    def _shared(self, slot: Slot, prompt: npt.NDArray[np.int32]) -> int:
+    def _shared(self, slot: ContextSlot, prompt: npt.NDArray[np.int32]) -> int:
         """Tokens of `prompt` that `slot` holds or will hold; 0 where too few to be worth it."""
         length = min(slot.reach, len(prompt))
         differ = slot.prompt[:length] != prompt[:length]
         common = int(differ.argmax()) if differ.any() else length
         return common if common >= min(_WORTH_SHARING, len(prompt)) else 0
 
-    def _copy(self, source: Slot, target: Slot, length: int) -> None:
+    def _copy(self, source: ContextSlot, target: ContextSlot, length: int) -> None:
         if length > target.done:
             self._context.copy(source.id, target.id, length)
             target.done = length
 
-    def _step(self, running: list[Slot]) -> list[Token]:
+    def _step(self) -> list[Token]:
+        running = [slot for slot in self._slots if slot.sequence is not None]
         tokens: list[Token] = []
-        self._decode([slot for slot in running if slot.next >= 0], tokens)
+        self._decode([slot for slot in running if slot.next is not None], tokens)
         room = self._context.shape.chunk
         for slot in sorted(running, key=lambda slot: slot.turn):
             if slot.logits is None and slot.leader is None:
-                stop = self._piece(slot)
+                stop = slot.piece(len(slot.prompt), self._context.shape.chunk)
                 room -= stop - slot.done
                 if room < 0:
                     break
                 self._prefill(slot, stop)
         for slot in running:
-            if slot.next < 0 and slot.logits is not None:
+            if slot.next is None and slot.logits is not None:
                 self._sample(slot, slot.logits, tokens)
         return tokens
 
-    def _decode(self, slots: list[Slot], tokens: list[Token]) -> None:
+    def _decode(self, slots: list[ContextSlot], tokens: list[Token]) -> None:
         """One token of each slot that generates → its next."""
         if not slots:
             return
         context = self._context
         for row, slot in enumerate(slots):
+            assert slot.next is not None
             context.tokens[row] = slot.next
             context.positions[row] = slot.done
             context.slots[row] = slot.id
@@ -264,12 +220,7 @@ class Scheduler:
             slot.done += 1
             self._sample(slot, logits[row], tokens)
 
-    def _piece(self, slot: Slot) -> int:
-        """Where the next piece of a prompt stops: at a multiple of the chunk, or at its end."""
-        chunk = self._context.shape.chunk
-        return min(slot.done - slot.done % chunk + chunk, len(slot.prompt))
-
-    def _prefill(self, slot: Slot, stop: int) -> None:
+    def _prefill(self, slot: ContextSlot, stop: int) -> None:
         """Compute a prompt up to `stop`. At its end, serve those who wait for it."""
         logits = self._context.prefill(slot.id, slot.prompt, slot.done, stop)
         slot.done = stop
@@ -280,7 +231,7 @@ class Scheduler:
                 if follower.leader is slot:
                     self._find_prefix(follower)
 
-    def _sample(self, slot: Slot, logits: npt.NDArray[np.float32], tokens: list[Token]) -> None:
+    def _sample(self, slot: ContextSlot, logits: npt.NDArray[np.float32], tokens: list[Token]) -> None:
         assert slot.sampler is not None
         assert slot.sequence is not None
         try:
