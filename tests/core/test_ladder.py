@@ -91,7 +91,7 @@ def test_without_keep_only_what_was_there_stays(cache):
 
 def test_a_text_goes_to_the_schemes_that_take_one(cache):
     text = Calibration("mine", "def f(x):\n    return x\n" * 30)
-    rungs = climb("dummy:tiny", "q8_0", "q4_0", threads=1, text=text)
+    rungs = climb("dummy:tiny", "q8_0", "q4_0", threads=1, calibration=text)
     assert [rung.manifest.get("calibration", {}).get("text") for rung in rungs] == [None, "mine"]
 
 

@@ -155,7 +155,7 @@ def test_it_helps(tmp_path):
 def test_a_text_of_ones_own_makes_another_artifact(cache):
     source, scheme = find("dummy:tiny").fetch(), registry().scheme("q4_0")
     text = Calibration("mine.py", TEXT)
-    ours = ensure(source, scheme, threads=1, text=text)
+    ours = ensure(source, scheme, threads=1, calibration=text)
     theirs = ensure(source, scheme, threads=1)
     assert ours.path != theirs.path
     assert ours.path.read_bytes() != theirs.path.read_bytes()
@@ -163,4 +163,4 @@ def test_a_text_of_ones_own_makes_another_artifact(cache):
     assert manifest["calibration"] == {"text": "mine.py", "sha256": text.digest}
     assert "calibration" not in store.read(theirs.path.parent).manifest
     with pytest.raises(InvalidValueError, match="scheme q8_0 takes no calibration text"):
-        ensure(source, registry().scheme("q8_0"), text=text)
+        ensure(source, registry().scheme("q8_0"), calibration=text)

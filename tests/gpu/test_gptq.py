@@ -83,7 +83,7 @@ def test_without_gptqmodel_it_says_what_to_install(tmp_path, monkeypatch):
     ):
         codellm.load(old.path, **PLACE)
     with pytest.raises(BackendUnavailableError, match=r"gptq-int4 needs gptqmodel_is_not_here"):
-        ensure(find("codellm-demo").fetch(), registry().scheme("gptq-int4"), text=Calibration("x", "x"))
+        ensure(find("codellm-demo").fetch(), registry().scheme("gptq-int4"), calibration=Calibration("x", "x"))
 
 
 def test_float32_is_refused(tmp_path, monkeypatch):

@@ -15,8 +15,8 @@ from typing import Any
 import attrs
 
 from codellm._version import __version__
-from codellm.artifacts import calibration, store
-from codellm.artifacts.calibration import Calibration
+from codellm.artifacts import store
+from codellm.artifacts.calibration import Calibration, bundled
 from codellm.artifacts.request import Artifact, QuantizeRequest
 from codellm.artifacts.store import CacheEntry, Kept
 from codellm.errors import (
@@ -55,35 +55,35 @@ def ensure(
     scheme: Scheme,
     *,
     threads: int | None = None,
-    text: Calibration | None = None,
+    calibration: Calibration | None = None,
     progress: Progress = quiet,
     planned: bool = False,
 ) -> ModelSource:
     """`source` in a file scheme: from the cache, else made, checked by the quality gate and kept.
 
     Where the scheme does not take the source's format, the lossless precision of the source is made first, and is an
-    artifact like any other. `text` is what the scheme is fitted to instead of the bundled text. `planned` tells that
-    `plan` was called already.
+    artifact like any other. `calibration` is what the scheme is fitted to instead of the bundled text. `planned` tells
+    that `plan` was called already.
 
     Raises:
         InvalidValueError: the source is quantized already, no scheme leads from its format to this one, or the scheme
-            takes no text.
+            takes no calibration text.
         ArtifactError: the file cannot be written.
         RefusedError: the gate refused it.
     """
     require_original(source)
-    text = _text(scheme, text)
-    entry = _entry(source, scheme, text)
+    calibration = _calibration(scheme, calibration)
+    entry = _entry(source, scheme, calibration)
     kept = entry.sound()
     if kept is None:
         if entry.kept() is not None:
             progress(f"{source.name}: its file in {scheme.name} is not as it was made; making it again", 0, 0)
         lossless = base_scheme(source, scheme)
         if not planned:
-            plan(source, scheme, text=text, progress=progress)
+            plan(source, scheme, calibration=calibration, progress=progress)
         base = source if lossless is None else ensure(source, lossless, threads=threads, progress=progress)
         with entry.lock():
-            kept = entry.sound() or _make(entry, source, base, scheme, threads, text, progress)
+            kept = entry.sound() or _make(entry, source, base, scheme, threads, calibration, progress)
     return _as_source(source, Artifact(path=kept.path, scheme=scheme.name, format=scheme.format))
 
 
@@ -119,7 +119,9 @@ def base_scheme(source: ModelSource, scheme: Scheme) -> Scheme | None:
     return base
 
 
-def plan(source: ModelSource, scheme: Scheme, *, text: Calibration | None = None, progress: Progress = quiet) -> None:
+def plan(
+    source: ModelSource, scheme: Scheme, *, calibration: Calibration | None = None, progress: Progress = quiet
+) -> None:
     """Remark on what differs of `source` in a file scheme from what the scheme's name says, with nothing written yet.
 
     Raises:
@@ -127,31 +129,33 @@ def plan(source: ModelSource, scheme: Scheme, *, text: Calibration | None = None
     """
     plugins = manager()
     with _named(f"{source.name}: planning it in {scheme.name}"):
-        fitted = _text(scheme, text) is not None
+        fitted = _calibration(scheme, calibration) is not None
         told = plugins.hook.codellm_quantize_plan(source=source, scheme=scheme, fitted=fitted)
         remarks = [remark for some in told for remark in ((some,) if isinstance(some, str) else some)]
     for remark in remarks:
         progress(f"{source.name}: {remark}", 0, 0)
 
 
-def find_kept(source: ModelSource, scheme: Scheme, text: Calibration | None = None) -> Kept | None:
+def find_kept(source: ModelSource, scheme: Scheme, calibration: Calibration | None = None) -> Kept | None:
     """The artifact of `source` in `scheme`, if it is in the cache and as it was made.
 
     Raises:
-        InvalidValueError: the scheme takes no text.
+        InvalidValueError: the scheme takes no calibration text.
     """
-    return _entry(source, scheme, _text(scheme, text)).sound()
+    return _entry(source, scheme, _calibration(scheme, calibration)).sound()
 
 
-def _text(scheme: Scheme, text: Calibration | None) -> Calibration | None:
-    """The text that enters a file."""
-    if text is not None and scheme.calibration == "none":
+def _calibration(scheme: Scheme, asked: Calibration | None) -> Calibration | None:
+    """The calibration text that enters a file: what is asked for, else the bundled one where the scheme wants any."""
+    if asked is not None and scheme.calibration == "none":
         raise InvalidValueError(f"scheme {scheme.name} takes no calibration text")
-    return text or (calibration.bundled() if scheme.calibration in {"wants", "needs"} else None)
+    return asked or (bundled() if scheme.calibration in {"wants", "needs"} else None)
 
 
-def _entry(source: ModelSource, scheme: Scheme, text: Calibration | None) -> CacheEntry:
-    return CacheEntry(source.name, scheme.name, (source.digest, *([text.digest] if text is not None else ())))
+def _entry(source: ModelSource, scheme: Scheme, calibration: Calibration | None) -> CacheEntry:
+    return CacheEntry(
+        source.name, scheme.name, (source.digest, *([calibration.digest] if calibration is not None else ()))
+    )
 
 
 def _make(
@@ -160,7 +164,7 @@ def _make(
     base: ModelSource,
     scheme: Scheme,
     threads: int | None,
-    text: Calibration | None,
+    calibration: Calibration | None,
     progress: Progress,
 ) -> Kept:
     from codellm.artifacts import quality
@@ -174,7 +178,7 @@ def _make(
             destination=directory
             / (entry.title if scheme.format == "safetensors" else f"{entry.title}.{scheme.format}"),
             threads=threads,
-            calibration=text,
+            calibration=calibration,
             progress=lambda done, total: progress(f"writing {scheme.name}", done, total),
         )
         start = time.monotonic()
@@ -194,8 +198,8 @@ def _make(
             codellm=__version__,
             made=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        if text is not None:
-            manifest["calibration"] = {"text": text.name, "sha256": text.digest}
+        if calibration is not None:
+            manifest["calibration"] = {"text": calibration.name, "sha256": calibration.digest}
         if not source.dummy:
             progress(f"checking {scheme.name}", 0, 1)
             reference = _reference(base) if scheme.bound is not None else None

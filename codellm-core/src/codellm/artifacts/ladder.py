@@ -76,19 +76,19 @@ def climb(
     schemes: Sequence[Scheme],
     *,
     threads: int | None = None,
-    text: Calibration | None = None,
+    calibration: Calibration | None = None,
     keep: bool = True,
     progress: Progress = quiet,
 ) -> Iterator[Rung]:
     """`source` in each of `schemes`, of which one that fails leaves the others alone.
 
-    `text` goes to the schemes that take one. Without `keep` each file that this makes is removed again once its rung
-    was looked at, and the one that they are made from at the end: there are never more than two at a time.
+    `calibration` goes to the schemes that take one. Without `keep` each file that this makes is removed again once its
+    rung was looked at, and the one that they are made from at the end: there are never more than two at a time.
 
     Raises:
         CodellmError: what the schemes are made from cannot be made.
     """
-    sound = [scheme for scheme in schemes if _planned(source, scheme, text, progress)]
+    sound = [scheme for scheme in schemes if _planned(source, scheme, calibration, progress)]
     with contextlib.ExitStack() as doomed:
         for base in _bases(source, sound):
             made = find_kept(source, base) is None
@@ -97,7 +97,7 @@ def climb(
             if made and not keep and kept is not None:
                 doomed.callback(store.remove, kept)
         for scheme in schemes:
-            rung = _rung(source, scheme, threads, _fit(scheme, text), progress, planned=scheme in sound)
+            rung = _rung(source, scheme, threads, _fit(scheme, calibration), progress, planned=scheme in sound)
             yield rung
             if rung.made and not keep and rung.kept is not None:
                 store.remove(rung.kept)
@@ -114,36 +114,36 @@ def _bases(source: ModelSource, schemes: Sequence[Scheme]) -> list[Scheme]:
     return list(found.values())
 
 
-def _planned(source: ModelSource, scheme: Scheme, text: Calibration | None, progress: Progress) -> bool:
+def _planned(source: ModelSource, scheme: Scheme, calibration: Calibration | None, progress: Progress) -> bool:
     """Whether `scheme` can be made or is kept, with what is to be remarked on told; why not is told with its rung."""
     try:
-        if find_kept(source, scheme, _fit(scheme, text)) is None:
-            plan(source, scheme, text=_fit(scheme, text), progress=progress)
+        if find_kept(source, scheme, _fit(scheme, calibration)) is None:
+            plan(source, scheme, calibration=_fit(scheme, calibration), progress=progress)
     except CodellmError:
         return False
     return True
 
 
-def _fit(scheme: Scheme, text: Calibration | None) -> Calibration | None:
-    """The text, for a scheme that takes one."""
-    return text if scheme.calibration != "none" else None
+def _fit(scheme: Scheme, calibration: Calibration | None) -> Calibration | None:
+    """What `scheme` is fitted to: nothing where it takes no calibration text."""
+    return calibration if scheme.calibration != "none" else None
 
 
 def _rung(
     source: ModelSource,
     scheme: Scheme,
     threads: int | None,
-    text: Calibration | None,
+    calibration: Calibration | None,
     progress: Progress,
     *,
     planned: bool,
 ) -> Rung:
-    made = find_kept(source, scheme, text) is None
+    made = find_kept(source, scheme, calibration) is None
     try:
-        ensure(source, scheme, threads=threads, text=text, progress=progress, planned=planned)
+        ensure(source, scheme, threads=threads, calibration=calibration, progress=progress, planned=planned)
     except RefusedError as error:
         return Rung(scheme=scheme, fault=str(error), manifest=error.manifest)
     except CodellmError as error:
         return Rung(scheme=scheme, fault=str(error))
-    kept = find_kept(source, scheme, text)
+    kept = find_kept(source, scheme, calibration)
     return Rung(scheme=scheme, kept=kept, made=made, manifest=kept.manifest if kept is not None else {})

@@ -92,7 +92,7 @@ def quantize(
     with progress() as update:
         source = _source(model, revision, update)
         chosen = wanted or ladder.all_schemes(source)
-        rungs = ladder.climb(source, chosen, threads=threads, text=text, keep=not discard, progress=update)
+        rungs = ladder.climb(source, chosen, threads=threads, calibration=text, keep=not discard, progress=update)
         rows = [_told(rung, source, format_, output) for rung in rungs]
     if format_ != "jsonl":
         show(rows, format_)
@@ -133,7 +133,7 @@ def _make_one(
     model: str,
     revision: str | None,
     wanted: Scheme | None,
-    text: Calibration | None,
+    calibration: Calibration | None,
     threads: int | None,
     output: Path | None,
 ) -> None:
@@ -151,7 +151,7 @@ def _make_one(
             raise InvalidValueError(
                 f"scheme {scheme.name} is applied while loading and writes no file; use it with `-q` there"
             )
-        made = ensure(source, scheme, threads=threads, text=text, progress=update)
+        made = ensure(source, scheme, threads=threads, calibration=calibration, progress=update)
     assert made.path is not None  # an artifact lies on the disk
     path = _copy(made.path, output) if output is not None else made.path
     click.echo(path)
