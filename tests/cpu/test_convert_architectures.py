@@ -12,14 +12,15 @@ import tokenizers
 from tokenizers import pre_tokenizers
 
 from codellm.errors import ModelFileError
-from codellm.sources import TensorInfo, Tensors
+from codellm.sources import TensorInfo, Tensors, architectures
 from codellm.sources.rope import Rope
 from codellm.sources.safetensors import SafetensorsFiles
-from codellm_cpu.convert import convert, storage
+from codellm_cpu.convert import convert, storage, writer
 from codellm_cpu.convert.vocabulary import read_vocabulary
 from codellm_cpu.convert.writer import permute
+from codellm_cpu.llama.check import FAMILIES
 from codellm_cpu.llama.library import open_native
-from support.checkpoints import Arrays, config_of, random_weights, save_safetensors, source_of, train_tokenizer
+from support.checkpoints import CONFIGS, Arrays, config_of, random_weights, save_safetensors, source_of, train_tokenizer
 
 LINEAR = {"type": "linear", "factor": 4.0}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -66,6 +67,24 @@ def converted(tmp_path, tokenizer):
         return keys, weights
 
     return converted
+
+
+@pytest.mark.parametrize(
+    ("where", "names"),
+    [
+        ("codellm_cpu/convert/writer.py", writer.ARCHITECTURES),
+        ("codellm_cpu/llama/check.py", FAMILIES),
+        ("tests/support/checkpoints.py", CONFIGS),
+    ],
+    ids=["converted", "checked", "made in tests"],
+)
+def test_an_architecture_is_known_in_every_place(where, names):
+    lacking, foreign = (
+        architectures.ARCHITECTURES.keys() - names.keys(),
+        names.keys() - architectures.ARCHITECTURES.keys(),
+    )
+    assert not lacking, f"{where} lacks {', '.join(lacking)}: see CONTRIBUTING.md, an architecture"
+    assert not foreign, f"codellm/sources/architectures.py lacks {', '.join(foreign)}, which {where} has"
 
 
 @pytest.mark.parametrize("model_type", ["llama", "qwen2"])

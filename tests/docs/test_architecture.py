@@ -7,17 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from support.documentation import place
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 SOURCES = {"codellm": "core", "codellm_cpu": "cpu", "codellm_eval": "eval", "codellm_gpu": "gpu"}
 CONTRACT = {"codellm/backend.py", "codellm/model.py", "codellm/hookspec.py"}
 """They are told in types of rooms above them, as the page says."""
 NAMED = re.findall(r"`(codellm\w*/[\w./]*)`", PAGE)
-
-
-def place(name: str) -> Path:
-    """Where the page's `codellm/…` lies in the repository."""
-    return ROOT / f"codellm-{SOURCES[name.partition('/')[0]]}" / "src" / name
 
 
 def section(package: str) -> str:

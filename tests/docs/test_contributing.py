@@ -1,13 +1,23 @@
-"""The door of CONTRIBUTING.md, followed to the letter: its commands, from a clone of this repository."""
+"""CONTRIBUTING.md: its door followed to the letter, from a clone of this repository, and the files that it names."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
-from support.documentation import door
+import pytest
+
+from support.documentation import door, place
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = "https://github.com/codellm/codellm"
+
+NAMED = re.findall(r"`((?:codellm\w*|docs|tests)/[\w./-]*)`", (ROOT / "CONTRIBUTING.md").read_text())
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMED) - {"codellm_cpu/"}))
+def test_a_file_to_go_to_is_there(name):
+    assert place(name).exists(), f"CONTRIBUTING.md sends to {name}, which is not there"
 
 
 def test_a_newcomer_comes_from_a_clone_to_a_test_that_passes(tmp_path):

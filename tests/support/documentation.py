@@ -26,3 +26,11 @@ def door() -> str:
     found = re.search(r"^```console\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert found is not None
     return found[1]
+
+
+def place(name: str) -> Path:
+    """Where a page's `codellm/…`, `codellm_cpu/…`, `docs/…` or `tests/…` lies in the repository."""
+    root, package = DOCS.parent, name.partition("/")[0]
+    if not package.startswith("codellm"):
+        return root / name
+    return root / f"codellm-{package.partition('_')[2] or 'core'}" / "src" / name

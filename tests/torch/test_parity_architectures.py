@@ -11,6 +11,7 @@ import pytest
 import codellm
 from codellm.errors import CodellmError
 from codellm.loading import find
+from codellm.sources.architectures import ARCHITECTURES
 from codellm.tokenizer import HFTokenizer
 from codellm_cpu.convert import convert
 from codellm_cpu.convert.probes import CODE
@@ -57,6 +58,11 @@ CASES = {  # architecture, family of the tokenizer, changes of config.json
     "heads of their own size": ("llama", "llama3", {"head_dim": 24}),
     "no groups": ("llama", "llama3", {"num_key_value_heads": 6}),
 }
+
+
+def test_every_architecture_is_compared():
+    lacking = ARCHITECTURES.keys() - {model_type for model_type, _, _ in CASES.values()}
+    assert not lacking, f"CASES lacks {', '.join(lacking)}: see CONTRIBUTING.md, an architecture"
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
