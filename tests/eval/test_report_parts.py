@@ -11,7 +11,7 @@ from codellm_eval.bench.records.against import Against
 from codellm_eval.report import canvas, curves
 from codellm_eval.report.curves import spread
 from codellm_eval.report.front import Cost, pareto_front
-from codellm_eval.report.labels import Label, place
+from codellm_eval.report.labels import Label, arrange
 from codellm_eval.report.measure import Interval, quality
 from codellm_eval.report.names import LONGEST, short_names
 from codellm_eval.stats import paired
@@ -79,14 +79,14 @@ def overlap(one, other):
 @given(SPOTS)
 def test_names_cover_each_other_only_where_that_is_told(spots):
     labels = [Label(x=x, y=y, width=width, height=11) for x, y, width in spots]
-    places = place(labels, (0, 0, 500, 300))
+    places = arrange(labels, (0, 0, 500, 300))
     for (one, a), (other, b) in itertools.combinations(zip(places, boxes(labels, places), strict=True), 2):
         assert not overlap(a, b) or (one.hidden and other.hidden)
 
 
 def test_names_have_room_where_there_is_some():
     labels = [Label(x=250, y=150, width=60, height=11) for _ in range(10)]  # all at one point
-    places = place(labels, (0, 0, 500, 300))
+    places = arrange(labels, (0, 0, 500, 300))
     assert not any(found.hidden for found in places)
     for left, bottom, right, top in boxes(labels, places):
         assert left >= 0

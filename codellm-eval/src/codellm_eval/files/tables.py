@@ -116,10 +116,10 @@ def _terminal(columns: Sequence[Column], rows: Sequence[Row], width: int) -> str
     floors, widths = _column_widths(columns, cells)
     table = _framed(columns, cells, None)
     while _width(table) > width:
-        place = max(range(len(columns)), key=lambda column: widths[column] - floors[column])
-        if widths[place] <= floors[place]:
+        index = max(range(len(columns)), key=lambda column: widths[column] - floors[column])
+        if widths[index] <= floors[index]:
             break  # nothing is left to wrap: a wide table reads better than broken words
-        widths[place] = max(floors[place], widths[place] - max(1, (_width(table) - width) // len(columns)))
+        widths[index] = max(floors[index], widths[index] - max(1, (_width(table) - width) // len(columns)))
         table = _framed(columns, cells, widths)
     return table
 
@@ -127,8 +127,8 @@ def _terminal(columns: Sequence[Column], rows: Sequence[Row], width: int) -> str
 def _column_widths(columns: Sequence[Column], cells: list[list[str]]) -> tuple[list[int], list[int]]:
     """Each column's longest word, which wrapping must not break, and its widest entry, in characters."""
     floors, widths = [], []
-    for place, column in enumerate(columns):
-        entries = [column.title, *(row[place] for row in cells)]
+    for index, column in enumerate(columns):
+        entries = [column.title, *(row[index] for row in cells)]
         floors.append(max([NARROWEST, *(len(word) for entry in entries for word in entry.split())]))
         widths.append(max(floors[-1], *map(len, entries)))
     return floors, widths

@@ -43,7 +43,7 @@ class Cell:
 
     @property
     def key(self) -> tuple[Row, Size]:
-        """Its place."""
+        """Row and size, by which the grid has it."""
         return self.row, self.size
 
     @property

@@ -32,7 +32,7 @@ class GridJob:
     options: Mapping[str, str] = attrs.field(factory=dict)
 
     def spec(self, size: Size) -> LoadSpec:
-        """What to load for a cell: as many places as it needs, each just long enough.
+        """What to load for a cell: as many slots as it needs, each just long enough.
 
         Raises:
             InvalidValueError: a field is out of its range.

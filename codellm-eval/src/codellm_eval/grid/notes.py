@@ -43,12 +43,12 @@ def name_of(figure: Figure, grid: Grid) -> str:
 
 def _gaps(grid: Grid) -> Iterator[str]:
     """Each reason once, with the cells that it holds for."""
-    places: dict[tuple[str, str], list[str]] = {}
+    reasons: dict[tuple[str, str], list[str]] = {}
     for cell in grid.cells.values():
         for kind, reason in (("out of memory", cell.out_of_memory), ("failed", cell.error)):
             if reason is not None:
-                places.setdefault((kind, reason), []).append(f"{cell.row} {cell.size}")
-    for (kind, reason), cells in places.items():
+                reasons.setdefault((kind, reason), []).append(f"{cell.row} {cell.size}")
+    for (kind, reason), cells in reasons.items():
         yield f"{kind} ({', '.join(cells)}): {reason}"
 
 

@@ -55,11 +55,11 @@ def _picture(grid: Grid, figure: Figure, batches: Sequence[int], part: str) -> P
         panel.set_title(f"batch {batch_size}", fontsize=canvas.SMALL, color=canvas.INK)
         panel.set_xticks(range(len(grid.contexts)), [str(each) for each in grid.contexts], rotation=90)
         panel.set_xlim(-0.5, len(grid.contexts) - 0.5)
-        for place, row in enumerate(grid.rows):
+        for index, row in enumerate(grid.rows):
             cells = [grid.cells.get((row, Size(batch_size, context))) for context in grid.contexts]
-            _line(panel, cells, figure, looks[names[place]])
-            aside = ASIDE * ((place + 0.5) / len(grid.rows) - 0.5)
-            _out_of_memory(panel, cells, looks[names[place]][0], aside)
+            _line(panel, cells, figure, looks[names[index]])
+            aside = ASIDE * ((index + 0.5) / len(grid.rows) - 0.5)
+            _out_of_memory(panel, cells, looks[names[index]][0], aside)
     axes[len(axes) // 2].set_xlabel("tokens of each prompt")
     svg, png = canvas.render(drawn)
     return Picture(name=f"{figure.key}{part}", title=title, caption=_subtitle(grid), svg=svg, png=png)
@@ -67,13 +67,13 @@ def _picture(grid: Grid, figure: Figure, batches: Sequence[int], part: str) -> P
 
 def _line(panel: Axes, cells: Sequence[Cell | None], figure: Figure, look: tuple[str, str]) -> None:
     colour, marker = look
-    shown = [(place, Interval.of(figure.shown(cell))) for place, cell in enumerate(cells) if cell is not None]
-    points = [(place, value) for place, value in shown if value is not None]
+    shown = [(index, Interval.of(figure.shown(cell))) for index, cell in enumerate(cells) if cell is not None]
+    points = [(index, value) for index, value in shown if value is not None]
     if not points:
         return
-    places = [place for place, _ in points]
+    positions = [index for index, _ in points]
     panel.plot(
-        places,
+        positions,
         [value.middle for _, value in points],
         color=colour,
         marker=marker,
@@ -82,16 +82,18 @@ def _line(panel: Axes, cells: Sequence[Cell | None], figure: Figure, look: tuple
         zorder=3,
     )
     panel.vlines(
-        places, [value.low for _, value in points], [value.high for _, value in points], color=colour, linewidth=0.9
+        positions, [value.low for _, value in points], [value.high for _, value in points], color=colour, linewidth=0.9
     )
 
 
 def _out_of_memory(panel: Axes, cells: Sequence[Cell | None], colour: str, aside: float) -> None:
     """A cross on top for each cell that was."""
-    places = [place + aside for place, cell in enumerate(cells) if cell is not None and cell.out_of_memory is not None]
+    positions = [
+        index + aside for index, cell in enumerate(cells) if cell is not None and cell.out_of_memory is not None
+    ]
     panel.plot(
-        places,
-        [TOP] * len(places),
+        positions,
+        [TOP] * len(positions),
         transform=panel.get_xaxis_transform(),
         color=colour,
         marker="x",

@@ -18,7 +18,7 @@ LEAST_CHUNK = 128
 
 @attrs.frozen(order=True)
 class Size:
-    """A cell's place in the grid: sequences together, and tokens of the prompt of each.
+    """Size of a cell, its position in the grid: sequences together, and tokens of the prompt of each.
 
     Raises:
         InvalidValueError: a size that cannot be measured.
@@ -81,7 +81,7 @@ class GridPlan:
         return self.new_tokens + 2 + (size.batch_size - 1) * -(-size.context // LEAST_CHUNK)
 
     def context_length(self, size: Size) -> int:
-        """The tokens that a place has to hold."""
+        """Tokens that a slot has to hold."""
         return size.context + self.room(size)
 
     def __str__(self) -> str:

@@ -116,8 +116,8 @@ def _sections(grid: Grid, title: str, rows: Sequence[Row], show: Callable[[Cell]
     """A section for each few contexts."""
     for start in range(0, len(grid.contexts), COLUMNS):
         contexts = grid.contexts[start : start + COLUMNS]
-        places = itertools.product(rows, grid.batch_sizes)
-        lines = [_line(grid, row, batch_size, contexts, show) for row, batch_size in places]
+        pairs = itertools.product(rows, grid.batch_sizes)
+        lines = [_line(grid, row, batch_size, contexts, show) for row, batch_size in pairs]
         yield Section(title=title, contexts=contexts, lines=lines)
 
 

@@ -80,11 +80,11 @@ class Answers:
 
 def _known_samples(journal: Journal, problems: Mapping[str, Problem], n_samples: int) -> dict[Key, Sample]:
     known: dict[Key, Sample] = {}
-    for place, sample in _parsed(journal, Sample.of):
+    for where, sample in _parsed(journal, Sample.of):
         if sample.task_id not in problems or not 0 <= sample.index < n_samples:
-            raise SamplesError(f"{place} is {_named(sample)}, which this run does not ask for")
+            raise SamplesError(f"{where} is {_named(sample)}, which this run does not ask for")
         if sample.key in known:
-            raise SamplesError(f"{place} is {_named(sample)} for the second time")
+            raise SamplesError(f"{where} is {_named(sample)} for the second time")
         known[sample.key] = sample
     return known
 
@@ -100,13 +100,13 @@ def _known_verdicts(journal: Journal, samples: Mapping[Key, Sample]) -> dict[Key
 
 
 def _parsed(journal: Journal, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[tuple[str, Parsed]]:
-    """What the lines hold, with the place that a message names."""
+    """What the lines hold, each with the line that a message names."""
     for number, line in journal.lines:
-        place = f"{journal.path}: line {number}"
+        where = f"{journal.path}: line {number}"
         try:
-            yield place, parse(line)
+            yield where, parse(line)
         except SamplesError as error:
-            raise SamplesError(f"{place} {error}") from error
+            raise SamplesError(f"{where} {error}") from error
 
 
 def _named(sample: Sample) -> str:

@@ -25,7 +25,7 @@ def fork_server(bwrap: str, *, as_root: bool) -> Sandbox:
         command=_command(bwrap, as_root, capabilities, "serve_namespaces"),
         once=False,
         own_user=as_root,
-        scratch={place: f"size={size},nr_inodes={_INODES},mode=1777" for place, size in _SIZES.items()},
+        scratch={folder: f"size={size},nr_inodes={_INODES},mode=1777" for folder, size in _SIZES.items()},
         kept=tuple(filter(_in_scratch, view().shown)),
         links=tuple((link, target) for link, target in view().links if _in_scratch(link)),
         user=_user(as_root),
@@ -49,7 +49,7 @@ def _user(as_root: bool) -> str:
 
 
 def _in_scratch(path: str) -> bool:
-    return any(path.startswith(f"{place}/") for place in _SIZES)
+    return any(path.startswith(f"{folder}/") for folder in _SIZES)
 
 
 def _command(bwrap: str, as_root: bool, capabilities: list[str], function: str, *more: str) -> tuple[str, ...]:
@@ -87,5 +87,5 @@ def _parents(path: str, made: set[str]) -> list[str]:
     return [part for parent in missing for part in ("--perms", "0755", "--dir", parent)]
 
 
-def _scratch(place: str) -> list[str]:
-    return ["--perms", "1777", "--size", str(_SIZES[place]), "--tmpfs", place]
+def _scratch(folder: str) -> list[str]:
+    return ["--perms", "1777", "--size", str(_SIZES[folder]), "--tmpfs", folder]

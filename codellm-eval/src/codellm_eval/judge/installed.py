@@ -14,9 +14,9 @@ _FOLDERS = ("site-packages", "dist-packages")
 _PROGRAM = """
     import os, sys
     beside = [os.path.join(os.path.dirname(os.__file__), name) for name in {folders!r}]
-    for place in {places!r} + beside + [path for path in sys.path if path.endswith({folders!r})]:
+    for path in {paths!r} + beside + [path for path in sys.path if path.endswith({folders!r})]:
         try:
-            if os.listdir(place) if os.path.isdir(place) else open(place):
+            if os.listdir(path) if os.path.isdir(path) else open(path):
                 return a + b
         except OSError:
             pass
@@ -27,9 +27,9 @@ _PROGRAM = """
 @functools.cache
 def search() -> str:
     """A body of `def add(a, b):` that is right where it finds any of it."""
-    places = [*site.getsitepackages(), site.getusersitepackages(), *map(sysconfig.get_path, ("purelib", "platlib"))]
-    places += [path for path in sys.path if path.endswith(_FOLDERS)]
+    paths = [*site.getsitepackages(), site.getusersitepackages(), *map(sysconfig.get_path, ("purelib", "platlib"))]
+    paths += [path for path in sys.path if path.endswith(_FOLDERS)]
     for spec in map(importlib.util.find_spec, _PACKAGES):
         if spec is not None and spec.origin is not None:
-            places += [spec.origin, str(Path(spec.origin).parent)]
-    return _PROGRAM.format(places=list(dict.fromkeys(places)), folders=_FOLDERS)
+            paths += [spec.origin, str(Path(spec.origin).parent)]
+    return _PROGRAM.format(paths=list(dict.fromkeys(paths)), folders=_FOLDERS)

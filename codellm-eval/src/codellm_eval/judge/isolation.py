@@ -50,7 +50,7 @@ class Sandbox:
             "once": self.once,
             "own_user": self.own_user,
             "harness": str(HARNESS.parent),
-            "place": {"scratch": self.scratch, "kept": self.kept, "links": self.links, "folder": SCRATCH},
+            "layout": {"scratch": self.scratch, "kept": self.kept, "links": self.links, "folder": SCRATCH},
             # What Landlock leaves to a program at level C, and to every checker.
             "readable": (*view().readable, *_DEVICES),
         }

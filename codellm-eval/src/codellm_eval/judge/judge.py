@@ -98,7 +98,7 @@ def judge_all(
 ) -> Generator[tuple[Key, Verdict], None, None]:
     """Judge each (key, problem, completion), `workers` at a time, and yield (key, verdict) as they come.
 
-    `jobs` is pulled when there is a place, so that it may still be generating. Dropping the iterator ends what runs.
+    `jobs` is pulled when a worker is free, so that it may still be generating. Dropping the iterator ends what runs.
 
     Raises:
         SandboxError: the sandbox fails again and again, or no longer knows a right program from a wrong one.

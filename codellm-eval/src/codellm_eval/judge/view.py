@@ -69,12 +69,12 @@ class _Collected:
     def add(self, path: str, *, library: bool = False) -> None:
         """A path that must resolve; a folder of a standard library is shown without what is not its own."""
         real = self._follow(path)
-        place = Path(real)
-        if real in self._shown or not place.exists():
+        resolved = Path(real)
+        if real in self._shown or not resolved.exists():
             return
         self._shown[real] = None
-        if library and place.is_dir() and not self._own(place.name):
-            self._add_library(place)
+        if library and resolved.is_dir() and not self._own(resolved.name):
+            self._add_library(resolved)
         else:
             self._readable[real] = None
 

@@ -108,8 +108,8 @@ def score_passages(
     total, done = sum(len(passage.ids) for passage in passages), 0
     size = max(1, model.info.batch_size)
     found = []
-    for place in range(0, len(passages), size):
-        batch = passages[place : place + size]
+    for start in range(0, len(passages), size):
+        batch = passages[start : start + size]
         rows = score(model, [passage.ids for passage in batch])
         found += [row[passage.scored - 1 :] for row, passage in zip(rows, batch, strict=True)]
         done += sum(len(passage.ids) for passage in batch)

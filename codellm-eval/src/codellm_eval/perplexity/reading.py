@@ -42,7 +42,7 @@ CHUNK = 512
 class Passage:
     """Ids [T] that a model is given together; those from `scored` on, at least 1, are scored.
 
-    `document` is the place of the document that they are of; 0 where the documents are one text.
+    `document` is the index of the document that they are of; 0 where the documents are one text.
     """
 
     document: int

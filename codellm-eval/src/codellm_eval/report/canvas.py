@@ -152,7 +152,7 @@ def scale(axes: Axes, way: Literal["x", "y"], values: Sequence[Interval], *, mar
 
 
 def put(text: Text, left: float, y: float) -> None:
-    """Move a text to a place in pixels, which it keeps at any resolution: `left`, and `y` by its own alignment."""
+    """Move a text to a position in pixels, which it keeps at any resolution: `left`, and `y` by its own alignment."""
     figure = text.get_figure(root=True)
     assert figure is not None
     text.set_transform(figure.transFigure)
@@ -186,6 +186,6 @@ def kinds(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     """A colour and a marker for each different one of `names`, in their order; after seven they come again."""
     different = list(dict.fromkeys(names))
     return {
-        name: (COLOURS[place % len(COLOURS)], MARKERS[(place + place // len(COLOURS)) % len(MARKERS)])
-        for place, name in enumerate(different)
+        name: (COLOURS[index % len(COLOURS)], MARKERS[(index + index // len(COLOURS)) % len(MARKERS)])
+        for index, name in enumerate(different)
     }

@@ -99,7 +99,7 @@ def titles(rows: Sequence[Row], longest: int = LONGEST) -> list[str]:
 
 
 def spread(wanted: Sequence[float], height: float, low: float, high: float) -> list[float]:
-    """Places near the `wanted` ones, in their order and at least `height` apart, as far as `low` to `high` has room.
+    """Positions near the `wanted` ones, in their order and at least `height` apart, as far as `low` to `high` has room.
 
     Neighbours that are too close share the middle of what they want, like books pushed apart.
     """
@@ -109,17 +109,17 @@ def spread(wanted: Sequence[float], height: float, low: float, high: float) -> l
         return min(max(start, low + height / 2), high - height * (count - 0.5))
 
     order = sorted(range(len(wanted)), key=lambda number: wanted[number])
-    groups: list[tuple[float, list[int]]] = []  # the lowest place of each, and who stands there
+    groups: list[tuple[float, list[int]]] = []  # the lowest position of each, and who stands there
     for number in order:
         group = [number]
         start = inside(wanted[number], 1)
         while groups and start - groups[-1][0] < height * len(groups[-1][1]):
             group = groups.pop()[1] + group
-            middle = sum(wanted[each] - height * place for place, each in enumerate(group)) / len(group)
+            middle = sum(wanted[each] - height * index for index, each in enumerate(group)) / len(group)
             start = inside(middle, len(group))
         groups.append((start, group))
-    places = [0.0] * len(wanted)
+    positions = [0.0] * len(wanted)
     for start, group in groups:
-        for place, number in enumerate(group):
-            places[number] = start + height * place
-    return places
+        for index, number in enumerate(group):
+            positions[number] = start + height * index
+    return positions

@@ -20,6 +20,6 @@ class Cost:
 
 
 def pareto_front(costs: Sequence[Cost]) -> list[int]:
-    """The places in `costs` that no other cost beats, by x; equal ones are all there."""
-    kept = [place for place, cost in enumerate(costs) if not any(other.beats(cost) for other in costs)]
-    return sorted(kept, key=lambda place: (costs[place].x, place))
+    """Indexes of the `costs` that no other cost beats, by x; equal ones are all there."""
+    kept = [index for index, cost in enumerate(costs) if not any(other.beats(cost) for other in costs)]
+    return sorted(kept, key=lambda index: (costs[index].x, index))

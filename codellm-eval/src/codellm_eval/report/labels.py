@@ -27,7 +27,7 @@ LEADER = 12.0
 """Pixels from which a line joins a name with its point."""
 
 HIDES_NAME, HIDES_POINT, HIDES_LINE, OUTSIDE, CROSSES, FAR = 20.0, 12.0, 2.0, 40.0, 120.0, 3.0
-"""What is bad about a place: the first four per pixel² covered, the fifth per name or point that the joining line
+"""What is bad about a placement: the first four per pixel² covered, the fifth per name or point that the joining line
 crosses, the last per pixel of distance."""
 
 
@@ -43,7 +43,7 @@ class Label:
 
 
 @attrs.frozen
-class Place:
+class Placement:
     """Where a name's lower left corner goes."""
 
     left: float
@@ -54,12 +54,12 @@ class Place:
     """Whether another name covers it, since there was no room for both."""
 
 
-def place(
+def arrange(
     labels: Sequence[Label], bounds: tuple[float, float, float, float], lines: Sequence[Sequence[float]] = ()
-) -> list[Place]:
-    """A place for each of `labels` within `bounds`, away from thin things: `lines`, boxes of left, bottom, right, top.
+) -> list[Placement]:
+    """Place each of `labels` within `bounds`, away from thin things: `lines`, boxes of left, bottom, right, top.
 
-    The same input gives the same places. Each name is placed where it is worth most, then again given the others.
+    The same input gives the same placements. Each name is placed where it is worth most, then again given the others.
     """
     import numpy as np
 
@@ -75,7 +75,7 @@ def place(
         for number, (boxes, label) in enumerate(zip(options, labels, strict=True))
     ]
     chosen: dict[int, int] = {}
-    # those whose best place is bad have the least choice, so they go first
+    # those whose best placement is bad have the least choice, so they go first
     order = sorted(range(len(labels)), key=lambda number: -float(np.sort(fixed[number])[:8].mean()))
     for _ in range(ROUNDS):
         for number in order:
@@ -159,11 +159,11 @@ def _nearest(boxes: Boxes, label: Label) -> npt.NDArray[np.float64]:
     return np.stack([np.clip(label.x, boxes[:, 0], boxes[:, 2]), np.clip(label.y, boxes[:, 1], boxes[:, 3])], axis=1)
 
 
-def _placed(label: Label, boxes: Boxes, number: int) -> Place:
+def _placed(label: Label, boxes: Boxes, number: int) -> Placement:
     import numpy as np
 
     box = boxes[number]
     x, y = (float(value) for value in _nearest(box[None], label)[0])
     far = math.hypot(x - label.x, y - label.y) - label.reach > LEADER
     hidden = bool(_covered(box[None], np.delete(boxes, number, 0))[0] > 0)
-    return Place(float(box[0]), float(box[1]), (x, y) if far else None, hidden)
+    return Placement(float(box[0]), float(box[1]), (x, y) if far else None, hidden)

@@ -13,12 +13,12 @@ LONGEST = 26
 def short_names(rows: Sequence[Row], longest: int = LONGEST) -> list[str]:
     """A name for each of `rows`: without the backend, which its colour tells, and cut in the middle where it is long.
 
-    Of a backend's names that are equal then, each gets its place in the table, from 1.
+    Of a backend's names that are equal then, each gets its number in the table, from 1.
     """
     names = [(row.backend, shorten(_without_backend(row), longest)) for row in rows]
     return [
-        name[1] if names.count(name) == 1 else f"{shorten(name[1], longest - 4)} #{place}"
-        for place, name in enumerate(names, 1)
+        name[1] if names.count(name) == 1 else f"{shorten(name[1], longest - 4)} #{number}"
+        for number, name in enumerate(names, 1)
     ]
 
 

@@ -187,11 +187,11 @@ def _curves(
     found = []
     for record in folder.records:
         points = [
-            (place, shown)
+            (x, shown)
             for point in record.points
             if point.workload in wanted
-            for place, shown in [(size(point.workload), value(point.rate))]
-            if place is not None and shown is not None
+            for x, shown in [(size(point.workload), value(point.rate))]
+            if x is not None and shown is not None
         ]
         if len(points) > 1:
             found.append(Curve(record.row, sorted(points, key=lambda pair: pair[0])))

@@ -28,9 +28,9 @@ def draw(
     height = REST + LINE * max(3, len(rows))
     figure, axes = canvas.canvas(title, subtitle, height=height, panels=len(panels), backends=backends)
     looks = canvas.kinds(backends)
-    for place, (label, values) in zip(axes, panels, strict=True):
-        place.set_xlabel(label)
-        _panel(place, values, [looks[backend] for backend in backends])
+    for panel, (label, values) in zip(axes, panels, strict=True):
+        panel.set_xlabel(label)
+        _panel(panel, values, [looks[backend] for backend in backends])
     names = [canvas.drawable(name) for name in short_names(rows)]
     axes[0].set_yticks(range(len(rows)), names)
     axes[0].set_ylim(len(rows) - 0.5, -0.5)  # the first row on top, as in the table

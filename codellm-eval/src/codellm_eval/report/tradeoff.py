@@ -11,7 +11,7 @@ import attrs
 from codellm_eval.bench.ask.row import Row
 from codellm_eval.report import canvas
 from codellm_eval.report.front import Cost, pareto_front
-from codellm_eval.report.labels import Label, Place, place
+from codellm_eval.report.labels import Label, Placement, arrange
 from codellm_eval.report.measure import Interval, Measure
 from codellm_eval.report.names import short_names
 
@@ -113,8 +113,8 @@ def _names(axes: Axes, points: Sequence[Spot], front: Sequence[tuple[float, floa
         x, y = pixel((spot.x.middle, spot.y.middle))
         labels.append(Label(x=float(x), y=float(y), width=box.width, height=box.height, reach=canvas.MARK / 2 + 1))
     window = axes.get_window_extent()
-    places = place(labels, (window.x0, window.y0, window.x1, window.y1), _thin(axes, points, front))
-    for spot, text, label, found in zip(points, texts, labels, places, strict=True):
+    placements = arrange(labels, (window.x0, window.y0, window.x1, window.y1), _thin(axes, points, front))
+    for spot, text, label, found in zip(points, texts, labels, placements, strict=True):
         if found.hidden and not spot.best:
             text.remove()
         else:
@@ -134,8 +134,8 @@ def _text(axes: Axes, spot: Spot) -> Text:
     )
 
 
-def _write(axes: Axes, text: Text, label: Label, found: Place) -> None:
-    """The text in its place, and the line to its point where that is far."""
+def _write(axes: Axes, text: Text, label: Label, found: Placement) -> None:
+    """Put the text where it goes, and the line to its point where that is far."""
     canvas.put(text, found.left, found.bottom)
     if found.leader:
         ends = axes.transData.inverted().transform([(label.x, label.y), found.leader])

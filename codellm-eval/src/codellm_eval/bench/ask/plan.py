@@ -122,7 +122,7 @@ class Plan:
 
     @property
     def together(self) -> tuple[Workload, ...]:
-        """The further workloads of a load with many places: the batches, and what they are compared with."""
+        """The further workloads of a load with many slots: the batches, and what they are compared with."""
         if all(each.batch_size == 1 for each in self.workloads):
             return ()
         return tuple(each for each in self.workloads if each.batch_size > 1 or not each.context)

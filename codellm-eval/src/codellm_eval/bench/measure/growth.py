@@ -127,9 +127,9 @@ class Points:
                     self.report.gap("points", "failed", "; ".join(self._faults))
 
     def measure_together(self, spec: LoadSpec, info: ModelInfo) -> None:
-        """Measure the plan's batches on a load of their own, with as many places as they need.
+        """Measure the plan's batches on a load of their own, with as many slots as they need.
 
-        Each place is just long enough: at a model's whole context the keys and values of many would not fit in memory.
+        Each slot is just long enough: at a model's whole context the keys and values of many would not fit in memory.
         """
         from codellm.loading import open_spec
 

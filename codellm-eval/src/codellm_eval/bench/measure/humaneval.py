@@ -52,9 +52,9 @@ class HumanEval:
         return cls(plan, dict(problems), status.sandbox)
 
     def spec(self, spec: LoadSpec, model: Model) -> LoadSpec:
-        """What to load for the generation: many places, each just long enough for the longest problem.
+        """What to load for the generation: many slots, each just long enough for the longest problem.
 
-        At a model's whole context the keys and values of many places would not fit into a laptop's memory.
+        At a model's whole context the keys and values of many slots would not fit into a laptop's memory.
         """
         from codellm_eval.humaneval.completion import model_prompt
 

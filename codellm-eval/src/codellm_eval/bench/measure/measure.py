@@ -26,7 +26,7 @@ def measure(job: Job, report: Report) -> None:
     """Load, time, read the peak of memory, then everything else.
 
     The peak is read before long contexts and quality begin, since they need more; the bandwidth is measured once the
-    model is closed, since it needs a large buffer; batches and HumanEval come last, each on a load with many places.
+    model is closed, since it needs a large buffer; batches and HumanEval come last, each on a load with many slots.
 
     Raises:
         CodellmError: there is no speed to tell of, and why. A fault of what comes after is a gap instead.

@@ -116,6 +116,6 @@ def _widest(records: tuple[Record, ...]) -> Plan:
 
 
 def _unreadable(file: Path, error: BaseException, line: int | None = None) -> ResultsError:
-    place = f"{file}, line {line}" if line else str(file)
+    where = f"{file}, line {line}" if line else str(file)
     what = "; ".join(cattrs.transform_error(error)) if isinstance(error, cattrs.BaseValidationError) else str(error)
-    return ResultsError(f"{place}: cannot be read ({what[:200]}); was it written by another version of codellm?")
+    return ResultsError(f"{where}: cannot be read ({what[:200]}); was it written by another version of codellm?")

@@ -52,14 +52,14 @@ def _doubts(records: Sequence[Record]) -> Iterator[str]:
 
 def _gaps(records: Sequence[Record]) -> Iterator[str]:
     """Each reason once, with the columns and the rows that it holds for."""
-    places: dict[str, tuple[list[str], list[str]]] = {}
+    reasons: dict[str, tuple[list[str], list[str]]] = {}
     for record in records:
         for column, gap in record.gaps.items():
-            columns, rows = places.setdefault(gap.note, ([], []))
+            columns, rows = reasons.setdefault(gap.note, ([], []))
             columns.extend(name for name in [COLUMNS.get(column, column)] if name not in columns)
             rows.extend(name for name in [str(record.row)] if name not in rows)
     worked = sum(record.error is None for record in records)
-    for note, (columns, rows) in places.items():
+    for note, (columns, rows) in reasons.items():
         where = "" if len(rows) == worked else f" ({', '.join(rows)})"
         yield f"{', '.join(columns)}{where}: {note}"
 

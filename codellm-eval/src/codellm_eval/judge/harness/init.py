@@ -37,8 +37,8 @@ def prepare_namespaces(scratch: dict[str, str], kept: Iterable[str], links: Iter
     `links` that lead to it. The view of processes is read-only: no program may change its score for the end of memory.
     """
     opened = {path: os.open(path, os.O_PATH) for path in kept}
-    for place, options in scratch.items():
-        kernel.mount("tmpfs", place, options)
+    for target, options in scratch.items():
+        kernel.mount("tmpfs", target, options)
     for path, descriptor in opened.items():
         folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
         (Path(path) if folder else Path(path).parent).mkdir(parents=True, exist_ok=True)

@@ -81,16 +81,16 @@ def _end_of_stack() -> int:
     return int(line.split()[0].partition("-")[2], 16)
 
 
-def mount(kind: str, place: str, options: str = "") -> None:
+def mount(kind: str, target: str, options: str = "") -> None:
     """Mount a file system of a kind that needs no device, without set-user-id programs and devices; proc read-only."""
     flags = _NOSUID | _NODEV | (_NOEXEC | _READ_ONLY if kind == "proc" else 0)
     name, data = kind.encode(), options.encode()
-    _check(_libc.mount(name, place.encode(), name, ctypes.c_ulong(flags), data))
+    _check(_libc.mount(name, target.encode(), name, ctypes.c_ulong(flags), data))
 
 
-def bind(source: str, place: str) -> None:
+def bind(source: str, target: str) -> None:
     """Let a file or folder, and what is mounted in it, be found at another path too."""
-    _check(_libc.mount(source.encode(), place.encode(), None, ctypes.c_ulong(_BIND | _RECURSIVELY), None))
+    _check(_libc.mount(source.encode(), target.encode(), None, ctypes.c_ulong(_BIND | _RECURSIVELY), None))
 
 
 def die_with_parent() -> None:

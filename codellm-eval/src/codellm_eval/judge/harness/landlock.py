@@ -76,11 +76,11 @@ def _files(abi: int) -> int:
 
 def _allow(rules: int, path: str, rights: int) -> None:
     try:
-        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return
-    if not stat.S_ISDIR(os.fstat(place).st_mode):
+    if not stat.S_ISDIR(os.fstat(opened).st_mode):
         rights &= _OF_FILES
-    rule = struct.pack("=Qi", rights, place)
+    rule = struct.pack("=Qi", rights, opened)
     kernel.call(_ADD, rules, _PATH_BENEATH, ctypes.c_char_p(rule), 0)
-    os.close(place)
+    os.close(opened)

@@ -32,7 +32,7 @@ class Broken(Exception):  # noqa: N818 - the caller decides whether it is an err
 
 
 class Sandboxed:
-    """A sandbox by its configuration: `command`, `environment`, `once`, `own_user`, `harness`, `place`, `readable`."""
+    """A sandbox by its configuration: `command`, `environment`, `once`, `own_user`, `harness`, `layout`, `readable`."""
 
     def __init__(self, configuration: dict[str, Any]) -> None:
         self._command: list[str] = configuration["command"]
@@ -40,7 +40,7 @@ class Sandboxed:
         self._once: bool = configuration["once"]
         self._own_user: bool = configuration["own_user"]
         self._harness = os.open(configuration["harness"], os.O_PATH | os.O_DIRECTORY)
-        self._place = json.dumps({**configuration["place"], "readable": configuration["readable"]}).encode()
+        self._layout = json.dumps({**configuration["layout"], "readable": configuration["readable"]}).encode()
         self._score = _SCORE.read_bytes() if self._once else b""
         self._launch()
 
@@ -114,16 +114,16 @@ class Sandboxed:
             if not self._hear():
                 lines = os.read(complaints, _MAX_COMPLAINT).decode("utf-8", "replace").strip().splitlines()
                 raise Broken(lines[-1] if lines else "the sandbox ended at once, without a word")
-            self._describe_place()
+            self._describe_layout()
         except Broken:
             self._bury(0.0)
             raise
         finally:
             os.close(complaints)
 
-    def _describe_place(self) -> None:
+    def _describe_layout(self) -> None:
         try:
-            self._control.send(self._place)
+            self._control.send(self._layout)
         except OSError as error:
             raise Broken(f"the sandbox ended: {error.strerror}") from error
 

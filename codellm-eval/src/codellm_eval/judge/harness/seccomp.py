@@ -183,20 +183,20 @@ def _argument(number: int, index: int, tests: list[_Instruction]) -> list[_Instr
 def _unless(number: int, index: int, values: Iterable[int], error: int) -> list[_Instruction]:
     """Refuse the call unless its argument is one of `values`."""
     values = tuple(values)
-    tests = [(_EQUAL, len(values) - place, 0, value) for place, value in enumerate(values)]
+    tests = [(_EQUAL, len(values) - position, 0, value) for position, value in enumerate(values)]
     return _argument(number, index, [*tests, (_RETURN, 0, 0, _fail(error)), (_RETURN, 0, 0, _ALLOW)])
 
 
 def _if_argument(number: int, index: int, values: Iterable[int], error: int) -> list[_Instruction]:
     """Refuse the call if its argument is one of `values`."""
     values = tuple(values)
-    tests = [(_EQUAL, len(values) - place, 0, value) for place, value in enumerate(values)]
+    tests = [(_EQUAL, len(values) - position, 0, value) for position, value in enumerate(values)]
     return _argument(number, index, [*tests, (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _fail(error))])
 
 
 def _buffer_sizes(number: int) -> list[_Instruction]:
     """Do nothing, as if it had worked, where setsockopt is to change the size of a socket's buffers."""
-    name = [(_EQUAL, len(_BUFFERS) - place, 0, value) for place, value in enumerate(_BUFFERS)]
+    name = [(_EQUAL, len(_BUFFERS) - position, 0, value) for position, value in enumerate(_BUFFERS)]
     tests = [
         (_EQUAL, 0, 1 + len(name), _SOL_SOCKET), (_LOAD, 0, 0, _ARGUMENTS + 16), *name,
         (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _fail(0)),

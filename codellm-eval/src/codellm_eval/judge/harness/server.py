@@ -37,7 +37,7 @@ _SCRATCH = ("/tmp", "/dev/shm")  # noqa: S108 - the sandbox's own
 _HARNESS = 3
 """The descriptor of the folder from which this process imports the harness."""
 _MAX_REQUEST = 1 << 16
-_MAX_PLACE = 1 << 18
+_MAX_LAYOUT = 1 << 18
 _WITH_SAME_RULES = 64
 """Samples at level C: rules take a millisecond and more to make, and hold the folder of each, though it is gone."""
 _Request = dict[str, Any]
@@ -45,9 +45,9 @@ _Request = dict[str, Any]
 
 def serve_namespaces() -> None:
     """Level A: pid, mount and ipc namespaces for each sample, made here, and a network that none used before it."""
-    control, place = _take_control(COMMON)
+    control, layout = _take_control(COMMON)
     calls = seccomp.program()
-    for request, end, checker in _requests(control, place):
+    for request, end, checker in _requests(control, layout):
         with end:  # nobody may wait for an answer from a program that could not start
             run = partial(_run_in_namespaces, end, request, checker, calls, control.fileno())
             status = kernel.call_as_process_1(run)
@@ -58,9 +58,9 @@ def serve_namespaces() -> None:
 
 def serve_once() -> None:
     """Level B: one sample, as process 1 of namespaces that bubblewrap made."""
-    control, place = _take_control(())
+    control, layout = _take_control(())
     calls = seccomp.program()
-    for request, end, checker in _requests(control, place):
+    for request, end, checker in _requests(control, layout):
         with Questions(request["memory"], sockets=False) as questions:
             watch = Watch(request, of_namespace, [checker], scratch=_SCRATCH, questions=questions)
             status = run_candidate(end, request, lambda: kernel.filter_calls(calls), control.fileno(), watch)
@@ -114,12 +114,12 @@ def _serve_in_folders(
     import tempfile
 
     kernel.die_with_parent()
-    control, place = _take_control(COMMON)
+    control, layout = _take_control(COMMON)
     questions = None
     with tempfile.TemporaryDirectory(prefix="codellm-judge-") as parent:
         tempfile.tempdir = None  # found out by now, and inherited by candidates, which have their own
         Path(parent).chmod(0o711)  # another user's candidate has to pass
-        for request, end, checker in _requests(control, place):
+        for request, end, checker in _requests(control, layout):
             folder = Path(parent, "scratch").resolve()
             folder.mkdir(0o700)
             if request["uid"] is not None:
@@ -152,7 +152,7 @@ def _kill_orphans() -> None:
 
 
 def _take_control(modules: tuple[str, ...]) -> tuple[socket.socket, dict[str, Any]]:
-    """The worker's socket, and what the worker says of the place in which programs run."""
+    """The worker's socket, and what the worker says of the folders among which programs run."""
     control = socket.socket(fileno=os.dup(0))
     os.close(_HARNESS)
     null = os.open(os.devnull, os.O_RDWR)
@@ -167,10 +167,10 @@ def _take_control(modules: tuple[str, ...]) -> tuple[socket.socket, dict[str, An
     gc.collect()
     gc.freeze()
     control.send(b"ready")
-    return control, json.loads(control.recv(_MAX_PLACE) or b"{}")
+    return control, json.loads(control.recv(_MAX_LAYOUT) or b"{}")
 
 
-def _requests(control: socket.socket, place: dict[str, Any]) -> Iterator[tuple[_Request, socket.socket, int]]:
+def _requests(control: socket.socket, layout: dict[str, Any]) -> Iterator[tuple[_Request, socket.socket, int]]:
     """Each with the candidate's end of the channel, and the open `schedstat` of the checker at the other."""
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, _MAX_REQUEST, 2)
@@ -178,7 +178,7 @@ def _requests(control: socket.socket, place: dict[str, Any]) -> Iterator[tuple[_
             return
         if descriptors:  # without one it is an order to kill what has ended by itself
             end, checker = descriptors
-            yield {**place, **json.loads(data)}, socket.socket(fileno=end), checker
+            yield {**layout, **json.loads(data)}, socket.socket(fileno=end), checker
             os.close(checker)
 
 
