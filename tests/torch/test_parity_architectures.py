@@ -14,8 +14,8 @@ from codellm.loading import find
 from codellm.sources.architectures import ARCHITECTURES
 from codellm.tokenizer import HFTokenizer
 from codellm_cpu.convert import convert
+from codellm_cpu.convert.numpy_model import EXACT, NumpyModel
 from codellm_cpu.convert.probes import CODE
-from codellm_cpu.convert.reference import EXACT, Reference
 from codellm_cpu.convert.storage import to_float32
 from codellm_cpu.convert.writer import read_config
 from support.checkpoints import Arrays, config_of, random_weights, save_safetensors, source_of, train_tokenizer
@@ -93,7 +93,7 @@ def test_the_reference_that_conversions_are_held_against_equals_transformers(tmp
     source = source_of(config, train_tokenizer(family, tmp_path))
     ids = [int(id) for id in np.random.default_rng(1).integers(0, 600, 100)]
 
-    exact, rounded = Reference(source.tensors, read_config(source)[1], (EXACT, 8)).logits(ids)
+    exact, rounded = NumpyModel(source.tensors, read_config(source)[1], (EXACT, 8)).logits(ids)
 
     expected = transformers_logits(config, weights, ids)
     np.testing.assert_allclose(exact, expected, rtol=0, atol=1e-5)
@@ -104,7 +104,7 @@ def test_the_reference_of_the_bundled_model_equals_transformers():
     source = find("codellm-demo").fetch()
     weights = {info.name: np.array(to_float32(source.tensors.read(info.name), info.dtype)) for info in source.tensors}
     ids = HFTokenizer(source.tokenizer, source.tokenizer_config).encode(CODE)
-    [logits] = Reference(source.tensors, read_config(source)[1]).logits(ids)
+    [logits] = NumpyModel(source.tensors, read_config(source)[1]).logits(ids)
     np.testing.assert_allclose(logits, transformers_logits(dict(source.config), weights, ids), rtol=0, atol=1e-4)
 
 

@@ -20,7 +20,7 @@ def codellm_backends() -> Iterable[Backend]:
     """Backends of llama.cpp and of the extra `torch`."""
     from codellm_cpu.llama.backend import LlamaCppBackend
     from codellm_cpu.torch.backend import TorchCpuBackend
-    from codellm_cpu.torch.reference import TransformersCpuBackend
+    from codellm_cpu.torch.transformers_cpu import TransformersCpuBackend
 
     return (LlamaCppBackend(), TorchCpuBackend(), TransformersCpuBackend())
 

@@ -1,6 +1,6 @@
 """A GGUF file's logits against those of the checkpoint it was converted from.
 
-`Reference` computes in float32 from the source's own weights, so llama.cpp differs from it by rounding even where the
+`NumpyModel` computes in float32 from the source's own weights, so llama.cpp differs from it by rounding even where the
 conversion is right. How much that may be is asked of the model itself: the reference computes a second stream beside
 the first, whose activations are rounded before each product of matrices, to 8 bits for bf16 (as llama.cpp rounds them)
 and to 11 for f16, and for f32 too, since its key-value cells and its table of GELU are half precision whatever the
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codellm_cpu.convert.reference import Array
+from codellm_cpu.convert.numpy_model import Array
 from codellm_cpu.llama.library import ContextShape, open_context
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from codellm.sources.regular import read_json
 from codellm.system.machine import default_threads
 from codellm.tokenizer import HFTokenizer
 from codellm_cpu.convert.logits import BITS, compare_logits, native_logits
+from codellm_cpu.convert.numpy_model import EXACT, NumpyModel
 from codellm_cpu.convert.probes import CODE, POSITIONS, TEXTS
-from codellm_cpu.convert.reference import EXACT, Reference
 from codellm_cpu.convert.writer import read_config
 from codellm_cpu.llama.library import open_native
 from codellm_cpu.llama.probe import vetted
@@ -59,7 +59,7 @@ def check_parity(
     _, config = read_config(source)
     window = config.raw.get("sliding_window") or config.context_length
     ids = theirs.prompt_ids(CODE)[: min(POSITIONS, config.context_length, window)]
-    expected, rounded = Reference(source.tensors, config, (EXACT, BITS[scheme])).logits(ids, progress)
+    expected, rounded = NumpyModel(source.tensors, config, (EXACT, BITS[scheme])).logits(ids, progress)
     with contextlib.ExitStack() as stack:  # after the reference: two models would crowd each other out of memory
         native = open_native(stack, path, repack=False, mmap=True)
         computed = native_logits(native, ids, threads or default_threads())

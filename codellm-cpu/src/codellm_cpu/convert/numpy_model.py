@@ -30,7 +30,7 @@ EXACT = 24
 """Bits of a float32's significand."""
 
 
-class Reference:
+class NumpyModel:
     """A checkpoint of StarCoder2, Llama or Qwen2 that computes logits; `tensors` are read once a pass.
 
     `bits` are the significands that activations are rounded to before each product of matrices: one stream of
