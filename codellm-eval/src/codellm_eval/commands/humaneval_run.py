@@ -32,7 +32,7 @@ from codellm_eval.humaneval.answers import Answers
 from codellm_eval.humaneval.judging import JudgeSetup, Judging
 from codellm_eval.humaneval.samples import Sample
 from codellm_eval.humaneval.sampling import Form, generate
-from codellm_eval.humaneval.scoring import check_canonical, score
+from codellm_eval.humaneval.scoring import judge_canonical, score
 from codellm_eval.judge.judge import Verdict
 from codellm_eval.judge.limits import Limits
 from codellm_eval.judge.problem import Problem
@@ -157,13 +157,13 @@ class _Work:
             return None
         update("checking that the canonical solutions pass", 0, 0)
         workers = setup.workers(beside_model=False)
-        check_canonical(self.run.canonical, sandbox=setup.sandbox, limits=setup.limits, workers=workers)
+        judge_canonical(self.run.canonical, sandbox=setup.sandbox, limits=setup.limits, workers=workers)
 
-        def settle(sample: Sample, verdict: Verdict) -> None:
-            answers.settle(sample, verdict)
+        def keep(sample: Sample, verdict: Verdict) -> None:
+            answers.keep_verdict(sample, verdict)
             update("judged", len(answers.verdicts), answers.total)
 
-        return Judging(self.run.problems, setup, setup.workers(beside_model=answers.missing > 0), settle)
+        return Judging(self.run.problems, setup, setup.workers(beside_model=answers.missing > 0), keep)
 
     def _generate(self, judging: Judging | None, update: Progress) -> None:
         from codellm.loading import open_spec

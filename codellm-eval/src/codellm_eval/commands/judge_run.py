@@ -16,7 +16,7 @@ from codellm_eval.files.writing import refuse_unwritable
 from codellm_eval.humaneval.judgeable import judgeable
 from codellm_eval.humaneval.problems import load_problems
 from codellm_eval.humaneval.samples import JsonlWriter, Sample, judged_line, read_samples
-from codellm_eval.humaneval.scoring import Score, check_canonical, judge_samples, score
+from codellm_eval.humaneval.scoring import Score, judge_canonical, judge_samples, score
 from codellm_eval.judge.isolation import Sandbox
 from codellm_eval.judge.judge import Verdict
 from codellm_eval.judge.limits import Limits
@@ -64,7 +64,7 @@ def run_judge(
     with JsonlWriter(target) as results, progress() as update:
         update("checking that the canonical solutions pass", 0, 0)
         if problems is None:
-            check_canonical(asked, sandbox=sandbox, limits=limits, workers=workers or usable_threads())
+            judge_canonical(asked, sandbox=sandbox, limits=limits, workers=workers or usable_threads())
         else:
             asked = _judgeable(asked, problems, sandbox, limits, workers)
             samples = _of(samples, asked)

@@ -20,7 +20,7 @@ from codellm_eval.files.tables import Column, render
 from codellm_eval.humaneval.answers import Answers
 from codellm_eval.humaneval.completion import Continuation
 from codellm_eval.humaneval.samples import Sample, judged_line
-from codellm_eval.humaneval.scoring import check_canonical, judge_samples, score
+from codellm_eval.humaneval.scoring import judge_canonical, judge_samples, score
 from codellm_eval.judge.limits import Limits
 from codellm_eval.judge.problem import Problem
 from codellm_eval.judge.sandbox import require_permission, sandbox_status
@@ -61,7 +61,7 @@ def rescore(
                 f"{path}: {answers.missing} of {answers.total} samples are missing; finish the run with its own command"
             )
         samples = list(_cut(folder, answers.samples.values(), problems, form))
-        check_canonical(problems, sandbox=sandbox, limits=limits, workers=workers)
+        judge_canonical(problems, sandbox=sandbox, limits=limits, workers=workers)
         verdicts = []
         with progress() as update:
             for pair in judge_samples(samples, problems, sandbox=sandbox, limits=limits, workers=workers):

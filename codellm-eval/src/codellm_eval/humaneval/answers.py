@@ -58,8 +58,8 @@ class Answers:
         self._samples.append(sample.line())
         self.samples[sample.key] = sample
 
-    def settle(self, sample: Sample, verdict: Verdict) -> None:
-        """Add the verdict on a sample."""
+    def keep_verdict(self, sample: Sample, verdict: Verdict) -> None:
+        """Write down the verdict on a sample, whatever happens to the next."""
         self._results.append(judged_line(sample, verdict))
         self.verdicts[sample.key] = verdict
 

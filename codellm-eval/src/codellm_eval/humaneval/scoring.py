@@ -16,7 +16,7 @@ from codellm_eval.judge.limits import Limits
 from codellm_eval.judge.problem import Problem
 
 
-def check_canonical(problems: Mapping[str, Problem], *, sandbox: Sandbox, limits: Limits, workers: int) -> None:
+def judge_canonical(problems: Mapping[str, Problem], *, sandbox: Sandbox, limits: Limits, workers: int) -> None:
     """See that the canonical solution of every problem passes here, before anything that a model wrote is judged.
 
     Raises:

@@ -82,7 +82,7 @@ class HumanEval:
 
         judge: dict[str, Any] = {"sandbox": self.sandbox, "limits": Limits(), "workers": usable_threads()}
         report.phase("judge the canonical solutions")
-        scoring.check_canonical(self.problems, **judge)
+        scoring.judge_canonical(self.problems, **judge)
         drawn = self._generate(spec, report)
         verdicts = []
         judged = scoring.judge_samples(drawn, self.problems, **judge)
