@@ -100,7 +100,7 @@ class HumanEvalRun:
             return work.report(format_)
 
     def _held(self, spec: LoadSpec, source: ModelSource) -> Settings:
-        """All that the samples and verdicts depend on. How many are computed together is no part of it."""
+        """Settings that the samples and verdicts depend on. How many are computed together is no part of it."""
         return {
             "benchmark": self.name,
             **self.settings,
@@ -113,7 +113,7 @@ class HumanEvalRun:
         }
 
     def _seed(self, begun: Begun | None) -> int | None:
-        """As asked, as in the run that goes on, or a fresh one; here, so that the manifest names it."""
+        """Choose the seed: as asked, as in the run that goes on, or fresh; here, so that the manifest names it."""
         if self.params.seed is not None or self.params.temperature == 0:
             return self.params.seed
         return begun.settings.get("seed") if begun is not None else secrets.randbelow(2**31)

@@ -84,7 +84,7 @@ def _measure(
     stride: int | None,
     update: Callable[[str, int, int], None],
 ) -> list[Perplexity]:
-    """Under the protocol named, or under each that the text is long enough for."""
+    """Measure under the protocol named, or under each that the text is long enough for."""
     chosen = {
         name: None if protocol == "all" and name == "llama-chunks" else stride  # whose chunks do not overlap
         for name in PROTOCOLS

@@ -28,7 +28,7 @@ class Begun:
 
 @attrs.frozen
 class RunFolder:
-    """`samples.jsonl`, `results.jsonl`, `manifest.json` and `summary.json` in one folder, or none of them yet."""
+    """Folder of `samples.jsonl`, `results.jsonl`, `manifest.json` and `summary.json`, or of none of them yet."""
 
     path: Path
 
@@ -76,7 +76,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def made(self) -> Iterator[None]:
-        """Have the folder; one that was made for this block and got nothing does not stay.
+        """Make the folder for this block; one that got nothing does not stay.
 
         Raises:
             InputError: it cannot be made.

@@ -30,7 +30,7 @@ Row = Mapping[str, Any]
 
 
 def text(value: object) -> str:
-    """Any value as it prints."""
+    """Show any value as it prints."""
     return str(value)
 
 

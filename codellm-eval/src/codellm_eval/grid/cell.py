@@ -53,7 +53,7 @@ class Cell:
 
 
 def converter() -> cattrs.Converter:
-    """Between cells and JSON. Repeats are told with what tables show of them."""
+    """Converter between cells and JSON. Repeats are told with what tables show of them."""
     made = make_converter()
     made.register_unstructure_hook(Repeats, _repeats)
     made.register_structure_hook(Repeats, lambda value, _: Repeats(tuple(float(each) for each in value["values"])))

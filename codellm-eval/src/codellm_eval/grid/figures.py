@@ -29,7 +29,7 @@ class Figure:
     """Whether it is a time, of which rows are compared."""
 
     def shown(self, cell: Cell) -> Repeats | None:
-        """In `unit`."""
+        """Value of a cell in `unit`."""
         repeats = self.of(cell)
         return repeats and repeats.map(lambda value: self.factor * value)
 
@@ -67,7 +67,7 @@ class SpeedUp:
 
     @classmethod
     def of(cls, figure: Figure, reference: Cell | None, cell: Cell) -> Self | None:
-        """By a time; None where one of the two cells has none."""
+        """Speed-up by a time; None where one of the two cells has none."""
         base, own = reference and figure.of(reference), figure.of(cell)
         if not base or not own:
             return None

@@ -44,12 +44,12 @@ class Grid:
 
     @property
     def batch_sizes(self) -> list[int]:
-        """Ascending."""
+        """Sizes that were asked for, ascending."""
         return sorted({size.batch_size for _, size in self.cells})
 
     @property
     def contexts(self) -> list[int]:
-        """Ascending."""
+        """Sizes that were asked for, ascending."""
         return sorted({size.context for _, size in self.cells})
 
     def of(self, row: Row) -> list[Cell]:

@@ -19,7 +19,7 @@ Stage = Literal["prepare", "measure"]
 
 @attrs.frozen(kw_only=True)
 class GridJob:
-    """Everything the process needs; it goes to it as JSON."""
+    """Everything that a row's process of cells needs; it goes to it as JSON."""
 
     row: Row
     model: str

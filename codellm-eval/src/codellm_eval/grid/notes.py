@@ -42,7 +42,7 @@ def name_of(figure: Figure, grid: Grid) -> str:
 
 
 def _gaps(grid: Grid) -> Iterator[str]:
-    """Each reason once, with the cells that it holds for."""
+    """Reasons, each once, with the cells that it holds for."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for cell in grid.cells.values():
         for kind, reason in (("out of memory", cell.out_of_memory), ("failed", cell.error)):

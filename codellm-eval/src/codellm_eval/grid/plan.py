@@ -85,7 +85,7 @@ class GridPlan:
         return size.context + self.room(size)
 
     def __str__(self) -> str:
-        """In a few words, for a table's title: two figures are comparable only where it is the same."""
+        """Words for a table's title: two figures are comparable only where it is the same."""
         return f"protocol {self.protocol}, {self.new_tokens} new tokens, median of {self.repeats}"
 
 

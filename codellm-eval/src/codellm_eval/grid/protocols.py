@@ -49,7 +49,7 @@ def measure(
 def cached(
     model: Model, batches: Iterator[list[list[int]]], plan: GridPlan, room: int, phase: Phase
 ) -> dict[str, Repeats]:
-    """Prefill and decode, each of prompts of its own; the two take turns after a warm-up of both.
+    """Measure prefill and decode, each of prompts of its own; the two take turns after a warm-up of both.
 
     They are apart since sequences that have their first token would generate while the prompts of others are computed.
     """
@@ -65,7 +65,7 @@ def cached(
 
 
 def seed(model: Model, batches: Iterator[list[list[int]]], plan: GridPlan, _: int, phase: Phase) -> dict[str, Repeats]:
-    """Each token by a pass over the prompt and all tokens before it; the warm-up is one pass.
+    """Measure each token by a pass over the prompt and all tokens before it; the warm-up is one pass.
 
     Raises:
         BackendError: later passes were so much faster that the model must have kept what the earlier ones computed.
@@ -85,7 +85,7 @@ def seed(model: Model, batches: Iterator[list[list[int]]], plan: GridPlan, _: in
 
 
 def _prefill_seconds(model: Model, prompts: list[list[int]]) -> float:
-    """From the start until every sequence has its first token."""
+    """Seconds from the start until every sequence has its first token."""
     results = requests(model, prompts, 1)
     return max(each.timing.token_times[0] for each in results) - results[0].timing.start
 

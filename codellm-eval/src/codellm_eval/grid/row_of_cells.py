@@ -45,7 +45,7 @@ class RowOfCells:
                 left = left[1:]
 
     def _stage(self, stage: Stage, sizes: tuple[Size, ...]) -> tuple[tuple[Size, ...], str | None]:
-        """One process → the cells that it left, and why it did not get to the end of what it had begun."""
+        """Run one process → the cells that it left, and why it did not get to the end of what it had begun."""
         job = attrs.evolve(self.job, stage=stage, sizes=sizes)
         listener = _Listener(self, list(sizes))
         voice, deadline = listener.voice, Deadline(self.timeout)

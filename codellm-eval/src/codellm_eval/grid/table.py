@@ -127,7 +127,7 @@ def _line(grid: Grid, row: Row, batch_size: int, contexts: Sequence[int], show: 
 
 
 def terminal(section: Section, width: int = WIDTH) -> str:
-    """Each row's name beside its lines, broken where the table would be wider than `width`."""
+    """Lines with each row's name beside them, broken where the table would be wider than `width`."""
     head = ["batch", *map(str, section.contexts)]
     blocks = [(row, _text_lines(list(lines))) for row, lines in itertools.groupby(section.lines, lambda line: line.row)]
     body = [line for _, lines in blocks for line in lines]
@@ -159,7 +159,7 @@ def _text_lines(lines: Sequence[Line]) -> list[list[str]]:
 
 
 def markdown(section: Section) -> str:
-    """One line each, what stands below a figure beside it."""
+    """Lines of Markdown, one each, what stands below a figure beside it."""
     columns = [tables.Column("row", "row"), tables.Column("batch", "batch", align="right")]
     columns += [tables.Column(str(context), str(context), align="right") for context in section.contexts]
     rows = [

@@ -21,7 +21,7 @@ Parsed = TypeVar("Parsed")
 
 
 class Answers:
-    """`n_samples` answers to each of `problems`, in the files of a folder; `samples` and `verdicts` are those it has.
+    """Files of `n_samples` answers to each of `problems`; `samples` and `verdicts` are those they hold.
 
     Verdicts follow from samples: where the file of one does not fit the other, all are judged again.
 
@@ -54,7 +54,7 @@ class Answers:
         return [sample for key, sample in self.samples.items() if key not in self.verdicts]
 
     def keep(self, sample: Sample) -> None:
-        """Add a sample."""
+        """Write down a sample, whatever happens to the next."""
         self._samples.append(sample.line())
         self.samples[sample.key] = sample
 
@@ -90,7 +90,7 @@ def _known_samples(journal: Journal, problems: Mapping[str, Problem], n_samples:
 
 
 def _known_verdicts(journal: Journal, samples: Mapping[Key, Sample]) -> dict[Key, Verdict]:
-    """Fewer than there are lines, where one is no verdict on a sample as it is."""
+    """Verdicts that are kept; fewer than lines, where one is no verdict on a sample as it is."""
     known: dict[Key, Verdict] = {}
     with contextlib.suppress(SamplesError):
         for _, (sample, verdict) in _parsed(journal, judged):

@@ -73,7 +73,7 @@ class Infilling:
 
     @property
     def ends(self) -> tuple[str, ...]:
-        """No string ends the middle: the model says itself where it is whole, with a token."""
+        """Strings that end the middle: none, the model says itself where it is whole, with a token."""
         return ()
 
     def prompt(self, problem: Problem, tokenizer: Tokenizer) -> list[int]:
@@ -85,5 +85,5 @@ class Infilling:
         return tokenizer.infill_ids(problem.prompt, problem.suffix)
 
     def completion(self, problem: Problem, raw: str) -> str:
-        """All of it."""
+        """Take all of it."""
         return raw

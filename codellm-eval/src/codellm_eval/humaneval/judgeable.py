@@ -21,7 +21,7 @@ _LOOKING_INSIDE = {"inspect", "getsource", "signature", "__code__", "__annotatio
 
 @attrs.frozen
 class Judgeable:
-    """`problems` to judge, of which the `unchecked` have no canonical solution, and why those `refused` cannot."""
+    """What can be judged: `problems`, the `unchecked` of which have no canonical solution; why the `refused` cannot."""
 
     problems: Mapping[str, Problem]
     unchecked: tuple[str, ...]

@@ -62,7 +62,7 @@ class Judging:
         self._waiting.put(sample)
 
     def finish(self) -> None:
-        """Wait until all are judged.
+        """Wait until every sample is judged.
 
         Raises:
             SandboxError: the sandbox broke.
@@ -109,4 +109,4 @@ class Judging:
 
 
 class _DroppedError(Exception):
-    """Nobody waits for verdicts any more."""
+    """End of work because nobody waits for verdicts any more."""

@@ -65,5 +65,5 @@ def bootstrap_interval(
 
 
 def reported_ks(samples: int, ks: Sequence[int] = (1, 10, 100)) -> tuple[int, ...]:
-    """Those of `ks` that `samples` of each problem allow."""
+    """Values of `ks` that `samples` of each problem allow."""
     return tuple(k for k in ks if k <= samples)

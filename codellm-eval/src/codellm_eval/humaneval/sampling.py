@@ -1,4 +1,4 @@
-"""From problems to samples: problems to sequences, results to samples."""
+"""Generating samples: problems become sequences, results become samples."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def generate(
     form: Form | None = None,
     known: Container[tuple[str, int]] = (),
 ) -> Generator[Sample, None, None]:
-    """`n_samples` of each problem but those in `known` (task id, index), as they finish.
+    """Yield `n_samples` of each problem but those in `known` (task id, index), as they finish.
 
     `form` is a `Continuation` where None, and says where generation ends, whatever `params` say. A prompt longer than
     the context, or of no text, gives empty samples with an error.
@@ -146,7 +146,7 @@ def _prepare(
 def _sequences(
     model: Model, asked: Iterable[_Asked], params: SamplingParams, running: dict[Sequence, Problem]
 ) -> Iterator[Sequence]:
-    """Made as the backend takes them: hundreds of samples of each problem never stand in memory together."""
+    """Make them as the backend takes them: hundreds of samples of each problem never stand in memory together."""
     from codellm.generation import new_sequence
 
     for one in asked:

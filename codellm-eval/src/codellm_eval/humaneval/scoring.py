@@ -1,4 +1,4 @@
-"""From samples to a score: samples to verdicts, verdicts to pass@k, once right programs are known to pass here."""
+"""Scoring: samples become verdicts, verdicts pass@k, once right programs are known to pass here."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class QualityPlan:
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """Everything the process needs; it goes to it as JSON."""
+    """Everything that a row's process needs; it goes to it as JSON."""
 
     row: Row
     model: str

@@ -51,7 +51,7 @@ class Plan:
         contexts: Sequence[int],
         **settings: int | bool | str | None,
     ) -> Self:
-        """As llama-bench takes several values: all combinations, of which the first sizes are the plan's own.
+        """All combinations, as llama-bench takes several values, of which the first sizes are the plan's own.
 
         Those alone, one sequence without context, are no further workload, unless batches are asked that they are to
         be compared with.
@@ -110,7 +110,7 @@ class Plan:
         return own.fit(context_length)
 
     def curves(self, context_length: int) -> Iterator[Workload]:
-        """Of tg, by batch size, then by context: 128, 512, 2048 … and all that `context_length` leaves."""
+        """Workloads of tg, by batch size, then by context: 128, 512, 2048 … and all that `context_length` leaves."""
         for size in GROWTH_BATCHES:
             yield Workload(kind="tg", tokens=self.new_tokens, batch_size=size)
         last = context_length - self.new_tokens

@@ -122,6 +122,6 @@ class Row:
 
 
 def _canonical(key: str) -> str:
-    """`batch-size` is `batch_size`, as on the command line; a backend's own options stay as they are."""
+    """Name of a setting with `batch-size` for `batch_size`, as on the command line; backends' own stay as they are."""
     field = key.replace("-", "_")
     return field if field in COUNTS | TEXTS else key

@@ -30,7 +30,7 @@ def at_least(low: int) -> Any:
 
 @attrs.frozen(kw_only=True)
 class Workload:
-    """llama-bench's pp and tg, its depth, and llama-batched-bench's B.
+    """Work by the names of llama-bench (pp, tg, depth) and of llama-batched-bench (B).
 
     Raises:
         InvalidValueError: a size that cannot be measured.
@@ -55,7 +55,7 @@ class Workload:
         return self.context + self.tokens + 1 if self.kind == "pp" else max(1, self.context) + self.tokens
 
     def __str__(self) -> str:
-        """As llama-bench writes it, `tg128 @ d512`, with the batch size as `b4`; none of either is left out."""
+        """Name as llama-bench writes it, `tg128 @ d512`, with the batch size as `b4`; none of either is left out."""
         depth = f" @ d{self.context}" if self.context else ""
         batch = f" b{self.batch_size}" if self.batch_size > 1 else ""
         return f"{self.kind}{self.tokens}{depth}{batch}"

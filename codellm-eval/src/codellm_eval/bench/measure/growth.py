@@ -1,4 +1,4 @@
-"""Further workloads of a row: other sizes, batches, contexts; which load measures which, and what is told when."""
+"""Workloads beyond a row's own: other sizes, batches, contexts; which load measures which, and what is told when."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def measure_growth(
 
 
 def _warm_ups(workloads: Sequence[Workload]) -> list[Workload]:
-    """One for each kind and batch size, at its shortest: a prompt of thousands of tokens takes a laptop minutes."""
+    """Shortest workload of each kind and batch size: a prompt of thousands of tokens takes a laptop minutes."""
     shortest: dict[tuple[Kind, int], Workload] = {}
     for each in workloads:
         key = each.kind, each.batch_size
@@ -87,14 +87,14 @@ def _measure(model: Model, workload: Workload, prompts: RandomPrompts) -> tuple[
 
 
 def _prefill_seconds(model: Model, workload: Workload, prompts: RandomPrompts, length: int) -> float:
-    """From the start until every sequence has its first token."""
+    """Seconds from the start until every sequence has its first token."""
     drawn = [prompts.draw(length) for _ in range(workload.batch_size)]
     results = requests(model, drawn, 1)
     return max(each.timing.token_times[0] for each in results) - results[0].timing.start
 
 
 def _decode(model: Model, workload: Workload, prompts: RandomPrompts) -> tuple[int, float]:
-    """From when every sequence has its first token to the last token of all.
+    """Seconds from when every sequence has its first token to the last token of all.
 
     So sequences that a backend runs one after the other are no batch, whatever their own rates are.
     """

@@ -32,7 +32,7 @@ class HumanEval:
 
     @classmethod
     def prepare(cls, plan: QualityPlan, report: Report) -> HumanEval | None:
-        """None where code may not or cannot run here; the cell then says which command mends it.
+        """Get ready to judge; None where code may not or cannot run here, and the cell says which command mends it.
 
         Raises:
             ProblemsError: HumanEval's problems are not installed.

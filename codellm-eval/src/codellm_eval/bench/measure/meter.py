@@ -102,7 +102,7 @@ class Rapl:
 
     @property
     def name(self) -> str:
-        """As `RAPL package-0 + dram`."""
+        """Name of what is counted, as `RAPL package-0 + dram`."""
         return f"RAPL {' + '.join(zone.name for zone in self.zones)}"
 
     def joules(self) -> float:

@@ -28,7 +28,7 @@ COLUMNS = ("bits_per_byte", "canonical", "divergence", "pass_at_1")
 
 
 def measure_quality(model: Model, job: Job, plan: QualityPlan, report: Report) -> None:
-    """Everything of `plan` that needs no code to run; a fault of one column is a gap of that column."""
+    """Measure everything of `plan` that needs no code to run; a fault of one column is a gap of that column."""
     with report.gap_on_error("bits_per_byte"):
         _measure_bits(model, plan, report)
     with report.gap_on_error("canonical"):
@@ -116,7 +116,7 @@ def first_bytes(documents: Sequence[Document], budget: int) -> list[Document]:
 
 
 def _percent(what: str, report: Report) -> Callable[[int, int], None]:
-    """Progress, told in percent."""
+    """Tell progress in percent."""
 
     def progress(done: int, total: int) -> None:
         report.phase(f"{what} {100 * done // total} %")

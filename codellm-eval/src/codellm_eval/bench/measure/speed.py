@@ -132,12 +132,12 @@ def _latencies(requests: Sequence[Result]) -> dict[str, Repeats]:
 
 
 def _seconds(result: Result) -> float:
-    """From the start to the last token."""
+    """Seconds from the start to the last token."""
     return result.timing.token_times[-1] - result.timing.start
 
 
 def _ttft(result: Result) -> float:
-    """Of a result that has a token."""
+    """Seconds to the first token of a result that has one."""
     return result.timing.token_times[0] - result.timing.start
 
 

@@ -35,7 +35,7 @@ class Deadline:
 
     @property
     def left(self) -> float:
-        """Seconds; less than 0 once it has passed."""
+        """Seconds that are left; less than 0 once it has passed."""
         return self._begin + self.seconds - time.monotonic()
 
     @property

@@ -25,7 +25,7 @@ class Report:
         self._file = os.fdopen(fd, "w", encoding="utf-8")
 
     def send(self, **event: Any) -> None:
-        """One event."""
+        """Send one event, a line of JSON."""
         print(json.dumps(event), file=self._file, flush=True)
 
     def phase(self, text: str) -> None:

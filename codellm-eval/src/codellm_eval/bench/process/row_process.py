@@ -1,4 +1,4 @@
-"""Each row in a process of its own: whatever it does, its Record says so."""
+"""Process of its own for each row: whatever happens there, its Record says so."""
 
 from __future__ import annotations
 

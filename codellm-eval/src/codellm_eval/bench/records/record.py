@@ -130,7 +130,7 @@ class Record:
 
     @property
     def canonical_bits_per_byte(self) -> float | None:
-        """-log2 of the canonical solutions' probability over their bytes."""
+        """Bits, -log2, of the canonical solutions' probability over their bytes."""
         return bits_per_byte(self.canonical) if self.canonical else None
 
     @property
@@ -183,13 +183,13 @@ class Record:
 
     @property
     def missing_workloads(self) -> list[Workload]:
-        """Those of the plan that have no point."""
+        """Workloads of the plan that have no point."""
         measured = {point.workload for point in self.points}
         return [each for each in self.plan.workloads if each not in measured] if self.plan else []
 
 
 def make_converter() -> cattrs.Converter:
-    """Between the classes of a benchmark and JSON; a row is its text."""
+    """Converter between the classes of a benchmark and JSON; a row is its text."""
     converter = cattrs.Converter(forbid_extra_keys=True)
     converter.register_unstructure_hook(Row, str)
     converter.register_structure_hook(Row, lambda value, _: Row.parse(value))
@@ -199,7 +199,7 @@ def make_converter() -> cattrs.Converter:
 
 
 def merge(record: Record, fields: Mapping[str, Any], converter: cattrs.Converter) -> Record:
-    """`record` with the `fields` that its process reported as JSON.
+    """Add to `record` the `fields` that its process reported as JSON.
 
     Raises:
         ValueError: a field that no Record has, or a value that is none of its type.

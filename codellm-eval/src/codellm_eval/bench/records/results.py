@@ -27,7 +27,7 @@ _REFERENCE = ".reference-"
 
 
 class Results:
-    """`rows.jsonl` (every repeat of every row, as it finishes), `samples-ROW.jsonl`, `table.md`, `manifest.json`.
+    """Folder of `rows.jsonl` (every repeat of every row), `samples-ROW.jsonl`, `table.md` and `manifest.json`.
 
     `settings` are what the figures depend on besides the rows. A folder of a benchmark with the same ones, on the same
     versions and machine, is gone on with: `records` are the rows that it has. Their quality is told beside that
@@ -128,7 +128,7 @@ class Results:
 
 
 def default_path(model: str) -> Path:
-    """`results/<UTC time>-<model>`, in the current directory."""
+    """Folder `results/<UTC time>-<model>` in the current directory."""
     now = dt.datetime.now(dt.UTC)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", model.rstrip("/").rsplit("/", 1)[-1]).strip("-.")
     return Path("results") / f"{now:%Y%m%dT%H%M%SZ}-{name or 'model'}"
@@ -144,5 +144,5 @@ def model_records(infos: Iterable[tuple[str, ModelInfo]]) -> Iterator[manifest.M
 
 
 def _without(fields: object, name: str) -> object:
-    """`fields` but for the one of that name, where they are fields."""
+    """Drop the one of that name from `fields`, where they are fields."""
     return {key: value for key, value in fields.items() if key != name} if isinstance(fields, dict) else fields

@@ -63,7 +63,7 @@ def show_point(point: Point) -> tuple[str, str]:
 
 
 def for_people(record: Record) -> dict[str, tuple[str, str]]:
-    """Each figure and its spread (empty where it has none), as text."""
+    """Texts of each figure and its spread (empty where it has none)."""
 
     def show(column: str, value: float | None, form: Callable[[float], str]) -> tuple[str, str]:
         if value is not None:
@@ -144,7 +144,7 @@ def _against(record: Record, show: Callable[..., tuple[str, str]]) -> dict[str, 
 
 
 def _log_probability(record: Record) -> float | None:
-    """Of the canonical solutions together, in nats."""
+    """Log-probability of the canonical solutions together, in nats."""
     return -math.fsum(task.nll for task in record.canonical) if record.canonical else None
 
 
@@ -239,7 +239,7 @@ def _quality(record: Record) -> dict[str, Any]:
 
 
 def _difference(key: str, difference: Difference | None) -> dict[str, float | None]:
-    """From the reference row, with its interval."""
+    """Difference from the reference row, with its interval."""
     interval = difference.interval if difference else None
     return {
         f"{key}_difference": difference.value if difference else None,

@@ -51,7 +51,7 @@ def _doubts(records: Sequence[Record]) -> Iterator[str]:
 
 
 def _gaps(records: Sequence[Record]) -> Iterator[str]:
-    """Each reason once, with the columns and the rows that it holds for."""
+    """Reasons, each once, with the columns and the rows that it holds for."""
     reasons: dict[str, tuple[list[str], list[str]]] = {}
     for record in records:
         for column, gap in record.gaps.items():

@@ -24,7 +24,7 @@ class Pair:
 
     @property
     def ratio(self) -> float | None:
-        """B over A; None where A is 0."""
+        """Ratio of B over A; None where A is 0."""
         return self.b.value / self.a.value if self.a.value else None
 
     @property

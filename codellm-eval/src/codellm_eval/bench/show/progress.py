@@ -32,12 +32,12 @@ class Progress:
         self._stack.close()
 
     def phase(self, number: int, what: object, text: str) -> None:
-        """`what`, a row or a cell with this `number` (from 1), now does `text`."""
+        """Say that `what`, a row or a cell with this `number` (from 1), now does `text`."""
         if self._status is not None:
             from rich.text import Text
 
             self._status.update(Text(f"{number}/{self._count} {what}: {text}"))
 
     def done(self, number: int, what: object, text: str, seconds: float | None) -> None:
-        """`what` has ended: `text` says how."""
+        """Say that `what` has ended: `text` says how."""
         self._console.print(f"{number}/{self._count} {what}: {text} ({seconds or 0:.0f} s)", soft_wrap=True)

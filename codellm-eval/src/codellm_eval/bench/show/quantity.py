@@ -124,5 +124,5 @@ def _quality(record: Record) -> Iterator[Quantity]:
 
 
 def _name(workload: Workload) -> str:
-    """As llama-bench writes it; one sequence without context says so, beside the plan's own pp and tg."""
+    """Name as llama-bench writes it; one sequence without context says so, beside the plan's own pp and tg."""
     return str(workload) if workload.context or workload.batch_size > 1 else f"{workload} b1"
