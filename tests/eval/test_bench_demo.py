@@ -11,8 +11,9 @@ from support.plugin_folder import codellm
 
 QUICK = (
     "--repeats", "1", "--prompt-tokens", "32", "--new-tokens", "8", "--limit", "3", "--max-tokens", "48",
-    "--quality-bytes", "4096",
+    "--quality-bytes", "4096", "--threads", "1",
 )  # fmt: skip
+"""One thread: the models are so small that several would only wait for each other."""
 SCHEMES = ["f16", "bf16", "q8_0", "q4_0", "q4_k_m", "q4_k_s"]
 
 
