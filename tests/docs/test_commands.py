@@ -50,7 +50,7 @@ NOT_RUN = {
     "codellm quantize codellm-demo --all": "takes minutes; tests/core/test_ladder.py makes a ladder of several schemes",
     "codellm quantize dummy:starcoder2-3b": "takes tens of minutes and 9 GB; its record is in docs/results",
     'pip install "codellm-gpu[gptq]"': "brings torch, and compiles gptqmodel; the session gptq installs it",
-    "pip install -e codellm-core": "test_contributing.py does, and llama.cpp is compiled for the session of this run",
+    "pip install -e codellm-core": "what it brings, llama.cpp compiled, this very run has",
     "pytest tests/": "this very run has it",
     "uv ": "needs uv, which is not installed here; takes the arguments that test_contributing.py gives pip",
     "nox -l": "needs nox, which runs this",
