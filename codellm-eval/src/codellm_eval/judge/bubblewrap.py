@@ -18,7 +18,7 @@ _ROOT = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_KILL", "CAP_SYS_PTRACE"
 
 
 def fork_server(bwrap: str, *, as_root: bool) -> Sandbox:
-    """Level A: one bubblewrap for each worker, in which a server makes namespaces for each sample."""
+    """Sandbox of level A: one bubblewrap for each worker, in which a server makes namespaces for each sample."""
     capabilities = ["CAP_SYS_ADMIN", "CAP_NET_ADMIN", *(_ROOT if as_root else ("CAP_SETPCAP",))]
     return Sandbox(
         level="A",
@@ -33,7 +33,7 @@ def fork_server(bwrap: str, *, as_root: bool) -> Sandbox:
 
 
 def one_each(bwrap: str, *, as_root: bool) -> Sandbox:
-    """Level B: one bubblewrap for each sample, which may not hold the right to make namespaces."""
+    """Sandbox of level B: one bubblewrap for each sample, which may not hold the right to make namespaces."""
     capabilities = _ROOT if as_root else ()
     return Sandbox(
         level="B",

@@ -57,7 +57,7 @@ class Sandbox:
 
 
 def alone(*, own_user: bool) -> Sandbox:
-    """Level C: Landlock and a filter of system calls, where nothing may make namespaces."""
+    """Sandbox of level C: Landlock and a filter of system calls, where nothing may make namespaces."""
     return Sandbox(
         level="C",
         command=(*command(SERVER_PATH, "server", "serve_alone"),),
@@ -69,7 +69,7 @@ def alone(*, own_user: bool) -> Sandbox:
 
 
 def unconfined() -> Sandbox:
-    """Level D: no sandbox, for a machine that is one itself."""
+    """Sandbox of level D: none, for a machine that is one itself."""
     return Sandbox(
         level="D",
         command=(*command(SERVER_PATH, "server", "serve_unconfined"),),

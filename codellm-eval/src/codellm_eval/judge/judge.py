@@ -45,7 +45,7 @@ _AHEAD = 2
 
 @attrs.frozen
 class Verdict:
-    """`seconds` are wall-clock time of the whole check; `message` says in one line why it did not pass.
+    """Outcome of one check: `seconds` are its wall-clock time, `message` says in one line why it did not pass.
 
     The outcomes: `failed` by the test or an exception, `timeout`, out of `memory`, `crash` by a signal, and `refused`
     for an answer that is not of the protocol.
@@ -83,7 +83,7 @@ class _Task(Generic[Key]):
 
 
 def judge(problem: Problem, completion: str | Program, *, sandbox: Sandbox, limits: Limits) -> Verdict:
-    """Judge one completion.
+    """Judge one completion in a worker of its own.
 
     Raises:
         SandboxError: the sandbox failed, which says nothing about the completion.

@@ -33,11 +33,11 @@ class Limits:
 
     @classmethod
     def of(cls, seconds: int, memory: int = 1024) -> Limits:
-        """`seconds` of CPU time, four times as long on the clock; `memory` in MiB."""
+        """Limits of `seconds` of CPU time, four times as long on the clock, and `memory` in MiB."""
         return cls(cpu_seconds=seconds, wall_seconds=4.0 * seconds, memory=memory * _MIB)
 
     def for_worker(self) -> dict[str, Any]:
-        """As the worker takes them; resource limits by the names of the `resource` module."""
+        """Limits as the worker takes them; resource limits by the names of the `resource` module."""
         resources = {
             "RLIMIT_CPU": self.cpu_seconds,
             "RLIMIT_AS": self.memory,

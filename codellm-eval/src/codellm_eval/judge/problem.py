@@ -7,7 +7,7 @@ import attrs
 
 @attrs.frozen
 class Problem:
-    """One problem: what the model writes stands between `prompt` and `suffix`, and `test` defines `check(candidate)`.
+    """A problem: what the model writes stands between `prompt` and `suffix`, and `test` defines `check(candidate)`.
 
     HumanEval's prompts end in a newline after the docstring, and it has no suffixes. An infilling task has, and its
     `origin` is the task id of the problem that it was made from.

@@ -79,7 +79,7 @@ class _Collected:
             self._readable[real] = None
 
     def view(self) -> View:
-        """All that was added."""
+        """View of all that was added."""
         shown = sorted(path for path in self._shown if not self._covers(path))
         links = ((link, target) for link, target in sorted(self._links.items()) if not self._covers(link))
         return View(tuple(shown), tuple(self._hidden), tuple(self._readable), tuple(links))

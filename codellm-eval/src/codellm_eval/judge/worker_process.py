@@ -34,7 +34,7 @@ class WorkerProcess:
         self.send({"sandbox": sandbox.for_worker(), "limits": limits.for_worker()})
 
     def fileno(self) -> int:
-        """Readable when there is a message, or the worker has ended."""
+        """Descriptor that is readable when there is a message, or the worker has ended."""
         assert self._process.stdout is not None
         return self._process.stdout.fileno()
 

@@ -89,7 +89,7 @@ def _solution(problem: Problem) -> str:
 
 
 def _score(model: Model, prompt: list[int], solution: list[int]) -> tuple[float, list[int]]:
-    """-ln p of `solution` after `prompt`, and the likeliest token before each of its tokens."""
+    """Score -ln p of `solution` after `prompt`, and the likeliest token before each of its tokens."""
     from codellm.asking import distributions
 
     targets = iter(solution)

@@ -33,7 +33,10 @@ LOWEST = -65504.0
 
 @attrs.frozen(kw_only=True)
 class Divergence:
-    """`kl` is the mean of KL(reference || model) in nats, `top1` the share of the `tokens` with one likeliest token."""
+    """Distance from the reference.
+
+    `kl` is the mean of KL(reference || model) in nats, `top1` the share of the `tokens` with one likeliest token.
+    """
 
     tokens: int
     kl: float
@@ -104,7 +107,7 @@ class ReferenceFile:
 
 
 def divergences(reference: npt.NDArray[np.float32], rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """KL(reference || rows) of each row [n, V] of log-probabilities, in nats; `reference` is normalized first."""
+    """Divergence KL(reference || rows), in nats, of each row [n, V] of log-probabilities; `reference` is normalized."""
     import numpy as np
 
     from codellm.sampler import log_softmax
@@ -119,7 +122,7 @@ def divergences(reference: npt.NDArray[np.float32], rows: npt.NDArray[np.float32
 def _distributions(
     model: Model, passages: Sequence[Passage], progress: Progress | None
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Before each scored token of the passages: blocks [n, V]."""
+    """Distributions before each scored token of the passages: blocks [n, V]."""
     refuse_dummy(model.info.dummy, "divergence")
     from codellm.asking import distributions
 

@@ -16,7 +16,7 @@ HELDOUT = "heldout"
 
 @attrs.frozen
 class Document:
-    """One text; `name` says where it is from."""
+    """A text; `name` says where it is from."""
 
     name: str
     text: str

@@ -39,7 +39,7 @@ class Perplexity:
 
     @property
     def perplexity(self) -> float:
-        """Exp of the mean nll of a token; infinite where that overflows."""
+        """Exponential of the mean nll of a token; infinite where that overflows."""
         mean = self.nll / self.tokens
         return math.exp(mean) if mean < 700 else math.inf
 
@@ -56,7 +56,7 @@ class Perplexity:
 
     @property
     def bits_per_byte(self) -> float | None:
-        """Nll in bits over bytes; None under the other protocols, where some of the bytes are not scored."""
+        """Bits of the nll over bytes; None under the other protocols, where some of the bytes are not scored."""
         return bits_per_byte(self.each) if self.reading.protocol == "document" else None
 
 
@@ -98,7 +98,7 @@ def measure(
 def score_passages(
     model: Model, passages: Sequence[Passage], progress: Progress | None = None
 ) -> list[npt.NDArray[np.float32]]:
-    """Natural-log probabilities of each passage's scored tokens.
+    """Log-probabilities (natural) of each passage's scored tokens.
 
     Raises:
         BackendError: the model computed NaN, or other than one score for each token.

@@ -24,6 +24,6 @@ class Scored:
 
 
 def bits_per_byte(texts: Iterable[Scored]) -> float:
-    """-log2 of the texts' probability over their bytes."""
+    """Bits, -log2, of the texts' probability over their bytes."""
     texts = tuple(texts)
     return math.fsum(text.nll for text in texts) / math.log(2) / sum(text.bytes for text in texts)

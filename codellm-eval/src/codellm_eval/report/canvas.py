@@ -114,7 +114,7 @@ def canvas(
 
 
 def _legend_columns(looks: Mapping[str, tuple[str, str]]) -> int:
-    """As many as the longest name leaves room for."""
+    """Count of columns that the longest name leaves room for."""
     longest = min(LEGEND_NAME, max(map(len, looks)))
     return max(1, min(LEGEND_COLUMNS, LINE // (longest + LEGEND_MARK)))
 
@@ -175,7 +175,7 @@ def render(figure: Figure) -> tuple[str, bytes]:
 
 
 def drawable(text: str) -> str:
-    """`text` in one line, with � for each character that the font has no picture of."""
+    """Text in one line, with � for each character that the font has no picture of."""
     from matplotlib import font_manager
 
     known = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()

@@ -70,7 +70,7 @@ def _part(axes: Axes) -> None:
 
 
 def _names(axes: Axes, curves: Sequence[Curve], colours: Sequence[str]) -> None:
-    """Each row's name right of its last point, the names apart from each other; the axis grows to hold them."""
+    """Write each row's name right of its last point, the names apart from each other; the axis grows to hold them."""
     names = [canvas.drawable(name) for name in titles([curve.row for curve in curves])]
     texts = [axes.text(0, 0, name, fontsize=canvas.SMALL, color=canvas.INK, va="center") for name in names]
     boxes = [text.get_window_extent() for text in texts]

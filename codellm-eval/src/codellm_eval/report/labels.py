@@ -107,7 +107,7 @@ def _options(label: Label) -> Boxes:
 
 
 def _covered(boxes: Boxes, others: Boxes) -> npt.NDArray[np.float64]:
-    """[N] pixels² of each box that `others` share with it; a thin one counts as a pixel wide."""
+    """Pixels² [N] of each box that `others` share with it; a thin one counts as a pixel wide."""
     import numpy as np
 
     if not len(others):
@@ -120,7 +120,7 @@ def _covered(boxes: Boxes, others: Boxes) -> npt.NDArray[np.float64]:
 
 
 def _outside(boxes: Boxes, bounds: tuple[float, float, float, float]) -> npt.NDArray[np.float64]:
-    """[N] pixels² of each box that lie outside `bounds`."""
+    """Pixels² [N] of each box that lie outside `bounds`."""
     import numpy as np
 
     size = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -129,7 +129,7 @@ def _outside(boxes: Boxes, bounds: tuple[float, float, float, float]) -> npt.NDA
 
 
 def _unlikely(boxes: Boxes, label: Label) -> npt.NDArray[np.float64]:
-    """[N] a little for the distance, so that names stand close where they can."""
+    """Cost [N], a little, of the distance, so that names stand close where they can."""
     import numpy as np
 
     near = _nearest(boxes, label)
@@ -138,7 +138,7 @@ def _unlikely(boxes: Boxes, label: Label) -> npt.NDArray[np.float64]:
 
 
 def _crossed(boxes: Boxes, label: Label, others: Boxes) -> npt.NDArray[np.float64]:
-    """[N] how many of `others` the line from the point to each box would cross."""
+    """Count [N] of `others` that the line from the point to each box would cross."""
     import numpy as np
 
     if not len(others):
@@ -153,7 +153,7 @@ def _crossed(boxes: Boxes, label: Label, others: Boxes) -> npt.NDArray[np.float6
 
 
 def _nearest(boxes: Boxes, label: Label) -> npt.NDArray[np.float64]:
-    """[N, 2] the point of each box that is nearest to the label's point."""
+    """Point [N, 2] of each box that is nearest to the label's point."""
     import numpy as np
 
     return np.stack([np.clip(label.x, boxes[:, 0], boxes[:, 2]), np.clip(label.y, boxes[:, 1], boxes[:, 3])], axis=1)

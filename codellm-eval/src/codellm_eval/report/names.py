@@ -27,7 +27,7 @@ def _without_backend(row: Row) -> str:
 
 
 def shorten(name: str, longest: int) -> str:
-    """`name`, or its beginning and end where it has more than `longest` characters."""
+    """Cut `name` to its beginning and end where it has more than `longest` characters."""
     if len(name) <= longest:
         return name
     tail = (longest - 1) // 2

@@ -42,7 +42,7 @@ class Missing:
 
 
 def pictures(folder: Folder) -> list[Picture | Missing]:
-    """Every picture of the results, in the order of the report. matplotlib is imported here.
+    """Draw every picture of the results, in the order of the report. matplotlib is imported here.
 
     Raises:
         ImportError: matplotlib is not installed.

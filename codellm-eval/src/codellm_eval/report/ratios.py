@@ -14,7 +14,10 @@ from codellm_eval.bench.show.quantity import Quantity, quantities
 
 @attrs.frozen(kw_only=True)
 class Ratios:
-    """`columns` are names of figures; a row has a ratio and a remark for each, both empty where it lacks the figure."""
+    """Ratios to the reference row.
+
+    `columns` are names of figures; a row has a ratio and a remark for each, both empty where it lacks the figure.
+    """
 
     reference: str
     columns: Sequence[str]
@@ -22,7 +25,7 @@ class Ratios:
 
 
 def ratios(records: Sequence[Record]) -> Ratios | None:
-    """Each further row's figures over those of the first; None where there are not two that worked.
+    """Divide each further row's figures by those of the first; None where there are not two that worked.
 
     Figures of quality are left out: their differences are paired by document or task elsewhere.
     """

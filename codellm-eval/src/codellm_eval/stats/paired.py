@@ -65,7 +65,7 @@ def student_quantile(probability: float, freedom: int) -> float:
 
 
 def _student_cdf(t: float, freedom: int) -> float:
-    """Abramowitz and Stegun 1964, 26.7.3 and 26.7.4, for whole degrees of freedom and t >= 0."""
+    """Distribution of Student's t: Abramowitz and Stegun 1964, 26.7.3 and 26.7.4, for whole degrees and t >= 0."""
     angle = math.atan2(t, math.sqrt(freedom))
     cosine = math.cos(angle) ** 2
     odd = freedom % 2

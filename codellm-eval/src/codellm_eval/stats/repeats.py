@@ -1,4 +1,4 @@
-"""Several measurements of one thing, as a median and a spread."""
+"""Repeats: several measurements of one thing, as a median and a spread."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Repeats:
 
     @property
     def spread(self) -> float:
-        """Greatest |value - median| / median: every repeat lies within ± this share of the median.
+        """Spread: greatest |value - median| / median: every repeat lies within ± this share of the median.
 
         Infinite where the median is 0 and a repeat is not: several tokens of a step come at once.
         """

@@ -35,7 +35,7 @@ def _lose(why: Exception) -> NoReturn:
 
 
 class _OwnChannel(Channel):
-    """Only the process that opened it answers: a copy that the program forked ends where it would."""
+    """Channel on which only the process that opened it answers: a copy that the program forked ends where it would."""
 
     def __init__(self, end: socket.socket) -> None:
         super().__init__(end)

@@ -21,7 +21,7 @@ class Refused(Exception):  # noqa: N818 - likewise
 
 
 class Channel:
-    """One end of a stream socket."""
+    """End of a stream socket, on which messages of JSON go."""
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end

@@ -54,7 +54,7 @@ class Problem:
 
 
 class Checker:
-    """One check of one program. `lose` takes an outcome and its message where the candidate is gone, and never returns:
+    """A check of one program. `lose` takes an outcome and its message where the candidate is gone, and never returns:
     an exception the test might catch, and go on without its candidate.
     """
 
@@ -117,6 +117,6 @@ def _with_hint(message: str, kept: Collection[str]) -> str:
 
 
 def one_line(text: str) -> str:
-    """Bounded, printable and in one line: it may come from the candidate and goes to a terminal."""
+    """Make a message bounded, printable and one line: it may come from the candidate and goes to a terminal."""
     words = " ".join(text[: 4 * MAX_MESSAGE].split())
     return "".join(letter if letter.isprintable() else "?" for letter in words)[:MAX_MESSAGE]

@@ -29,7 +29,7 @@ _MANY_DESCRIPTORS = 4096
 
 
 class Report(NamedTuple):
-    """Of one check."""
+    """Report of one check."""
 
     outcome: Label
     message: str
@@ -54,7 +54,7 @@ class CheckerProcess:
         self._known = frozenset(problems)
 
     def fileno(self) -> int:
-        """Readable when a check is over, or the process has ended."""
+        """Descriptor that is readable when a check is over, or the process has ended."""
         return self._control.fileno()
 
     def knows(self, problem: int) -> bool:
@@ -94,7 +94,7 @@ class CheckerProcess:
 def _check_all(
     control: socket.socket, problems: Mapping[int, Problem], limits: dict[str, Any], rules: int | None
 ) -> NoReturn:
-    """In the forked process."""
+    """Check programs in the forked process, until one leaves traces or nobody asks any more; never returns."""
 
     def tell(outcome: Label, message: str, *, lasting: bool = False) -> None:
         control.sendall(json.dumps([outcome, message, lasting]).encode())
@@ -137,7 +137,7 @@ def _next(control: socket.socket, problems: Mapping[int, Problem]) -> tuple[Prob
 
 
 def _peak() -> int:
-    """KiB."""
+    """Peak of its memory, in KiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

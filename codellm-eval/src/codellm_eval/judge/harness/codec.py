@@ -55,7 +55,7 @@ _name = type.__dict__["__name__"].__get__
 
 
 class Encoder:
-    """One message in the making. `known` maps the ids of objects from the request to their nodes there."""
+    """A message in the making. `known` maps the ids of objects from the request to their nodes there."""
 
     def __init__(self, handles: Handles, known: dict[int, int] | None = None) -> None:
         self.nodes: list[list[Any]] = []
@@ -186,7 +186,7 @@ def _parts(value: complex) -> tuple[float, float]:
 
 
 class Decoder:
-    """One message being read. `arguments` are the sender's nodes of the request that it answers."""
+    """A message being read. `arguments` are the sender's nodes of the request that it answers."""
 
     def __init__(self, handles: Handles, nodes: Any, arguments: Mapping[int, Any] | None = None) -> None:
         self.made: list[Any] = []

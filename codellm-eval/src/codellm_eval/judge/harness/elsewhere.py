@@ -57,7 +57,7 @@ class Elsewhere:
 
 
 class _Operations(Elsewhere):
-    """All that can be asked; a class for objects of one kind takes the methods that theirs has."""
+    """Operations that can be asked for; a class for objects of one kind takes the methods that theirs has."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.elsewhere_asker.call(self.elsewhere_number, args, kwargs)
@@ -92,7 +92,7 @@ _SHOWING = ("__getattr__", "__str__", "__repr__")
 
 @functools.cache
 def _class(features: frozenset[str], attributes: bool) -> type[Elsewhere]:
-    """Of objects with these of `FEATURES`: it has no method that theirs has not, so that `callable` tells the truth."""
+    """Class of objects with these of `FEATURES`: no method that theirs has not, so that `callable` tells the truth."""
     methods = [FEATURES[feature] for feature in features] + list(_SHOWING if attributes else ())
     return type(
         Elsewhere.__name__, (Elsewhere,), {"__slots__": (), **{name: vars(_Operations)[name] for name in methods}}
@@ -123,7 +123,7 @@ class _Iterator(Elsewhere):
 
 
 class _OpenIterator(_Iterator):
-    """Likewise, with its attributes."""
+    """Iterator likewise, with its attributes."""
 
     __slots__ = ()
     __getattr__, __str__, __repr__ = (vars(_Operations)[name] for name in _SHOWING)

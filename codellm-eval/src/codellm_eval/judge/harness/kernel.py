@@ -109,7 +109,7 @@ def set_dumpable(dumpable: bool) -> None:
 
 
 def forbid_privileges() -> None:
-    """No program that is started from here gains rights by its file."""
+    """Let no program that is started from here gain rights by its file."""
     _prctl(_SET_NO_NEW_PRIVS, 1)
 
 
@@ -150,7 +150,7 @@ def leave_network() -> None:
 
 
 class _Program(ctypes.Structure):
-    """`struct sock_fprog`."""
+    """Filter as the kernel takes it: `struct sock_fprog`."""
 
     _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
 

@@ -70,7 +70,7 @@ def restrict(rules: int) -> None:
 
 @functools.cache
 def _files(abi: int) -> int:
-    """All rights on files that a version of the interface knows."""
+    """Rights on files, all that a version of the interface knows."""
     return (1 << max(count for since, count in _RIGHTS.items() if since <= max(abi, 1))) - 1
 
 

@@ -35,7 +35,7 @@ def _used(folder: str) -> int:
 
 
 def _resident(process: int) -> int:
-    """Without what is shared without a file, or in one in memory: these are counted where they are made."""
+    """Resident memory without what is shared without a file, or in one in memory: that is counted where it is made."""
     return _fields(process, "status", {"RssAnon:", "RssFile:", "VmSwap:"})
 
 

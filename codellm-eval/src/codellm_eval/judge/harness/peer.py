@@ -45,7 +45,7 @@ _args = BaseException.__dict__["args"].__get__
 
 
 class Peer:
-    """One side; the `trusted` one is the checker's.
+    """A side of the channel; the `trusted` one is the checker's.
 
     `names` may hold further exception classes that both sides know. `lost` is told why there is no answer, wherever
     one was waited for: in a call, in a function that was returned, in the middle of an iteration.

@@ -22,8 +22,10 @@ _CONTINUE = 1
 
 
 class Questions(contextlib.AbstractContextManager["Questions"]):
-    """Of what this process starts from now on: whether it uses the network, where `sockets` are asked about, and which
-    memory it shares, of at most `limit` bytes. This process itself would wait for ever.
+    """Questions about what this process starts from now on.
+
+    They are whether it uses the network, where `sockets` are asked about, and which memory it shares, of at most
+    `limit` bytes. This process itself would wait for ever.
     """
 
     def __init__(self, limit: int, *, sockets: bool) -> None:

@@ -46,7 +46,7 @@ class Sandboxed:
 
     @property
     def control(self) -> socket.socket:
-        """Readable when the sample has ended."""
+        """Socket that is readable when the sample has ended."""
         return self._control
 
     def start(self, end: socket.socket, checker: int, limits: dict[str, Any]) -> None:

@@ -175,7 +175,7 @@ def _when(number: int, action: int) -> list[_Instruction]:
 
 
 def _argument(number: int, index: int, tests: list[_Instruction]) -> list[_Instruction]:
-    """`tests` on the low half of an argument of call `number`; the kernel's own type of each is no wider."""
+    """Put `tests` on the low half of an argument of call `number`; the kernel's own type of each is no wider."""
     load = (_LOAD, 0, 0, _ARGUMENTS + 8 * index)
     return [(_EQUAL, 0, 1 + len(tests), number), load, *tests]
 

@@ -44,7 +44,7 @@ _Request = dict[str, Any]
 
 
 def serve_namespaces() -> None:
-    """Level A: pid, mount and ipc namespaces for each sample, made here, and a network that none used before it."""
+    """Serve level A: pid, mount and ipc namespaces for each sample, made here, and a network that none used before."""
     control, layout = _take_control(COMMON)
     calls = seccomp.program()
     for request, end, checker in _requests(control, layout):
@@ -57,7 +57,7 @@ def serve_namespaces() -> None:
 
 
 def serve_once() -> None:
-    """Level B: one sample, as process 1 of namespaces that bubblewrap made."""
+    """Serve level B: one sample, as process 1 of namespaces that bubblewrap made."""
     control, layout = _take_control(())
     calls = seccomp.program()
     for request, end, checker in _requests(control, layout):
@@ -72,7 +72,7 @@ def serve_once() -> None:
 
 
 def serve_alone() -> None:
-    """Level C: no namespaces; Landlock and a filter that forbids other processes, sockets and signals."""
+    """Serve level C: no namespaces; Landlock and a filter that forbids other processes, sockets and signals."""
     imports.keep_listings()
 
     def confine(rules: int) -> None:
@@ -97,7 +97,7 @@ def serve_alone() -> None:
 
 
 def serve_unconfined() -> None:
-    """Level D: limits on time and memory, and nothing else."""
+    """Serve level D: limits on time and memory, and nothing else."""
     kernel.adopt_orphans()
     _serve_in_folders(lambda _: (lambda: None, ()), listening=False)
 
@@ -171,7 +171,7 @@ def _take_control(modules: tuple[str, ...]) -> tuple[socket.socket, dict[str, An
 
 
 def _requests(control: socket.socket, layout: dict[str, Any]) -> Iterator[tuple[_Request, socket.socket, int]]:
-    """Each with the candidate's end of the channel, and the open `schedstat` of the checker at the other."""
+    """Requests, each with the candidate's end of the channel, and the open `schedstat` of the checker at the other."""
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, _MAX_REQUEST, 2)
         if not data:

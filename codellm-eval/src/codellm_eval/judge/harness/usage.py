@@ -32,7 +32,7 @@ def descendants() -> list[int]:
 
 
 class Usage:
-    """Of all processes that `processes` lists at each look.
+    """Usage of all processes that `processes` lists at each look.
 
     `beside` are open `schedstat` files of processes that the sample waits for: of these, only the delays count. `proc`
     is where the kernel tells of processes.
@@ -93,7 +93,7 @@ class Usage:
         self._delays, self._looked = delays, now
 
     def _all_delays(self, processes: list[int]) -> dict[int, float]:
-        """By the number of the task, or the negative one of a descriptor."""
+        """Delays by the number of the task, or the negative one of a descriptor."""
         delays = {task: seconds for each in processes for task, seconds in _delays(f"{self._proc}/{each}")}
         for file in self._beside:
             with suppress(OSError):  # it has ended
@@ -102,7 +102,7 @@ class Usage:
 
 
 def _cpu_seconds(process: str) -> float:
-    """Of the process of a folder and of its children that it has collected: fields 14 to 17 of stat, in clock ticks."""
+    """Seconds of the process of a folder and of its collected children: fields 14 to 17 of stat, in clock ticks."""
     try:
         fields = _read(f"{process}/stat").rpartition(b")")[2].split()
         return sum(map(int, fields[11:15])) / _TICKS

@@ -15,7 +15,7 @@ _DISK = (64 << 20, 16384)
 
 
 class Watch:
-    """Over the processes that `processes` lists, by the limits of a request, from now on.
+    """Watch over the processes that `processes` lists, by the limits of a request, from now on.
 
     `beside` is as `Usage` has it; `folder` is the sample's own, where it lies on the machine's disk, `scratch` are
     folders in memory, and `questions` hear of shared memory.
