@@ -13,6 +13,7 @@ import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 THREE, SEVEN = "dummy:starcoder2-3b", "dummy:starcoder2-7b"
@@ -54,9 +55,12 @@ def thread_rows() -> list[str]:
     return [f"{LLAMA}:threads={count}" for count in counts] + [f"{TORCH},threads={count}" for count in counts]
 
 
-def command(part: str, output: Path, model: str | None, repeats: int | None) -> list[str]:
+Part = tuple[str, list[str], list[str]]
+
+
+def command(part: str, asked: Part, output: Path, model: str | None, repeats: int | None) -> list[str]:
     """The `codellm bench` of a part, with `model` and `repeats` instead of its own where they are given."""
-    own, how, rows = PARTS[part]
+    own, how, rows = asked
     named = [word for row in rows or thread_rows() for word in ("--row", row)]
     folder = ["--output", str(output / part)]
     fewer = [] if repeats is None else ["--repeats", str(repeats)]  # of an option given twice the last counts
@@ -73,22 +77,21 @@ def tidy(folder: Path, picture: str | None) -> None:
         (folder / "plots").rmdir()
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None, parts: Mapping[str, Part] = PARTS) -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all where none is named")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; all where none is named")
     parser.add_argument("--model", help="measure this one instead, to try the command")
     parser.add_argument("--repeats", type=int, help="measure each this often instead")
     parser.add_argument("--output", type=Path, default=Path("docs/results/cpu"))
-    given = parser.parse_args()
-    if unknown := set(given.parts) - set(PARTS):
+    given = parser.parse_args(arguments)
+    if unknown := set(given.parts) - set(parts):
         parser.error(f"no part {', '.join(sorted(unknown))}")
     codes = []
-    for part in given.parts or PARTS:
+    for part in given.parts or parts:
         start = time.monotonic()
         codellm = str(Path(sys.executable).with_name("codellm"))
-        codes.append(
-            subprocess.run([codellm, *command(part, given.output, given.model, given.repeats)], check=False).returncode
-        )
+        words = command(part, parts[part], given.output, given.model, given.repeats)
+        codes.append(subprocess.run([codellm, *words], check=False).returncode)
         tidy(given.output / part, PICTURES.get(part))
         print(f"{part}: {(time.monotonic() - start) / 60:.1f} minutes", flush=True)
     return max(codes)

@@ -8,7 +8,7 @@ import time
 import attrs
 import pytest
 
-from codellm.artifacts import quality, store
+from codellm.artifacts import store
 from codellm.artifacts.ensure import ensure
 from codellm.errors import ArtifactError, InvalidValueError, ModelFileError, QualityError
 from codellm.loading import find
@@ -68,10 +68,9 @@ def test_the_gate_refuses_what_lost_too_much(cache):
     assert len(left_over(cache)) == 1
 
 
-def test_the_gate_refuses_nan(cache, monkeypatch):
-    monkeypatch.setattr(quality, "measure", lambda source: float("nan"))
+def test_the_gate_refuses_nan(cache):
     with pytest.raises(QualityError, match="nan"):
-        make("codellm-demo", "bf16")
+        make("codellm-demo", "bf16", measure=lambda source: float("nan"))
     assert left_over(cache) == []
 
 
@@ -224,11 +223,10 @@ def test_a_digest_is_remembered_where_the_folder_is_moved(cache, tmp_path):
     assert state(file.parent.rename(tmp_path / "kept") / file.name) == before
 
 
-def test_a_file_that_is_being_made_is_told_of_by_what_it_is(cache, monkeypatch):
-    def gate(source, *_):
+def test_a_file_that_is_being_made_is_told_of_by_what_it_is(cache):
+    def measure(source):
         raise ModelFileError(f"{source.path}: llama.cpp crashes on it: near {source.path}")
 
-    monkeypatch.setattr(quality, "gate", gate)
     with pytest.raises(ArtifactError) as told:
-        make("codellm-demo", "f32")
+        make("codellm-demo", "f32", measure=measure)
     assert str(told.value) == "codellm-demo in f32: llama.cpp crashes on it: near codellm-demo in f32"

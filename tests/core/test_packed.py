@@ -189,7 +189,6 @@ def test_an_artifact_may_be_a_directory(tmp_path, monkeypatch):
     """Kept, counted and removed as a file is; the gate is not asked here, since no backend of this scheme is there."""
     import pluggy
 
-    from codellm.artifacts import quality
     from codellm.plugins.manager import manager
 
     monkeypatch.setenv("CODELLM_CACHE", str(tmp_path))
@@ -199,10 +198,9 @@ def test_an_artifact_may_be_a_directory(tmp_path, monkeypatch):
     plugins = manager()
     assert isinstance(plugins, pluggy.PluginManager)
     plugins.register(plugin, "whole")
-    monkeypatch.setattr(quality, "measure", lambda source: 1.0)
     try:
         source, [scheme] = find("codellm-demo").fetch(), scope["codellm_schemes"]()
-        made = ensure(source, scheme)
+        made = ensure(source, scheme, measure=lambda source: 1.0)
         assert (made.scheme, made.name, made.digest) == ("whole", "codellm-demo", source.digest)
         assert (made.path.name, made.tensors is not None) == ("codellm-demo-whole", True)
         assert ensure(source, scheme).path == made.path

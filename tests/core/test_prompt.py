@@ -11,6 +11,7 @@ import codellm
 from codellm import generation
 from codellm.errors import BackendError, CodellmError, InvalidValueError
 from codellm.tokenizer import ByteTokenizer
+from support import script_model
 from support.script_model import ScriptModel
 
 PARAMS = codellm.SamplingParams(max_tokens=9)
@@ -92,15 +93,14 @@ def test_equal_prompts_of_a_batch_are_samples_of_one_prompt_however_they_are_giv
     assert [each.token_ids for each in again] == [first.token_ids, second.token_ids]
 
 
-def test_a_tokenizer_that_fails_is_named_and_costs_its_own_prompt(model, monkeypatch):
-    encode = model.tokenizer.encode
+def test_a_tokenizer_that_fails_is_named_and_costs_its_own_prompt(model):
+    class Failing(script_model.ByteTokenizer):
+        def encode(self, text, special=False):
+            if text == "bad":
+                raise KeyError("no such piece")
+            return super().encode(text, special)
 
-    def failing(text, special=False):
-        if text == "bad":
-            raise KeyError("no such piece")
-        return encode(text, special)
-
-    monkeypatch.setattr(model.tokenizer, "encode", failing)
+    model.tokenizer = Failing()
     with pytest.raises(BackendError, match=r"backend 'script': its tokenizer failed on the prompt: .*no such piece"):
         model.generate("bad", PARAMS)
     assert [each.finish_reason for each in model.generate_batch(["x", "bad"], PARAMS)] == ["eos", "error"]

@@ -6,7 +6,6 @@ import collections
 import contextlib
 import signal
 import struct
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from codellm_cpu.llama.header import read_header
 from codellm_cpu.llama.library import LOG
 from codellm_cpu.llama.load import repacked
 from codellm_cpu.llama.options import Options
+from support.packages import pretend_absent
 from support.tiny_gguf import CONTEXT, HIDDEN, source_of, vocabulary, write_gguf
 
 
@@ -155,7 +155,7 @@ def test_the_backend_says_what_it_is():
 
 
 def test_without_llama_cpp_the_remedy_is_told(monkeypatch):
-    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    pretend_absent(monkeypatch, "llama_cpp")
     availability = LlamaCppBackend().availability()
     assert not availability.ok
     assert "pip install" in availability.remedy

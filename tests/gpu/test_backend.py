@@ -9,11 +9,10 @@ import attrs
 import pytest
 
 import codellm
-from codellm.errors import BackendUnavailableError, InvalidValueError, MachineError
+from codellm.errors import BackendUnavailableError, InvalidValueError
 from codellm.loading import find
 from codellm.plugins.registry import registry
 from codellm.system import gpu
-from codellm_gpu import backend
 
 PAGE = Path(__file__).parents[2] / "docs" / "gpu.md"
 GPU = gpu.Gpu(name="NVIDIA H200", memory_bytes=150 << 30, driver="580.1", compute_capability="9.0")
@@ -33,24 +32,31 @@ def test_a_command_of_the_documentation_works(line):
     assert "Warning" not in done.stderr
 
 
-def test_without_a_gpu_it_says_what_to_do_and_runs_on_the_cpu(monkeypatch):
-    monkeypatch.setattr(backend, "gpus", lambda: ())
+def driver(monkeypatch, folder, script):
+    """A machine whose nvidia-smi, the only program there, is this script; None for none."""
+    program = folder / "nvidia-smi"
+    if script is not None:
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    return program
+
+
+def test_without_a_gpu_it_says_what_to_do_and_runs_on_the_cpu(monkeypatch, tmp_path):
+    driver(monkeypatch, tmp_path, None)
     with pytest.raises(BackendUnavailableError, match="no NVIDIA GPU is found; install NVIDIA's driver"):
         codellm.load("codellm-demo", backend="transformers-cuda")
     with codellm.load("codellm-demo", backend="transformers-cuda", device="cpu") as model:
         assert model.info.device == "cpu"
 
 
-def test_a_driver_in_trouble_is_the_reason(monkeypatch):
-    def fail():
-        raise MachineError("nvidia-smi failed: no")
-
-    monkeypatch.setattr(backend, "gpus", fail)
-    assert registry().backend("transformers-cuda").availability().reason == "nvidia-smi failed: no"
+def test_a_driver_in_trouble_is_the_reason(monkeypatch, tmp_path):
+    program = driver(monkeypatch, tmp_path, "echo no; exit 9")
+    assert registry().backend("transformers-cuda").availability().reason == f"{program} failed: no"
 
 
-def test_with_a_gpu_it_is_the_one_that_is_chosen(monkeypatch):
-    monkeypatch.setattr(backend, "gpus", lambda: (GPU,))
+def test_with_a_gpu_it_is_the_one_that_is_chosen(monkeypatch, tmp_path):
+    driver(monkeypatch, tmp_path, "echo 'NVIDIA H200, 143771, 580.159.04, 9.0'")
     spec = codellm.LoadSpec(model="codellm-demo")
     assert registry().choose(spec, "safetensors").name == "transformers-cuda"
     assert registry().choose(attrs.evolve(spec, device="cpu"), "safetensors").name == "llama-cpp"

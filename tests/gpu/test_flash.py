@@ -2,7 +2,6 @@
 sliding window, in ragged batches, with slots that are refilled and prompts in chunks of any size."""
 
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -10,10 +9,12 @@ import torch
 
 import codellm
 from codellm.errors import BackendUnavailableError, InvalidValueError
-from codellm.plugins.registry import registry
 from codellm.spec import LoadSpec
 from codellm_gpu import flash
+from codellm_gpu.backend import TransformersCudaBackend
+from codellm_gpu.flash import FlashEngine
 from support.checkpoints import Arrays, config_of, random_weights, source_of, train_tokenizer
+from support.packages import pretend_absent, pretend_installed
 
 WINDOW = 16
 CASES = {
@@ -52,10 +53,21 @@ def step_kernel(q, k_cache, v_cache, *, cache_seqlens, softmax_scale):
     return mix(q, k_cache, v_cache, seen[:, None], softmax_scale)
 
 
-@pytest.fixture
-def stand_in(monkeypatch):
-    monkeypatch.setattr(flash, "kernels", lambda: flash.Kernels(chunk_kernel, step_kernel))
-    monkeypatch.setattr(flash, "require", lambda device, dtype: None)
+class Engine(FlashEngine):
+    """With plain attention in the place of the kernels, wherever it runs."""
+
+    @staticmethod
+    def kernels():
+        return flash.Kernels(chunk_kernel, step_kernel)
+
+    @staticmethod
+    def require(device, dtype):
+        pass
+
+
+class Backend(TransformersCudaBackend):
+    def engine(self, attention):
+        return Engine if attention == "flash_attention_2" else super().engine(attention)
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +80,12 @@ def load(source, attention, chunk=512, batch_size=1, context=96):
         model="tiny", device="cpu", dtype="float32", attn_implementation=attention, batch_size=batch_size,
         context_length=context, options={"chunk": str(chunk)},
     )  # fmt: skip
-    return registry().backend("transformers-cuda").load(spec, source)
+    return Backend().load(spec, source)
 
 
 @pytest.mark.parametrize("chunk", [512, 64, 16, 7, 1])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_logits_equal_those_of_sdpa(case, chunk, tokenizer, stand_in):
+def test_logits_equal_those_of_sdpa(case, chunk, tokenizer):
     config = config_of(vocabulary=600, **case)
     source = source_of(config, tokenizer, Arrays(random_weights(config)))
     ids = np.random.default_rng(1).integers(0, 500, 90).tolist()
@@ -86,7 +98,7 @@ def test_logits_equal_those_of_sdpa(case, chunk, tokenizer, stand_in):
 
 
 @pytest.mark.parametrize("chunk", [512, 16, 7])
-def test_a_ragged_batch_generates_as_with_sdpa(chunk, tokenizer, stand_in):
+def test_a_ragged_batch_generates_as_with_sdpa(chunk, tokenizer):
     config = config_of("starcoder2", 600, sliding_window=WINDOW)
     source = source_of(config, tokenizer, Arrays(random_weights(config)))
     random = np.random.default_rng(2)
@@ -106,10 +118,10 @@ def ask(device="cuda", dtype="float16"):
 def test_what_it_cannot_run_on_is_told_with_what_to_do(monkeypatch):
     with pytest.raises(InvalidValueError, match="runs on the device cuda, not cpu; take sdpa"):
         ask("cpu")
-    monkeypatch.setattr(flash.importlib.util, "find_spec", lambda name: None)
+    pretend_absent(monkeypatch, "flash_attn")
     with pytest.raises(BackendUnavailableError, match=r'needs flash-attn.*pip install "codellm-gpu\[flash-attn\]"'):
         ask()
-    monkeypatch.setattr(flash.importlib.util, "find_spec", lambda name: types.SimpleNamespace())
+    pretend_installed(monkeypatch, "flash_attn")
     with pytest.raises(InvalidValueError, match="float16 or bfloat16, not float32"):
         ask(dtype="float32")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))

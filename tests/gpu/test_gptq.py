@@ -18,6 +18,7 @@ from codellm.plugins.registry import registry
 from codellm.torch import bitsandbytes, gptq
 from codellm_gpu import save_gptq
 from support.checkpoints import Arrays, config_of, random_weights, save_safetensors, train_tokenizer
+from support.packages import pretend_absent, pretend_installed
 
 GROUP = 128
 BITS = (8, 4, 3)
@@ -76,18 +77,17 @@ def auto_gptq(folder, bits, *, sym=False, zero=None, order=False):
 
 
 def test_without_gptqmodel_it_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(gptq, "PACKAGES", ("gptqmodel_is_not_here",))
+    pretend_absent(monkeypatch, "gptqmodel")
+    pretend_installed(monkeypatch, "optimum", "accelerate")
     old = auto_gptq(tmp_path, 4)
-    with pytest.raises(
-        BackendUnavailableError, match=r'gptq-int4 needs gptqmodel_is_not_here; pip install "codellm-gpu'
-    ):
+    with pytest.raises(BackendUnavailableError, match=r'gptq-int4 needs gptqmodel; pip install "codellm-gpu'):
         codellm.load(old.path, **PLACE)
-    with pytest.raises(BackendUnavailableError, match=r"gptq-int4 needs gptqmodel_is_not_here"):
+    with pytest.raises(BackendUnavailableError, match=r"gptq-int4 needs gptqmodel;"):
         ensure(find("codellm-demo").fetch(), registry().scheme("gptq-int4"), calibration=Calibration("x", "x"))
 
 
 def test_float32_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(gptq, "PACKAGES", ())
+    pretend_installed(monkeypatch, *gptq.PACKAGES)
     with pytest.raises(InvalidValueError, match="gptq-int4 computes in float16 or bfloat16, not float32"):
         codellm.load(auto_gptq(tmp_path, 4).path, dtype="float32", **PLACE)
 

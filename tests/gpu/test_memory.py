@@ -4,6 +4,7 @@ import gc
 import types
 import weakref
 
+import attrs
 import pytest
 import torch
 
@@ -11,9 +12,12 @@ import codellm
 from codellm.errors import InvalidValueError, NotEnoughMemoryError
 from codellm.loading import find
 from codellm.plugins.registry import registry
+from codellm.sources import Tensors
 from codellm.spec import LoadSpec
 from codellm.torch import device as devices
 from codellm.torch import transformers_load
+from codellm.torch.model import TorchModel
+from support.engines import Wrapped
 
 FULL = (
     "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 139.72 GiB of which 3 GiB is free. "
@@ -54,20 +58,18 @@ def test_a_full_device_says_what_to_do_and_the_model_goes_on(model, call, monkey
     assert call(model) is not None
 
 
-def test_a_device_that_is_full_while_decoding_ends_the_stream_alone(model, monkeypatch):
-    decode = type(model.engine).decode
+def test_a_device_that_is_full_while_decoding_ends_the_stream_alone(model):
     steps = iter(range(3))
 
-    def fail(engine, ids, positions):
-        if next(steps, None) is None:
-            raise torch.OutOfMemoryError(FULL)
-        return decode(engine, ids, positions)
+    class Full(Wrapped):
+        def decode(self, ids, positions):
+            if next(steps, None) is None:
+                raise torch.OutOfMemoryError(FULL)
+            return self.engine.decode(ids, positions)
 
     params = codellm.SamplingParams(max_tokens=20, ignore_eos=True)
-    with monkeypatch.context() as patch:
-        patch.setattr(type(model.engine), "decode", fail)
-        with pytest.raises(NotEnoughMemoryError, match=TOLD):
-            model.generate("def ", params)
+    with pytest.raises(NotEnoughMemoryError, match=TOLD):
+        TorchModel(model.info, model.tokenizer, Full(model.engine)).generate("def ", params)
     assert len(model.generate("def ", params).token_ids) == 20
 
 
@@ -91,13 +93,21 @@ def test_a_device_that_is_full_while_loading_is_told_and_gives_all_back(monkeypa
     assert held[0]() is None
 
 
-def test_a_weight_that_does_not_fit_is_told(monkeypatch):
-    def fail(*args, **kwargs):
-        raise torch.OutOfMemoryError(FULL)
+def test_a_weight_that_does_not_fit_is_told():
+    class Full(Tensors):
+        def __init__(self, tensors):
+            self.tensors = tensors
 
-    monkeypatch.setattr(transformers_load, "as_tensor", fail)
+        def infos(self):
+            return self.tensors.infos()
+
+        def read(self, name):
+            raise torch.OutOfMemoryError(FULL)
+
+    source = find("codellm-demo").fetch()
+    source = attrs.evolve(source, tensors=Full(source.tensors))
     with pytest.raises(NotEnoughMemoryError, match=TOLD):
-        codellm.load("codellm-demo", backend="transformers-cuda", device="cpu")
+        registry().backend("transformers-cuda").load(LoadSpec(model=source.name, device="cpu"), source)
 
 
 @pytest.fixture

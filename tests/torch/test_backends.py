@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 import numpy as np
 import pytest
+import torch
 
 import codellm
 from codellm.errors import (
@@ -24,9 +25,12 @@ from codellm.errors import (
 )
 from codellm.loading import find
 from codellm.plugins.registry import registry
+from codellm.sources.dummy import DummyTensors
 from codellm.spec import LoadSpec
-from codellm.system import machine
+from codellm.torch.load import plan
+from codellm.torch.model import TorchModel
 from support.checkpoints import Arrays, config_of, random_weights, source_of, train_tokenizer
+from support.engines import Wrapped
 
 PAGE = Path(__file__).parents[2] / "docs" / "torch.md"
 BOTH = ("torch-cpu", "transformers-cpu")
@@ -94,21 +98,27 @@ def test_without_a_compiler_the_mode_says_what_to_do(monkeypatch):
 
 
 @pytest.mark.parametrize("backend", BOTH)
-def test_too_little_memory_is_told_before_a_weight_is_read(backend, monkeypatch):
-    monkeypatch.setattr(machine, "available_memory", lambda: 8_000_000_000)
+def test_too_little_memory_is_told_before_a_weight_is_read(backend):
+    class Unread(DummyTensors):
+        def read(self, name):
+            raise AssertionError(f"{name} was read")
+
     source = find("dummy:starcoder2-7b").fetch()
-    monkeypatch.setattr(type(source.tensors), "read", None)
-    spec = LoadSpec(model=source.name, backend=backend)
-    with pytest.raises(NotEnoughMemoryError, match=r"needs 14\.\d GB of memory \(14\.3 for weights.*and 7\.2 are free"):
+    source = attrs.evolve(source, tensors=Unread(source.config))
+    spec = LoadSpec(model=source.name, backend=backend, context_length=16384, batch_size=1_000_000)
+    with pytest.raises(NotEnoughMemoryError, match=r"GB of memory \(14\.3 for weights, .* for 1000000 x 16384 tokens"):
         registry().backend(backend).load(spec, source)
+    with pytest.raises(NotEnoughMemoryError, match=r"needs 14\.\d GB of memory \(14\.3 for weights.*and 7\.2 are free"):
+        plan(LoadSpec(model=source.name), source, torch.device("cpu"), 7_200_000_000)
 
 
-def test_a_context_that_was_not_asked_for_shrinks_to_what_is_free(monkeypatch):
-    monkeypatch.setattr(machine, "available_memory", lambda: 70_000_000)
-    with codellm.load("codellm-demo", backend="torch-cpu", dtype="float32", batch_size=4) as model:
-        assert model.info.context_length in range(256, 2048, 256)
+def test_a_context_that_was_not_asked_for_shrinks_to_what_is_free():
+    source, cpu = find("codellm-demo").fetch(), torch.device("cpu")
+    spec = LoadSpec(model=source.name, dtype="float32", batch_size=4)
+    made = plan(spec, source, cpu, 63_000_000)
+    assert made.info("torch-cpu", made.weight_bytes).context_length in range(256, 2048, 256)
     with pytest.raises(NotEnoughMemoryError, match="4 x 2048 tokens of context"):
-        codellm.load("codellm-demo", backend="torch-cpu", dtype="float32", batch_size=4, context_length=2048)
+        plan(attrs.evolve(spec, context_length=2048), source, cpu, 63_000_000)
 
 
 @pytest.mark.parametrize(
@@ -196,15 +206,16 @@ def test_weights_that_are_no_numbers_are_refused(broken, tokenizer):
 
 
 @pytest.mark.parametrize("backend", BOTH)
-def test_samples_of_one_prompt_compute_it_once(backend, monkeypatch):
-    with codellm.load("codellm-demo", backend=backend, dtype="float32", batch_size=3, context_length=256) as model:
-        lengths, prefill = [], type(model.engine).prefill
+def test_samples_of_one_prompt_compute_it_once(backend):
+    lengths = []
 
-        def counted(engine, slot, ids, start):
+    class Counted(Wrapped):
+        def prefill(self, slot, ids, start):
             lengths.append(len(ids))
-            return prefill(engine, slot, ids, start)
+            return self.engine.prefill(slot, ids, start)
 
-        monkeypatch.setattr(type(model.engine), "prefill", counted)
+    with codellm.load("codellm-demo", backend=backend, dtype="float32", batch_size=3, context_length=256) as loaded:
+        model = TorchModel(loaded.info, loaded.tokenizer, Counted(loaded.engine))
         params = codellm.SamplingParams(max_tokens=5, temperature=1.0, seed=3, ignore_eos=True)
         ids = model.tokenizer.encode("def add(a, b):\n")
         together = model.generate_batch([ids] * 7, params)

@@ -1,7 +1,5 @@
 """The command that measures the CPU tables, and the page that is made of them, on a small model."""
 
-import sys
-
 from benchmarks import cpu
 from support.documentation import generator
 
@@ -14,15 +12,14 @@ ROWS = {
 }
 
 
-def test_from_the_command_to_the_page(monkeypatch, tmp_path, capfd):
+def test_from_the_command_to_the_page(tmp_path, capfd):
     sizes = {"32": "4", "200": "12", "1,2,4,8,16,32": "1,2", "128,1024,4032,8192": "64,128"}
     parts = {
         name: ("dummy:tiny", [sizes.get(word, word) for word in how], ROWS[name])
         for name, (_, how, _) in cpu.PARTS.items()
     }
-    monkeypatch.setattr(cpu, "PARTS", parts)
-    monkeypatch.setattr(sys, "argv", ["cpu.py", "--output", str(tmp_path)])
-    assert cpu.main() == 0
+    arguments = ["--output", str(tmp_path)]
+    assert cpu.main(arguments, parts) == 0
     assert {file.name for file in (tmp_path / "3b").iterdir()} == {"rows.jsonl", "table.md", "manifest.json"}
     assert [file.name for file in (tmp_path / "threads" / "plots").iterdir()] == ["speed.svg"]
 
@@ -42,5 +39,5 @@ def test_from_the_command_to_the_page(monkeypatch, tmp_path, capfd):
     assert any(line.startswith("| llama.cpp q4_0, 1 thread |") or "q4_k_m, 1 thread" in line for line in lines)
 
     capfd.readouterr()
-    cpu.main()
+    cpu.main(arguments, parts)
     assert "has 3 rows already" in capfd.readouterr().err

@@ -39,13 +39,6 @@ class Kernels:
     step: Callable[..., torch.Tensor]
 
 
-def kernels() -> Kernels:
-    """Kernels of flash-attn, which is imported now."""
-    from flash_attn import flash_attn_func, flash_attn_with_kvcache
-
-    return Kernels(flash_attn_func, flash_attn_with_kvcache)
-
-
 class FlashEngine(TransformersEngine):
     """Computes attention by the kernels; everything else is transformers'."""
 
@@ -53,11 +46,23 @@ class FlashEngine(TransformersEngine):
 
     def __init__(self, model: Any, cache: Cache, *, vocab_size: int, context_length: int, chunk: int) -> None:
         super().__init__(model, cache, vocab_size=vocab_size, context_length=context_length, chunk=chunk)
-        self._kernels = kernels()
+        self._kernels = self.kernels()
+
+    @staticmethod
+    def kernels() -> Kernels:
+        """Kernels of flash-attn, which is imported now."""
+        from flash_attn import flash_attn_func, flash_attn_with_kvcache
+
+        return Kernels(flash_attn_func, flash_attn_with_kvcache)
+
+    @staticmethod
+    def require(device: torch.device, dtype: torch.dtype) -> None:
+        """See that the kernels run on `device` and in `dtype`: see `require`."""
+        require(device, dtype)
 
     @classmethod
     def implementation(cls, attention: str, device: torch.device, dtype: torch.dtype) -> str:
-        require(device, dtype)
+        cls.require(device, dtype)
         AttentionInterface.register(NAME, attend)
         return NAME
 

@@ -7,7 +7,7 @@ import errno
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,12 +58,13 @@ def ensure(
     calibration: Calibration | None = None,
     progress: Progress = quiet,
     planned: bool = False,
+    measure: Callable[[ModelSource], float] | None = None,
 ) -> ModelSource:
     """`source` in a file scheme: from the cache, else made, checked by the quality gate and kept.
 
     Where the scheme does not take the source's format, the lossless precision of the source is made first, and is an
     artifact like any other. `calibration` is what the scheme is fitted to instead of the bundled text. `planned` tells
-    that `plan` was called already.
+    that `plan` was called already. The gate tells bits per byte by `measure`, which is `quality.measure` by default.
 
     Raises:
         InvalidValueError: the source is quantized already, no scheme leads from its format to this one, or the scheme
@@ -81,9 +82,11 @@ def ensure(
         lossless = base_scheme(source, scheme)
         if not planned:
             plan(source, scheme, calibration=calibration, progress=progress)
-        base = source if lossless is None else ensure(source, lossless, threads=threads, progress=progress)
+        base = source
+        if lossless is not None:
+            base = ensure(source, lossless, threads=threads, progress=progress, measure=measure)
         with entry.lock():
-            kept = entry.sound() or _make(entry, source, base, scheme, threads, calibration, progress)
+            kept = entry.sound() or _make(entry, source, base, scheme, threads, calibration, progress, measure)
     return _as_source(source, Artifact(path=kept.path, scheme=scheme.name, format=scheme.format))
 
 
@@ -166,9 +169,11 @@ def _make(
     threads: int | None,
     calibration: Calibration | None,
     progress: Progress,
+    measure: Callable[[ModelSource], float] | None,
 ) -> Kept:
     from codellm.artifacts import quality
 
+    measure = measure or quality.measure
     tell_licence(source.name, source.licence, progress)
     manifest: dict[str, Any] = {}
     with entry.making(manifest) as directory, _unnamed(directory, f"{source.name} in {scheme.name}"):
@@ -202,8 +207,9 @@ def _make(
             manifest["calibration"] = {"text": calibration.name, "sha256": calibration.digest}
         if not source.dummy:
             progress(f"checking {scheme.name}", 0, 1)
-            reference = _reference(base) if scheme.bound is not None else None
-            figures = quality.gate(_as_source(source, artifact), scheme, reference)
+            reference = _reference(base, measure) if scheme.bound is not None else None
+            bits_per_byte = round(measure(_as_source(source, artifact)), 5)
+            figures = quality.GateFigures(bits_per_byte, reference, scheme.bound)
             manifest["quality"] = attrs.asdict(figures)
             if figures.fault:
                 raise RefusedError(f"{source.name}: {scheme.name} {figures.fault}", manifest)
@@ -270,13 +276,11 @@ def _unnamed(directory: Path, what: str) -> Iterator[None]:
         raise ArtifactError("".join(words)) from error
 
 
-def _reference(base: ModelSource) -> float:
+def _reference(base: ModelSource, measure: Callable[[ModelSource], float]) -> float:
     """Bits per byte of what a scheme is made from: the gate's own figure where it is an artifact, else measured."""
-    from codellm.artifacts import quality
-
     kept = store.read(base.path.parent) if base.path is not None else None
     figures = kept.manifest.get("quality") if kept else None
-    return float(figures["bits_per_byte"]) if figures else quality.measure(base)
+    return float(figures["bits_per_byte"]) if figures else measure(base)
 
 
 def _as_source(source: ModelSource, made: Artifact) -> ModelSource:

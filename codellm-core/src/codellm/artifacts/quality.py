@@ -10,7 +10,6 @@ import attrs
 from codellm.artifacts.opening import open_source
 from codellm.asking import score
 from codellm.model import Model
-from codellm.scheme import Scheme
 from codellm.sources import ModelSource
 
 GATE_TOKENS = 512
@@ -48,11 +47,6 @@ def bits_per_byte(model: Model, text: str, *, max_tokens: int = GATE_TOKENS) -> 
     size = sum(len(tokenizer.token_bytes(id)) for id in ids[1:])
     [scores] = score(model, [ids], allow_nan=True)  # the gate says itself what is wrong then
     return -float(scores.sum(dtype="float64")) / math.log(2) / max(size, 1)
-
-
-def gate(candidate: ModelSource, scheme: Scheme, reference: float | None) -> GateFigures:
-    """Load `candidate` and compare it with `reference`, the bits per byte of what it was made from."""
-    return GateFigures(round(measure(candidate), 5), reference, scheme.bound)
 
 
 def measure(source: ModelSource) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -24,13 +25,13 @@ def has_matmul(dtype: torch.dtype) -> bool:
     """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return True
-    if dtype == torch.bfloat16 and _emulates(torch.cpu.get_capabilities()):
+    if dtype == torch.bfloat16 and emulates(torch.cpu.get_capabilities()):
         return False
     ask = "_is_mkldnn_bf16_supported" if dtype == torch.bfloat16 else "_is_mkldnn_fp16_supported"
     return bool(getattr(torch.ops.mkldnn, ask)())
 
 
-def _emulates(processor: Mapping[str, object]) -> bool:
+def emulates(processor: Mapping[str, object]) -> bool:
     """Whether oneDNN's bfloat16 is made of float32's instructions on `processor`, by torch's names of what it has."""
     return bool(processor.get("avx512_bw")) and not any(map(processor.get, ("avx512_bf16", "amx_bf16")))
 
@@ -40,11 +41,13 @@ UPCAST_DTYPES = tuple(dtype for dtype in (torch.bfloat16, torch.float16) if not 
 
 
 class Linear(nn.Linear):
-    """Projection: x times the weights, plus the bias.
+    """Projection: x times the weights, plus the bias. Of `upcast`, the processor has no product of matrices.
 
     Half-precision weights on a CPU have ways of their own: one row, compiled, is spelled out (`gemv`), and many rows
     are multiplied in float32 (`upcast_linear`) where the processor has no product of matrices in that type.
     """
+
+    upcast: ClassVar[tuple[torch.dtype, ...]] = UPCAST_DTYPES
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Project `x` [..., in] → [..., out]."""
@@ -52,9 +55,9 @@ class Linear(nn.Linear):
             rows = x.numel() // self.in_features
             if rows == 1 and torch.compiler.is_dynamo_compiling():
                 return gemv(x, self.weight, self.bias)
-            if rows >= UPCAST_ROWS and self.weight.dtype in UPCAST_DTYPES:
-                upcast: torch.Tensor = upcast_linear(x, self.weight, self.bias)
-                return upcast
+            if rows >= UPCAST_ROWS and self.weight.dtype in self.upcast:
+                product: torch.Tensor = upcast_linear(x, self.weight, self.bias)
+                return product
         return super().forward(x)
 
 
@@ -62,12 +65,16 @@ class Linear(nn.Linear):
 def upcast_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """Multiply `x` [..., in] by `weight` [out, in] in float32, plus `bias` [out] → [..., out] of x's type.
 
-    A block of the weights is upcast after the other, so that no copy of them all is ever in memory. Traced or
-    compiled it stays one operation.
+    Traced or compiled it stays one operation.
     """
+    return multiply_blocks(x, weight, bias, BLOCK)
+
+
+def multiply_blocks(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, values: int) -> torch.Tensor:
+    """Do what `upcast_linear` does, of so many `values` of the weights at a time: no copy of them all is in memory."""
     rows = x.reshape(-1, x.shape[-1]).float()
     y = x.new_empty(len(rows), len(weight))
-    size = max(1, BLOCK // weight.shape[1])
+    size = max(1, values // weight.shape[1])
     block = torch.empty(size, weight.shape[1])
     for start in range(0, len(weight), size):
         part = slice(start, start + size)

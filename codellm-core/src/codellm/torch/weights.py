@@ -14,6 +14,8 @@ from codellm.torch.linear import Linear
 from codellm.torch.pages import use_large_pages
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from codellm.sources import TensorInfo, Tensors
 
 M = TypeVar("M", bound=nn.Module)
@@ -108,24 +110,6 @@ class RMSNorm(nn.Module):
         return self.weight * normed.to(x.dtype)
 
 
-def as_tensor(tensors: Tensors, info: TensorInfo, device: torch.device) -> torch.Tensor:
-    """A tensor of a source in its stored type: a view on its file, good until the next is read.
-
-    Dummy weights for a GPU are drawn there: none is worth its way through the host.
-
-    Raises:
-        ModelFileError: it cannot be read.
-    """
-    if isinstance(tensors, DummyTensors) and device.type == "cuda":
-        return drawn(tensors, info, device)
-    values = tensors.read(info.name)
-    with warnings.catch_warnings():
-        # the file is mapped for reading alone, and torch has no read-only tensors; nobody writes into this one
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-        plain = torch.from_numpy(values.view("<i2") if info.dtype == "bfloat16" else values)
-    return plain.view(torch.bfloat16) if info.dtype == "bfloat16" else plain
-
-
 def drawn(tensors: DummyTensors, info: TensorInfo, device: torch.device) -> torch.Tensor:
     """A tensor of dummy weights, drawn on `device`: of the same distribution as the host's, and as repeatable there."""
     distribution = tensors.distribution(info.name)
@@ -137,3 +121,26 @@ def drawn(tensors: DummyTensors, info: TensorInfo, device: torch.device) -> torc
         distribution.std,
         generator=torch.Generator(device).manual_seed(distribution.seed % (1 << 63)),
     )
+
+
+def as_tensor(
+    tensors: Tensors,
+    info: TensorInfo,
+    device: torch.device,
+    draw: Callable[[DummyTensors, TensorInfo, torch.device], torch.Tensor] = drawn,
+) -> torch.Tensor:
+    """A tensor of a source in its stored type: a view on its file, good until the next is read.
+
+    Dummy weights for a GPU are drawn there, by `draw`: none is worth its way through the host.
+
+    Raises:
+        ModelFileError: it cannot be read.
+    """
+    if isinstance(tensors, DummyTensors) and device.type == "cuda":
+        return draw(tensors, info, device)
+    values = tensors.read(info.name)
+    with warnings.catch_warnings():
+        # the file is mapped for reading alone, and torch has no read-only tensors; nobody writes into this one
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        plain = torch.from_numpy(values.view("<i2") if info.dtype == "bfloat16" else values)
+    return plain.view(torch.bfloat16) if info.dtype == "bfloat16" else plain
