@@ -22,7 +22,7 @@ from transformers import AttentionInterface
 
 from codellm.errors import BackendUnavailableError, InvalidValueError
 from codellm.torch.cache import Cache
-from codellm.torch.transformers_engine import Layer, TransformersEngine
+from codellm.torch.transformers_engine import CacheLayer, TransformersEngine
 
 NAME = "codellm-ring"
 """Ours among transformers' attentions. What it calls flash_attention_2 would be checked and unpadded by it."""
@@ -66,18 +66,18 @@ class FlashEngine(TransformersEngine):
         AttentionInterface.register(NAME, attend)
         return NAME
 
-    def chunk_layers(self, slot: int, positions: torch.Tensor, start: int) -> tuple[list[Layer], dict[str, Any]]:
+    def chunk_layers(self, slot: int, positions: torch.Tensor, start: int) -> tuple[list[CacheLayer], dict[str, Any]]:
         cache = self.cache
         cells = cache.cells(positions[0])
-        layers: list[Layer] = [
-            Joined(keys[slot], values[slot], start, cells)
+        layers: list[CacheLayer] = [
+            JoinedLayer(keys[slot], values[slot], start, cells)
             for keys, values in zip(cache.keys, cache.values, strict=True)
         ]
         cut = start + len(cells) > cache.window
         window = (cache.window - 1, 0) if cut else (-1, -1)
         return layers, {"kernel": functools.partial(self._kernels.chunk, causal=True, window_size=window)}
 
-    def step_layers(self, positions: torch.Tensor, length: int) -> tuple[list[Layer], dict[str, Any]]:
+    def step_layers(self, positions: torch.Tensor, length: int) -> tuple[list[CacheLayer], dict[str, Any]]:
         layers = self.written(self.cache, self.cells(0, self.slots, positions))
         lengths = (positions[:, 0] + 1).clamp_max(self.cache.ring).to(torch.int32)  # [P]
         return layers, {"kernel": functools.partial(self._kernels.step, cache_seqlens=lengths)}
@@ -120,7 +120,7 @@ def attend(
     return kernel(q, k, v, softmax_scale=scaling), None
 
 
-class Joined(Layer):
+class JoinedLayer(CacheLayer):
     """A layer that shows a chunk of one slot with what it sees before it, and keeps of it what later tokens see."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, start: int, cells: torch.Tensor) -> None:

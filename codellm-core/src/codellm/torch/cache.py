@@ -69,8 +69,8 @@ class Cache:
         held = (last - (last - cell) % self.ring)[:, None]  # [B, 1, R]
         query = positions[:, :, None]  # [B, T, 1]
         seen = (held >= 0) & (held <= query) & (query - held < self.window)  # [B, T, R]
-        blank = torch.zeros((), dtype=dtype, device=positions.device)
-        return torch.where(seen, blank, blank - torch.inf)[:, None]
+        zero = torch.zeros((), dtype=dtype, device=positions.device)
+        return torch.where(seen, zero, zero - torch.inf)[:, None]
 
 
 def ring_size(config: Config, context_length: int, chunk: int) -> int:

@@ -137,15 +137,15 @@ def draw(scores: torch.Tensor, top: torch.Tensor, params: SamplingTensors, unifo
     rate = params.temperature.clamp_min(1e-30).float()[:, None]
     weights = ((scores - top) / rate).exp()  # [B, V], the likeliest 1
     if params.sorts:
-        weights = likeliest(weights, params)
+        weights = top_k_top_p(weights, params)
     weights = torch.where(weights >= params.min_p.float()[:, None], weights, 0.0)
-    edges = weights.cumsum(dim=-1, dtype=torch.float64)  # sums of a whole vocabulary need float64
-    total = edges[:, -1:]
+    cumulative = weights.cumsum(dim=-1, dtype=torch.float64)  # sums of a whole vocabulary need float64
+    total = cumulative[:, -1:]
     drawn = torch.minimum(uniform[:, None] * total, total.nextafter(torch.zeros_like(total)))  # never the end itself
-    return (edges <= drawn).sum(dim=-1).clamp_max(weights.shape[-1] - 1)
+    return (cumulative <= drawn).sum(dim=-1).clamp_max(weights.shape[-1] - 1)
 
 
-def likeliest(weights: torch.Tensor, params: SamplingTensors) -> torch.Tensor:
+def top_k_top_p(weights: torch.Tensor, params: SamplingTensors) -> torch.Tensor:
     """Weights [B, V] cut by top-k, then top-p: 0 for what is cut; rows without cuts stay as they are.
 
     Of top-p is kept the smallest set whose probability reaches it: while what came before has not.
@@ -155,8 +155,8 @@ def likeliest(weights: torch.Tensor, params: SamplingTensors) -> torch.Tensor:
     rank = torch.arange(size, device=weights.device)
     limit = torch.where(params.top_k > 0, params.top_k, size)[:, None]
     ranked = torch.where(rank < limit, ranked, 0.0)
-    edges = ranked.cumsum(dim=-1, dtype=torch.float64)
-    before = torch.nn.functional.pad(edges[:, :-1], (1, 0))
+    cumulative = ranked.cumsum(dim=-1, dtype=torch.float64)
+    before = torch.nn.functional.pad(cumulative[:, :-1], (1, 0))
     whole = params.top_p[:, None] >= 1.0
-    ranked = torch.where(whole | (before < params.top_p[:, None] * edges[:, -1:]), ranked, 0.0)
+    ranked = torch.where(whole | (before < params.top_p[:, None] * cumulative[:, -1:]), ranked, 0.0)
     return torch.where(params.filtered[:, None], torch.zeros_like(weights).scatter(-1, order, ranked), weights)

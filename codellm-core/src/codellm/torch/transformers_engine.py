@@ -54,25 +54,25 @@ class TransformersEngine(Engine):
 
     def _chunk(self, slot: int, ids: Seq[int], start: int, keep: int) -> torch.Tensor:
         positions = torch.arange(start, start + len(ids), device=self.device)[None]  # [1, T]
-        layers, told = self.chunk_layers(slot, positions, start)
-        return self._forward(upload([ids], self.device), positions, layers, told, keep)[0]
+        layers, kwargs = self.chunk_layers(slot, positions, start)
+        return self._forward(upload([ids], self.device), positions, layers, kwargs, keep)[0]
 
     def decode(self, ids: Seq[int], positions: Seq[int]) -> torch.Tensor:
         tokens, at = upload([ids, positions], self.device)[:, :, None]  # [P, 1] each
-        layers, told = self.step_layers(at, max(positions) + 1)
-        return self._forward(tokens, at, layers, told, keep=1)[:, 0]
+        layers, kwargs = self.step_layers(at, max(positions) + 1)
+        return self._forward(tokens, at, layers, kwargs, keep=1)[:, 0]
 
-    def chunk_layers(self, slot: int, positions: torch.Tensor, start: int) -> tuple[list[Layer], dict[str, Any]]:
+    def chunk_layers(self, slot: int, positions: torch.Tensor, start: int) -> tuple[list[CacheLayer], dict[str, Any]]:
         """Cache layers for tokens of one slot at `positions` [1, T] from `start` on, and what attention is told."""
         return self._masked(slot, slot + 1, positions, start + positions.shape[1])
 
-    def step_layers(self, positions: torch.Tensor, length: int) -> tuple[list[Layer], dict[str, Any]]:
+    def step_layers(self, positions: torch.Tensor, length: int) -> tuple[list[CacheLayer], dict[str, Any]]:
         """Cache layers as of `chunk_layers`, for a token of each slot at `positions` [P, 1] below `length`."""
         return self._masked(0, self.slots, positions, length)
 
     def _masked(
         self, begin: int, end: int, positions: torch.Tensor, length: int
-    ) -> tuple[list[Layer], dict[str, torch.Tensor]]:
+    ) -> tuple[list[CacheLayer], dict[str, torch.Tensor]]:
         view = self.cache.view(begin, end, self.cache.span(length, _SPAN))
         layers = self.written(view, self.cells(begin, end, positions))
         return layers, {"attention_mask": view.mask(positions, view.keys[0].dtype)}
@@ -82,13 +82,13 @@ class TransformersEngine(Engine):
         slots = torch.arange(begin, end, device=self.device)[:, None]
         return (slots * self.cache.ring + self.cache.cells(positions)).flatten()
 
-    def written(self, view: Cache, cells: torch.Tensor) -> list[Layer]:
+    def written(self, view: Cache, cells: torch.Tensor) -> list[CacheLayer]:
         """Layers that write at `cells` and show `view`."""
         keys, values = (map(Part, *parts) for parts in zip(self._flat, (view.keys, view.values), strict=True))
-        return [Cells(key, value, cells) for key, value in zip(keys, values, strict=True)]
+        return [CellsLayer(key, value, cells) for key, value in zip(keys, values, strict=True)]
 
     def _forward(
-        self, tokens: torch.Tensor, positions: torch.Tensor, layers: list[Layer], told: dict[str, Any], keep: int
+        self, tokens: torch.Tensor, positions: torch.Tensor, layers: list[CacheLayer], kwargs: dict[str, Any], keep: int
     ) -> torch.Tensor:
         """Compute `tokens` at `positions` [B, T] → logits of the last `keep`, with 0 of all: float32 [B, keep, V]."""
         logits: torch.Tensor = self.model(
@@ -97,12 +97,12 @@ class TransformersEngine(Engine):
             use_cache=True,
             logits_to_keep=keep,
             **{self._cache_argument: transformers.Cache(layers=layers)},
-            **told,
+            **kwargs,
         ).logits
         return logits[..., : self.vocab_size].float()
 
 
-class Layer(CacheLayerMixin):  # type: ignore[misc]
+class CacheLayer(CacheLayerMixin):  # type: ignore[misc]
     """A layer of our cache for transformers, which only ever updates it: every call brings positions of its own."""
 
     is_sliding = False
@@ -127,7 +127,7 @@ class Layer(CacheLayerMixin):  # type: ignore[misc]
         return -1
 
 
-class Cells(Layer):
+class CellsLayer(CacheLayer):
     """A layer that writes its tokens, then shows all that a slot holds."""
 
     def __init__(self, keys: Part, values: Part, cells: torch.Tensor) -> None:

@@ -111,16 +111,16 @@ def open_model(made: Plan, quantization: Quantization | None, attention: str) ->
     kind = transformers.AutoModelForCausalLM._model_mapping[type(config)]
     lock = threading.Lock()
     weights = {name: Stored(tensors, info, made.device, lock) for name, info in made.infos.items()}
-    told: dict[str, Any] = {}
+    kwargs: dict[str, Any] = {}
     if quantization is not None or made.device.type != "cpu":
-        told["device_map"] = {"": str(made.device)}
+        kwargs["device_map"] = {"": str(made.device)}
     with quantization.loading() if quantization is not None else contextlib.nullcontext(), no_bars():
         if quantization is not None and quantization.stored:
             config.quantization_config = quantization.config(made.dtype).to_dict()
         elif quantization is not None:
-            told["quantization_config"] = quantization.config(made.dtype)
+            kwargs["quantization_config"] = quantization.config(made.dtype)
         model = kind.from_pretrained(
-            None, config=config, state_dict=weights, dtype=made.dtype, attn_implementation=attention, **told
+            None, config=config, state_dict=weights, dtype=made.dtype, attn_implementation=attention, **kwargs
         )
         model = model if quantization is None else quantization.finished(model)
     return model.eval().requires_grad_(False)

@@ -46,7 +46,7 @@ class Weights:
         """The projections `names`, which take the same input, as one: their outputs follow each other."""
         shapes = [self._infos[f"{name}.weight"].shape for name in names]
         bias = f"{names[0]}.bias" in self._infos
-        linear = self._blank(Linear, shapes[0][1], sum(out for out, _ in shapes), bias=bias)
+        linear = self._empty(Linear, shapes[0][1], sum(out for out, _ in shapes), bias=bias)
         row = 0
         for name, (out, _) in zip(names, shapes, strict=True):
             self._fill(linear.weight[row : row + out], f"{name}.weight")
@@ -59,14 +59,14 @@ class Weights:
         """A layer norm where it has a bias, else an RMS norm."""
         size = self._infos[f"{name}.weight"].shape[0]
         kind = nn.LayerNorm if f"{name}.bias" in self._infos else RMSNorm
-        norm = self._blank(kind, size, eps=epsilon)
+        norm = self._empty(kind, size, eps=epsilon)
         for part, values in norm.named_parameters():
             self._fill(values, f"{name}.{part}")
         return norm
 
     def embedding(self, name: str) -> nn.Embedding:
         """Read the rows of all tokens."""
-        embedding = self._blank(nn.Embedding, *self._infos[f"{name}.weight"].shape)
+        embedding = self._empty(nn.Embedding, *self._infos[f"{name}.weight"].shape)
         self._fill(embedding.weight, f"{name}.weight")
         return embedding
 
@@ -78,7 +78,7 @@ class Weights:
         lm_head.weight = embedding.weight
         return lm_head
 
-    def _blank(self, kind: type[M], *sizes: int, **fields: Any) -> M:
+    def _empty(self, kind: type[M], *sizes: int, **fields: Any) -> M:
         with torch.device("meta"):
             module = kind(*sizes, **fields)
         module = module.to(self.dtype).to_empty(device=self.device).requires_grad_(False)
@@ -113,10 +113,10 @@ class RMSNorm(nn.Module):
 def drawn(tensors: DummyTensors, info: TensorInfo, device: torch.device) -> torch.Tensor:
     """A tensor of dummy weights, drawn on `device`: of the same distribution as the host's, and as repeatable there."""
     distribution = tensors.distribution(info.name)
-    blank = torch.empty(info.shape, dtype=DTYPES[info.dtype], device=device)
+    empty = torch.empty(info.shape, dtype=DTYPES[info.dtype], device=device)
     if not distribution.std:
-        return blank.fill_(distribution.mean)
-    return blank.normal_(
+        return empty.fill_(distribution.mean)
+    return empty.normal_(
         distribution.mean,
         distribution.std,
         generator=torch.Generator(device).manual_seed(distribution.seed % (1 << 63)),
