@@ -15,7 +15,7 @@ from codellm.errors import BackendError
 from codellm.fim import FimIds, find_fim
 from codellm.text import utf8
 from codellm.tokenizer import Tokenizer
-from codellm_cpu.llama.words import bounded
+from codellm_cpu.llama.pretokenizers import bounded
 
 if TYPE_CHECKING:
     from codellm_cpu.llama.library import NativeModel

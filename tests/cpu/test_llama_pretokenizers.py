@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from codellm.errors import InvalidValueError, NotEnoughMemoryError
-from codellm_cpu.llama.words import bounded
+from codellm_cpu.llama.pretokenizers import bounded
 from support.gguf_bytes import STRING, starcoder2
 from support.tokenize_child import TEXTS
 
