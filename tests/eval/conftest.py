@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
+from codellm_eval.judge.isolation import Sandbox
 from support.bench_place import make_place
+from support.judging import sandbox_of
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Sandbox:
+    """The strongest level of isolation, or a skip where it cannot run."""
+    return sandbox_of("A")
 
 
 @pytest.fixture

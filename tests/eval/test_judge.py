@@ -42,11 +42,6 @@ def each(request):
     return sandbox_of(request.param)
 
 
-@pytest.fixture(scope="module")
-def sandbox():
-    return sandbox_of("A")
-
-
 def processes():
     return [process for process in psutil.Process().children(recursive=True) if running(process)]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from codellm_eval.judge.limits import Limits
-from support.judging import hold_in_one_process, judged, parts, sandbox_of
+from support.judging import hold_in_one_process, hold_in_the_sandbox, judged
 
 CASES = {
     "chain": """
@@ -280,11 +280,6 @@ def f(*args): return Equal()
 """
 
 
-@pytest.fixture(scope="module")
-def sandbox():
-    return sandbox_of("A")
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_in_one_process_the_same_holds(case):
     hold_in_one_process(CASES[case])
@@ -292,8 +287,7 @@ def test_in_one_process_the_same_holds(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_lazy_behaves_as_in_one_process(case, sandbox):
-    verdict = judged(*parts(CASES[case]), sandbox)
-    assert verdict.passed, verdict
+    hold_in_the_sandbox(CASES[case], sandbox)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.judging import hold_in_one_process, judged, parts, sandbox_of
+from support.judging import hold_in_one_process, hold_in_the_sandbox, judged
 
 CASES = {
     "fractions": """
@@ -189,11 +189,6 @@ EXPECTED = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def sandbox():
-    return sandbox_of("A")
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_in_one_process_the_same_holds(case):
     hold_in_one_process(CASES[case])
@@ -201,8 +196,7 @@ def test_in_one_process_the_same_holds(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_values_of_the_library_behave_as_in_one_process(case, sandbox):
-    verdict = judged(*parts(CASES[case]), sandbox)
-    assert verdict.passed, verdict
+    hold_in_the_sandbox(CASES[case], sandbox)
 
 
 @pytest.mark.parametrize("kind", EXPECTED)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.judging import hold_in_one_process, judged, parts, sandbox_of
+from support.judging import hold_in_one_process, hold_in_the_sandbox, judged
 
 CASES = {
     "a changed list": """
@@ -186,11 +186,6 @@ ELSEWHERE = ("an object that cannot travel", "a list in itself")
 """Cases that are not as in one process."""
 
 
-@pytest.fixture(scope="module")
-def sandbox():
-    return sandbox_of("A")
-
-
 @pytest.mark.parametrize("case", [case for case in CASES if case not in ELSEWHERE])
 def test_in_one_process_the_same_holds(case):
     hold_in_one_process(CASES[case])
@@ -198,8 +193,7 @@ def test_in_one_process_the_same_holds(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_values_behave_as_in_one_process(case, sandbox):
-    verdict = judged(*parts(CASES[case]), sandbox)
-    assert verdict.passed, verdict
+    hold_in_the_sandbox(CASES[case], sandbox)
 
 
 def test_helpers_of_the_prompt_are_the_judges_own(sandbox):

@@ -48,3 +48,9 @@ def hold_in_one_process(case):
     exec(program, names)
     exec("def check(f):\n" + "".join(f"    {line}\n" for line in test.splitlines()), names)
     names["check"](names["f"])
+
+
+def hold_in_the_sandbox(case, sandbox):
+    """Judge a case, whose test and program are processes of their own there."""
+    verdict = judged(*parts(case), sandbox)
+    assert verdict.passed, verdict

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
 from codellm.errors import ArtifactError
+from codellm.system.disk import try_writing
 
 
 def require_writable(output: Path) -> None:
@@ -35,13 +35,9 @@ def _fault(output: Path) -> str:
 
 
 def unwritable(path: Path) -> str:
-    """What keeps a file from being made in `path`, or in the nearest folder above it; empty where nothing does.
-
-    Tried, not asked: permissions say nothing of a full or read-only disk, nor of what root may do.
-    """
+    """What keeps a file from being made in `path`, or in the nearest folder above it; empty where nothing does."""
     try:
-        nearest = next(folder for folder in (path, *path.absolute().parents) if os.path.lexists(folder))
-        with tempfile.TemporaryFile(dir=nearest):
-            return ""
+        try_writing(path)
     except OSError as error:
         return error.strerror or str(error)
+    return ""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 from codellm.errors import InputError
-
-_PAGE = 4096
+from codellm.system.disk import try_writing
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
@@ -44,12 +42,7 @@ def refuse_unwritable(folder: Path, path: Path | None = None) -> None:
     Raises:
         InputError: they cannot: the file system is read-only or full, or something in the path is no folder.
     """
-    there = folder
     try:
-        while not there.exists() and there != there.parent:
-            there = there.parent
-        with tempfile.TemporaryFile(dir=there) as file:
-            file.write(bytes(_PAGE))
-            file.flush()
+        try_writing(folder)
     except OSError as error:
         raise unwritable(path or folder, error) from error
