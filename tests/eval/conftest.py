@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from codellm_eval.judge.isolation import Sandbox
-from support.bench_place import make_place
+from support.bench_toy import toy_workdir
 from support.judging import sandbox_of
 
 
@@ -14,6 +14,6 @@ def sandbox() -> Sandbox:
 
 
 @pytest.fixture
-def place(tmp_path):
+def workdir(tmp_path):
     """A directory to run `codellm bench` in, a model in it, and the toy plugin installed beside it."""
-    return make_place(tmp_path)
+    return toy_workdir(tmp_path)

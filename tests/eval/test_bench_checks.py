@@ -13,46 +13,46 @@ from codellm_eval.bench.show.cells import for_people
 from codellm_eval.bench.show.notes import notes
 from codellm_eval.bench.show.table import render
 from codellm_eval.stats.repeats import Repeats
-from support.bench_place import bench, rows
 from support.bench_records import record
+from support.bench_toy import bench, rows
 
 
 def warnings(one):
     return {doubt.name: doubt.text for doubt in doubts(one)}
 
 
-def warned(place, fault, **sizes):
-    [row] = rows(place, "--no-quality", "--repeats", "4", "--row", f"toy:int8:fault={fault}", **sizes)
+def warned(workdir, fault, **sizes):
+    [row] = rows(workdir, "--no-quality", "--repeats", "4", "--row", f"toy:int8:fault={fault}", **sizes)
     assert row["error"] is None
     return row["warnings"] or ""
 
 
-def test_a_backend_that_keeps_prompts_is_found_out(place):
-    assert "this backend keeps what it computed" in warned(place, "remembers")
+def test_a_backend_that_keeps_prompts_is_found_out(workdir):
+    assert "this backend keeps what it computed" in warned(workdir, "remembers")
 
 
-def test_one_that_computes_a_repeated_prompt_again_is_not(place):
-    assert "keeps what it computed" not in warned(place, "slow")
+def test_one_that_computes_a_repeated_prompt_again_is_not(workdir):
+    assert "keeps what it computed" not in warned(workdir, "slow")
 
 
-def test_tokens_that_are_held_back_are_found_out(place):
-    assert "computed ahead and given out late" in warned(place, "late", sizes=["--new-tokens", "32"])
+def test_tokens_that_are_held_back_are_found_out(workdir):
+    assert "computed ahead and given out late" in warned(workdir, "late", sizes=["--new-tokens", "32"])
 
 
-def test_a_backend_that_gets_slower_is_found_out(place):
-    found = warned(place, "tires")
+def test_a_backend_that_gets_slower_is_found_out(workdir):
+    found = warned(workdir, "tires")
     assert "from its first repeats to its last it changed" in found
     assert "TTFT by +" in found
     assert "pp32 by -" in found
 
 
-def test_a_clock_of_coarse_steps_fails_the_row(place):
-    done = bench(place, "--no-quality", "--row", "toy:int8:fault=coarse", code=1)
+def test_a_clock_of_coarse_steps_fails_the_row(workdir):
+    done = bench(workdir, "--no-quality", "--row", "toy:int8:fault=coarse", code=1)
     assert "by a clock that moves in steps of 2 ms" in " ".join(done.stdout.split())
 
 
-def test_warnings_stand_under_the_table(place):
-    done = bench(place, "--no-quality", "--row", "toy:int8:fault=remembers")
+def test_warnings_stand_under_the_table(workdir):
+    done = bench(workdir, "--no-quality", "--row", "toy:int8:fault=remembers")
     assert "! toy:int8:fault=remembers: a prompt given twice took" in " ".join(done.stdout.split())
 
 

@@ -16,7 +16,7 @@ from codellm_eval.bench.show.pairs import differences, pairs
 from codellm_eval.errors import ResultsError
 from codellm_eval.perplexity.scored import Scored
 from codellm_eval.stats.repeats import Repeats
-from support.bench_place import bench, rows
+from support.bench_toy import bench, rows
 from support.plugin_folder import codellm
 from support.results import DEMO, failed, row, write
 
@@ -77,8 +77,8 @@ def test_few_tasks_are_noise(folders, ours, theirs, noise):
 def test_texts_are_compared_one_by_one(folders, shifts, noise):
     def scored(*changes):
         texts = tuple(
-            Scored(name=str(place), bytes=1000, tokens=300, nll=500.0 + 100 * place + change)
-            for place, change in enumerate(changes)
+            Scored(name=str(index), bytes=1000, tokens=300, nll=500.0 + 100 * index + change)
+            for index, change in enumerate(changes)
         )
         return row("x:y", documents=texts, bits_per_byte=0.7 + sum(changes) / 1e4, reading="document")
 
@@ -153,11 +153,11 @@ def test_every_format_on_the_command_line():
     assert found[0].keys() == {"row", "figure", "unit", "a", "a_spread", "b", "b_spread", "ratio", "noise"}
 
 
-def test_two_real_runs(place):
-    rows(place, "--no-quality", "--row", "toy:int8", "--row", "toy:int4")
-    (place / "out").rename(place / "before")
-    bench(place, "--no-quality", "--row", "toy:int8", "--repeats", "3")
-    done = codellm("bench", "compare", str(place / "before"), str(place / "out"))
+def test_two_real_runs(workdir):
+    rows(workdir, "--no-quality", "--row", "toy:int8", "--row", "toy:int4")
+    (workdir / "out").rename(workdir / "before")
+    bench(workdir, "--no-quality", "--row", "toy:int8", "--repeats", "3")
+    done = codellm("bench", "compare", str(workdir / "before"), str(workdir / "out"))
     assert done.returncode == 0, done.stderr
     for expected in ("tg8 tok/s", "ITL p95 128+8 ms", "private peak MB", "only in A: toy:int4", "protocols differ"):
         assert expected in " ".join(done.stdout.split()), expected

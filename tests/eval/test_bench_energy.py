@@ -9,7 +9,7 @@ from codellm.errors import MachineError
 from codellm_eval.bench.ask.plan import Plan
 from codellm_eval.bench.measure.energy import measure_energy
 from codellm_eval.bench.measure.meter import Nvml, Rapl, Zone, meter
-from support.bench_place import rows
+from support.bench_toy import rows
 from support.packages import pretend_absent
 from support.script_model import ScriptModel
 
@@ -109,6 +109,6 @@ def test_a_counter_that_stands_still_tells_nothing():
         measure_energy(ScriptModel(), Plan(new_tokens=4), Counter(0.0), seconds=0.0)
 
 
-def test_the_row_says_why_it_has_no_energy(place):
-    [row] = rows(place, "--no-quality", "--row", "toy:int8")
+def test_the_row_says_why_it_has_no_energy(workdir):
+    [row] = rows(workdir, "--no-quality", "--row", "toy:int8")
     assert (row["joules_per_token"] is None) == bool(row["joules_per_token_reason"])

@@ -7,14 +7,14 @@ from codellm.result import Result, Timing
 from codellm_eval.bench.ask.plan import Plan
 from codellm_eval.bench.ask.workload import Workload
 from codellm_eval.bench.measure.growth import measure_growth
-from support.bench_place import rows
+from support.bench_toy import rows
 from support.script_model import ScriptModel
 
 NEW = 5
 
 
 class Timed(ScriptModel):
-    """Gives the times that it is told: for each sequence of a batch, by its place, those of its tokens."""
+    """Gives the times that it is told: for each sequence of a batch, by its index, those of its tokens."""
 
     def __init__(self, times, **how):
         super().__init__(**how)
@@ -22,8 +22,8 @@ class Timed(ScriptModel):
 
     def generate_batch(self, prompts, params):
         return [
-            Result("", (1,) * params.max_tokens, "length", Timing(0.0, self.times(place, prompt, params), 1e9))
-            for place, prompt in enumerate(prompts)
+            Result("", (1,) * params.max_tokens, "length", Timing(0.0, self.times(index, prompt, params), 1e9))
+            for index, prompt in enumerate(prompts)
         ]
 
 
@@ -35,7 +35,7 @@ def rate(times, **workload):
 
 
 def test_a_batch_counts_what_all_sequences_give():
-    def together(place, prompt, params):
+    def together(index, prompt, params):
         return tuple(1.0 + step for step in range(params.max_tokens))
 
     assert rate(together, kind="tg", tokens=NEW, batch_size=4) == pytest.approx(4.0)
@@ -43,14 +43,14 @@ def test_a_batch_counts_what_all_sequences_give():
 
 
 def test_sequences_that_run_one_after_the_other_are_no_batch():
-    def in_turn(place, prompt, params):
-        return tuple(1.0 + place * params.max_tokens + step for step in range(params.max_tokens))
+    def in_turn(index, prompt, params):
+        return tuple(1.0 + index * params.max_tokens + step for step in range(params.max_tokens))
 
     assert rate(in_turn, kind="tg", tokens=NEW, batch_size=4) == pytest.approx(1.0)
 
 
 def test_the_prefill_of_a_batch_ends_with_its_last_sequence():
-    assert rate(lambda place, prompt, _: (place + 1.0,), kind="pp", tokens=64, batch_size=4) == pytest.approx(64.0)
+    assert rate(lambda index, prompt, _: (index + 1.0,), kind="pp", tokens=64, batch_size=4) == pytest.approx(64.0)
 
 
 def test_the_context_itself_is_no_part_of_a_prefill():
@@ -91,8 +91,8 @@ def test_a_model_with_too_few_slots_is_not_told_as_a_batch():
         measure_growth(ScriptModel(slots=2), [Workload(kind="tg", tokens=2, batch_size=4)], Plan())
 
 
-def test_growth_with_batch_and_context(place):
-    [row] = rows(place, "--no-quality", "--growth", "--row", "toy:int8")
+def test_growth_with_batch_and_context(workdir):
+    [row] = rows(workdir, "--no-quality", "--growth", "--row", "toy:int8")
     for key in ("b1", "b2", "b4", "b8"):
         assert row[f"tg8_d0_{key}_tokens_per_second"] > 0
     for key in ("d128", "d512", "d1016"):
@@ -100,9 +100,9 @@ def test_growth_with_batch_and_context(place):
         assert row[f"tg8_{key}_b1_tokens_per_second_spread"] >= 0
 
 
-def test_lists_of_sizes(place):
+def test_lists_of_sizes(workdir):
     [row] = rows(
-        place, "--no-quality", "--prompt-tokens", "16,24", "--new-tokens", "4", "--new-tokens", "6",
+        workdir, "--no-quality", "--prompt-tokens", "16,24", "--new-tokens", "4", "--new-tokens", "6",
         "--context", "0,64", "--row", "toy:int8",
     )  # fmt: skip
     assert (row["pp_tokens"], row["tg_tokens"]) == (32, 8)  # the first ones, of SMALL
@@ -112,14 +112,14 @@ def test_lists_of_sizes(place):
     assert (row["pp16_d64_b1_tokens_per_second"] is None) <= ("pp16 @ d64" in (row["points_reason"] or ""))
 
 
-def test_what_does_not_fit_leaves_the_rest_of_the_row(place):
-    [row] = rows(place, "--no-quality", "--batch-size", "1,2", "--row", "toy:int8:fault=narrow")
+def test_what_does_not_fit_leaves_the_rest_of_the_row(workdir):
+    [row] = rows(workdir, "--no-quality", "--batch-size", "1,2", "--row", "toy:int8:fault=narrow")
     assert row["error"] is None
     assert "runs 1 sequences together, not 2" in row["points_reason"]
 
 
 def test_what_is_too_short_for_the_clock_has_no_rate():
-    def hasty(place, prompt, params):
+    def hasty(index, prompt, params):
         return tuple(1.0 + 1e-9 * step for step in range(params.max_tokens))
 
     [fault] = rate(hasty, kind="tg", tokens=NEW)

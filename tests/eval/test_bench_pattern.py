@@ -7,7 +7,7 @@ from codellm.errors import InvalidValueError
 from codellm.plugins.registry import Registry
 from codellm.scheme import Scheme
 from codellm_eval.bench.ask.pattern import is_pattern, matching_rows
-from support.bench_place import bench, rows
+from support.bench_toy import bench, rows
 
 
 def backend(name, *schemes, formats=("safetensors",), reason=""):
@@ -63,9 +63,9 @@ def test_options_of_a_pattern_are_those_of_a_row():
         matching_rows(REGISTRY, "safetensors", "*:*:threads=no")
 
 
-def test_patterns_on_the_command_line(place):
-    found = rows(place, "--no-quality", "--repeats", "1", "--row", "toy:int4", "--row", "to*:int*")
+def test_patterns_on_the_command_line(workdir):
+    found = rows(workdir, "--no-quality", "--repeats", "1", "--row", "toy:int4", "--row", "to*:int*")
     assert [row["row"] for row in found] == ["toy:int4", "toy:int8"]
-    refused = bench(place, "--row", "toy:q9*", code=2).stderr
+    refused = bench(workdir, "--row", "toy:q9*", code=2).stderr
     assert "'toy:q9*' matches nothing" in refused
     assert "toy:int8, toy:int4" in refused

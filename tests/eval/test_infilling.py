@@ -18,7 +18,7 @@ from codellm_eval.humaneval.scoring import judge_samples, score
 from codellm_eval.judge.limits import Limits
 from codellm_eval.judge.problem import Problem
 from codellm_eval.judge.sandbox import sandbox_status
-from eval.commandline import error_line, evaluate, make_place, needs_sandbox
+from eval.commandline import error_line, evaluate, needs_sandbox, oracle_workdir
 from eval.oracle import Oracle
 
 PROBLEMS = load_problems()
@@ -26,8 +26,8 @@ FIRST = dict(itertools.islice(PROBLEMS.items(), 3))
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    return make_place(tmp_path, monkeypatch)
+def workdir(tmp_path, monkeypatch):
+    return oracle_workdir(tmp_path, monkeypatch)
 
 
 def whole(problem):
@@ -116,9 +116,9 @@ class Filler(Oracle):
         with self.claim():
             for sequence in sequences:
                 ids = sequence.prompt_ids
-                place = ids.index(258)
+                cut = ids.index(258)
                 assert (ids[0], ids[-1]) == (257, 259)
-                text = self.middles[bytes(ids[1:place]).decode(), bytes(ids[place + 1 : -1]).decode()]
+                text = self.middles[bytes(ids[1:cut]).decode(), bytes(ids[cut + 1 : -1]).decode()]
                 yield [Token(id, sequence) for id in (*text.encode(), 256)]
 
 
@@ -130,25 +130,25 @@ def test_a_model_that_fills_in_rightly_gives_the_canonical_lines():
     }
 
 
-def test_a_model_without_the_tokens_is_refused_in_one_line(place):
+def test_a_model_without_the_tokens_is_refused_in_one_line(workdir):
     with pytest.raises(NoFimError):
         list(generate(Oracle(), FIRST.values(), sampling(), form=Infilling()))
-    line = error_line(evaluate(place, "infilling", "-m", "model", "-b", "oracle", "--output", "out", code=1))
+    line = error_line(evaluate(workdir, "infilling", "-m", "model", "-b", "oracle", "--output", "out", code=1))
     assert line == (
         "codellm: model: the tokenizer has no fill-in-the-middle tokens; use a model that was trained to infill"
     )
-    assert not (place / "out").exists()
+    assert not (workdir / "out").exists()
 
 
 @needs_sandbox
-def test_the_bundled_model_infills_and_the_run_goes_on_where_it_stopped(place):
+def test_the_bundled_model_infills_and_the_run_goes_on_where_it_stopped(workdir):
     args = ["infilling", "--limit", "2", "--task", "multi-line", "--spans", "3", "--max-tokens", "32", "--threads", "1"]
     args += ["--output", "out", "--format", "json"]
-    evaluate(place, *args)
-    samples = place / "out" / "samples.jsonl"
+    evaluate(workdir, *args)
+    samples = workdir / "out" / "samples.jsonl"
     text = samples.read_text()
     samples.write_text("".join(text.splitlines(keepends=True)[:-2]))
-    done = evaluate(place, *args, "--allow-code-execution")
+    done = evaluate(workdir, *args, "--allow-code-execution")
     [row] = json.loads(done.stdout)
     assert "out has 4 of 6 samples already" in done.stderr
     # tasks of one problem share the computation of their beginning, which depends on who came before
@@ -159,8 +159,8 @@ def test_the_bundled_model_infills_and_the_run_goes_on_where_it_stopped(place):
     )
     assert (row["task"], row["problems"], row["samples"]) == ("multi-line", 6, 6)
     assert 0 <= row["pass@1"] <= 1
-    other = error_line(evaluate(place, *[arg if arg != "3" else "2" for arg in args], code=1))
+    other = error_line(evaluate(workdir, *[arg if arg != "3" else "2" for arg in args], code=1))
     assert "spans was 3 and is 2" in other
     assert "holds no run of `codellm eval humaneval`" in error_line(
-        evaluate(place, "humaneval", "--rescore", "out", code=1)
+        evaluate(workdir, "humaneval", "--rescore", "out", code=1)
     )

@@ -8,7 +8,7 @@ import pytest
 from codellm_eval.humaneval.judgeable import judgeable
 from codellm_eval.judge.judge import CONTROL
 from codellm_eval.judge.limits import Limits
-from eval.commandline import error_line, evaluate, make_place, needs_sandbox
+from eval.commandline import error_line, evaluate, needs_sandbox, oracle_workdir
 from support.judging import sandbox_of
 
 NODE = "class Node:\n    def __init__(self, value): self.value = value\n\n"
@@ -83,47 +83,47 @@ def test_of_each_other_problem_it_is_said_why_it_is_not(case, found):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    return make_place(tmp_path, monkeypatch)
+def workdir(tmp_path, monkeypatch):
+    return oracle_workdir(tmp_path, monkeypatch)
 
 
-def judge(place, answers, **how):
+def judge(workdir, answers, **how):
     """`eval judge` on the problems of CASES, with one completion for each of `answers`."""
     fields = ("task_id", "prompt", "canonical_solution", "entry_point", "test")
     lines = [{name: getattr(problem(case), name) for name in fields} for case in CASES]
-    (place / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (place / "s.jsonl").write_text(
+    (workdir / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (workdir / "s.jsonl").write_text(
         "".join(json.dumps({"task_id": case, "completion": text}) + "\n" for case, text in answers)
     )
     options = ("--allow-code-execution", "--format", "json", "-o", "r.jsonl")
-    return evaluate(place, "judge", "--problems", "p.jsonl", "s.jsonl", *options, **how)
+    return evaluate(workdir, "judge", "--problems", "p.jsonl", "s.jsonl", *options, **how)
 
 
 @needs_sandbox
-def test_a_problem_that_cannot_be_judged_costs_itself_alone(place):
+def test_a_problem_that_cannot_be_judged_costs_itself_alone(workdir):
     lazy = ("lazy", CASES["lazy"][1])
     answers = [("plain", "    return a + 1\n"), ("a test that is no Python", "    return 3\n"),
                ("plain", "    return a\n"), ("captured output", "    print(a)\n"), lazy]  # fmt: skip
-    done = judge(place, answers)
+    done = judge(workdir, answers)
     [row] = json.loads(done.stdout)
     assert (row["problems"], row["samples"], row["pass@1"]) == (2, 3, 0.75)
     told = [line for line in done.stderr.splitlines() if "is not judged:" in line]
     assert [line.partition(" is not judged")[0] for line in told] == ["'captured output'", "'a test that is no Python'"]
     assert f"2 of {len(CASES)} problems are judged: this is no figure for all of them" in done.stderr
     assert "2 of 5 samples answer problems that are not judged" in done.stderr
-    assert len((place / "r.jsonl").read_text().splitlines()) == 3
+    assert len((workdir / "r.jsonl").read_text().splitlines()) == 3
 
 
 @needs_sandbox
-def test_a_file_of_which_nothing_can_be_judged_is_an_error(place):
-    done = judge(place, [("inspect", "    return a\n"), ("object arguments", "    return a.value\n")], code=1)
+def test_a_file_of_which_nothing_can_be_judged_is_an_error(workdir):
+    done = judge(workdir, [("inspect", "    return a\n"), ("object arguments", "    return a.value\n")], code=1)
     assert "p.jsonl: none of the 2 problems that are answered can be judged here" in error_line(done)
     assert "an argument of class Node does not cross" in done.stderr
-    assert not (place / "r.jsonl").exists()
+    assert not (workdir / "r.jsonl").exists()
 
 
 @needs_sandbox
-def test_humaneval_is_judged_only_where_its_solutions_pass(place):
-    (place / "s.jsonl").write_text('{"task_id": "HumanEval/0", "completion": "    return True\\n"}\n')
-    done = evaluate(place, "judge", "s.jsonl", "--allow-code-execution", "--memory", "64")
+def test_humaneval_is_judged_only_where_its_solutions_pass(workdir):
+    (workdir / "s.jsonl").write_text('{"task_id": "HumanEval/0", "completion": "    return True\\n"}\n')
+    done = evaluate(workdir, "judge", "s.jsonl", "--allow-code-execution", "--memory", "64")
     assert "1 of 164 problems are answered" in done.stderr

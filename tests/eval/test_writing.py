@@ -9,9 +9,8 @@ import pytest
 from codellm.errors import InputError
 from codellm_eval.files.writing import refuse_unwritable, write_whole
 from codellm_eval.humaneval.samples import JsonlWriter
-from eval.commandline import error_line, evaluate, make_place, needs_sandbox
-from support.bench_place import bench
-from support.bench_place import make_place as make_bench_place
+from eval.commandline import error_line, evaluate, needs_sandbox, oracle_workdir
+from support.bench_toy import bench, toy_workdir
 from support.plugin_folder import codellm
 
 
@@ -74,8 +73,8 @@ def test_lines_of_a_full_disk_are_whole(tmp_path):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    made = make_place(tmp_path, monkeypatch)
+def workdir(tmp_path, monkeypatch):
+    made = oracle_workdir(tmp_path, monkeypatch)
     (made / "file").write_text("mine")
     (made / "text.py").write_text("x = 1\n" * 50)
     (made / "s.jsonl").write_text('{"task_id": "HumanEval/0", "completion": "    return 1"}\n')
@@ -94,54 +93,56 @@ FOLDERS = {"bench": ("bench",), "bench grid": ("bench", "grid")}
 
 @pytest.mark.parametrize("output", ["file/out", "/proc/none/out"])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_an_output_that_cannot_be_written_is_one_line_before_anything_is_loaded(place, command, output):
-    done = evaluate(place, *COMMANDS[command], "--output", output, code=1, ORACLE_FAULT="load")
+def test_an_output_that_cannot_be_written_is_one_line_before_anything_is_loaded(workdir, command, output):
+    done = evaluate(workdir, *COMMANDS[command], "--output", output, code=1, ORACLE_FAULT="load")
     assert done.stderr == error_line(done) + "\n"
     assert output in done.stderr
     assert "cannot be written" in done.stderr
     assert "another --output" in done.stderr
-    assert (done.stdout, (place / "file").read_text()) == ("", "mine")
+    assert (done.stdout, (workdir / "file").read_text()) == ("", "mine")
 
 
 @pytest.mark.parametrize("command", ["humaneval", "infilling"])
-def test_a_file_where_a_folder_must_be_is_wrong_use(place, command):
-    done = evaluate(place, *COMMANDS[command], "--output", "file", code=2, ORACLE_FAULT="load")
+def test_a_file_where_a_folder_must_be_is_wrong_use(workdir, command):
+    done = evaluate(workdir, *COMMANDS[command], "--output", "file", code=2, ORACLE_FAULT="load")
     assert "'--output': Directory 'file' is a file" in done.stderr
-    assert (place / "file").read_text() == "mine"
+    assert (workdir / "file").read_text() == "mine"
 
 
 @pytest.mark.parametrize("command", ["perplexity", "judge"])
-def test_a_folder_where_a_file_must_be_is_wrong_use(place, command):
-    (place / "folder").mkdir()
-    done = evaluate(place, *COMMANDS[command], "--output", "folder", code=2, ORACLE_FAULT="load")
+def test_a_folder_where_a_file_must_be_is_wrong_use(workdir, command):
+    (workdir / "folder").mkdir()
+    done = evaluate(workdir, *COMMANDS[command], "--output", "folder", code=2, ORACLE_FAULT="load")
     assert "'--output': File 'folder' is a directory" in done.stderr
 
 
 @pytest.mark.parametrize("output", ["file/out", "/proc/none/out"])
 @pytest.mark.parametrize("command", FOLDERS)
-def test_a_benchmark_that_cannot_be_written_is_one_line_before_any_row(place, command, output):
-    done = codellm(*FOLDERS[command], *MODEL[:2], "--row", "oracle::delay=0", "--output", output, path=place / "site")
+def test_a_benchmark_that_cannot_be_written_is_one_line_before_any_row(workdir, command, output):
+    done = codellm(*FOLDERS[command], *MODEL[:2], "--row", "oracle::delay=0", "--output", output, path=workdir / "site")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"codellm: {output}")
     assert "cannot be written" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_table_that_cannot_be_written_at_the_end_is_printed(place):
-    (place / "t.json.manifest.json").mkdir()
-    done = evaluate(place, *COMMANDS["perplexity"], "--format", "json", "--output", "t.json", "--window", "64", code=1)
+def test_a_table_that_cannot_be_written_at_the_end_is_printed(workdir):
+    (workdir / "t.json.manifest.json").mkdir()
+    done = evaluate(
+        workdir, *COMMANDS["perplexity"], "--format", "json", "--output", "t.json", "--window", "64", code=1
+    )
     assert len(json.loads(done.stdout)) == 3
     assert error_line(done).startswith("codellm: t.json.manifest.json: cannot be written (Is a directory)")
 
 
 @needs_sandbox
-def test_verdicts_that_find_no_room_keep_those_before(place):
+def test_verdicts_that_find_no_room_keep_those_before(workdir):
     line = json.dumps({"task_id": "HumanEval/0", "completion": "    return 1 #" + "x" * 300}) + "\n"
-    (place / "s.jsonl").write_text(line * 20)
+    (workdir / "s.jsonl").write_text(line * 20)
     with full_disk(5000):
-        done = evaluate(place, *COMMANDS["judge"], "-o", "r.jsonl", code=1)
+        done = evaluate(workdir, *COMMANDS["judge"], "-o", "r.jsonl", code=1)
     assert "r.jsonl: cannot be written (File too large)" in error_line(done)
-    kept = [json.loads(line) for line in (place / "r.jsonl").read_text().splitlines()]
+    kept = [json.loads(line) for line in (workdir / "r.jsonl").read_text().splitlines()]
     assert 1 <= len(kept) < 20
     assert f"its {len(kept)} lines are kept" in done.stderr
 
@@ -150,15 +151,15 @@ ROWS = ["--no-quality", "--row", "toy:int8", "--row", "toy:int4"]
 
 
 def test_a_benchmark_on_a_full_disk_ends_in_one_line_and_goes_on_later(tmp_path):
-    place = make_bench_place(tmp_path)
-    whole = bench(place, *ROWS, "--output", "whole")
+    workdir = toy_workdir(tmp_path)
+    whole = bench(workdir, *ROWS, "--output", "whole")
     assert whole.returncode == 0
-    rows = (place / "whole" / "rows.jsonl").stat().st_size
-    manifest = (place / "whole" / "manifest.json").stat().st_size
+    rows = (workdir / "whole" / "rows.jsonl").stat().st_size
+    manifest = (workdir / "whole" / "manifest.json").stat().st_size
     assert rows > manifest // 2
     with full_disk(manifest // 2):
-        done = bench(place, *ROWS, code=1)
+        done = bench(workdir, *ROWS, code=1)
     assert "out/manifest.json: cannot be written (File too large)" in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("codellm:")]) == 1
-    bench(place, *ROWS)
-    assert len((place / "out" / "rows.jsonl").read_text().splitlines()) == 2
+    bench(workdir, *ROWS)
+    assert len((workdir / "out" / "rows.jsonl").read_text().splitlines()) == 2

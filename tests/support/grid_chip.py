@@ -1,4 +1,4 @@
-"""A place to run `codellm bench grid` in: a model, and a plugin whose backend runs out of memory or dies on demand."""
+"""`codellm bench grid` in a directory with a model and a plugin whose backend runs out of memory or dies on demand."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 import subprocess
 from pathlib import Path
 
-from support.bench_place import COMMAND, environment
-from support.plugin_folder import install_plugin
+from support.bench_toy import COMMAND, environment
+from support.workdir import make_workdir
 
 PLUGIN = '''
 """A backend that runs its sequences together. Each option names the tokens of a prompt at which it breaks so."""
@@ -101,34 +101,27 @@ def small(batch_sizes="1,2", contexts="20,40"):
 SMALL = small()
 
 
-def make_place(folder: Path) -> Path:
+def chip_workdir(folder: Path) -> Path:
     """Put a model and the plugin into `folder`."""
-    site, model = folder / "site", folder / "model"
-    site.mkdir()
-    install_plugin(site, "codellm-chip", PLUGIN, entry="chip = codellm_chip")
-    model.mkdir()
-    (model / "config.json").write_text("{}")
-    (model / "tokenizer.json").write_text("{}")
-    (model / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
-    return folder
+    return make_workdir(folder, "codellm-chip", PLUGIN, entry="chip = codellm_chip")
 
 
 def command(*arguments, model="model"):
     return [*COMMAND, "grid", "-m", model, "--output", "out", *arguments]
 
 
-def grid(place, *arguments, sizes=SMALL, code=0, **how):
+def grid(workdir, *arguments, sizes=SMALL, code=0, **how):
     done = subprocess.run(
         command(*sizes, *arguments, **how),
-        cwd=place, env=environment(place), capture_output=True, text=True, timeout=120, check=False,
+        cwd=workdir, env=environment(workdir), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done
 
 
-def cells(place, *arguments, **how):
+def cells(workdir, *arguments, **how):
     """Each cell as programs get it, by its row and size."""
-    done = grid(place, "--format", "jsonl", *arguments, **how)
+    done = grid(workdir, "--format", "jsonl", *arguments, **how)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     return {(cell["row"], cell["batch_size"], cell["context"]): cell for cell in found}

@@ -1,4 +1,4 @@
-"""A place to run `codellm bench` in: a model, and an installed plugin whose small real backend breaks on demand."""
+"""`codellm bench` in a directory with a model and an installed plugin whose small real backend breaks on demand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.plugin_folder import install_plugin
+from support.workdir import make_workdir
 
 PLUGIN = '''
 """A backend whose model is a bigram: after token i comes 7 i + 3. Its option `fault` breaks it in one way."""
@@ -135,31 +135,24 @@ SMALL = ["--repeats", "2", "--prompt-tokens", "32", "--new-tokens", "8", "--limi
 COMMAND = [sys.executable, "-c", "import sys; from codellm.cli import main; sys.exit(main())", "bench"]
 
 
-def make_place(folder: Path) -> Path:
+def toy_workdir(folder: Path) -> Path:
     """Put a model and the plugin into `folder`."""
-    site, model = folder / "site", folder / "model"
-    site.mkdir()
-    install_plugin(site, "codellm-toy", PLUGIN, entry="toy = codellm_toy")
-    model.mkdir()
-    (model / "config.json").write_text("{}")
-    (model / "tokenizer.json").write_text("{}")
-    (model / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
-    return folder
+    return make_workdir(folder, "codellm-toy", PLUGIN, entry="toy = codellm_toy")
 
 
-def environment(place):
+def environment(workdir):
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(place / "site"), os.environ.get("PYTHONPATH", "")]),
-        "CODELLM_CACHE": str(place / "cache"),
+        "PYTHONPATH": os.pathsep.join([str(workdir / "site"), os.environ.get("PYTHONPATH", "")]),
+        "CODELLM_CACHE": str(workdir / "cache"),
     }
 
 
-def bench(place, *arguments, model="model", code=0, sizes=SMALL):
+def bench(workdir, *arguments, model="model", code=0, sizes=SMALL):
     done = subprocess.run(
         [*COMMAND, "-m", model, "--output", "out", *sizes, *arguments],
-        cwd=place,
-        env=environment(place),
+        cwd=workdir,
+        env=environment(workdir),
         capture_output=True,
         text=True,
         timeout=120,
@@ -169,17 +162,17 @@ def bench(place, *arguments, model="model", code=0, sizes=SMALL):
     return done
 
 
-def rows(place, *arguments, **how):
-    done = bench(place, "--format", "jsonl", *arguments, **how)
+def rows(workdir, *arguments, **how):
+    done = bench(workdir, "--format", "jsonl", *arguments, **how)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def children_of(place):
-    """Processes that run in `place`."""
+def children_of(workdir):
+    """Processes that run in `workdir`."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if (entry / "cwd").resolve() == place.resolve():
+            if (entry / "cwd").resolve() == workdir.resolve():
                 found.append(entry.name)
         except OSError:
             continue
