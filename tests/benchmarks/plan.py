@@ -14,9 +14,10 @@ from pathlib import Path
 
 import common
 
-from codellm.artifacts.ensure import PRECISIONS, ensure
+from codellm.artifacts.ensure import ensure
 from codellm.loading import find
 from codellm.plugins.registry import registry
+from codellm.scheme import PRECISIONS
 from codellm_cpu.llama.header import read_header
 from codellm_cpu.quantizer import planned_size
 from codellm_cpu.schemes import FILE_TYPES

@@ -13,9 +13,9 @@ import pytest
 
 from codellm.artifacts import ladder, store
 from codellm.artifacts.calibration import Calibration
-from codellm.artifacts.ensure import PRECISIONS
 from codellm.loading import find
 from codellm.plugins.registry import registry
+from codellm.scheme import PRECISIONS
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import gguf
 import numpy as np
 import pytest
 
-from codellm.artifacts.ensure import PRECISIONS, base_scheme, ensure
+from codellm.artifacts.ensure import base_scheme, ensure
 from codellm.loading import find
 from codellm.plugins.registry import registry
+from codellm.scheme import PRECISIONS
 from codellm.sources import TensorInfo
 from codellm_cpu.convert import storage
 from support.checkpoints import Arrays, config_of, random_weights, save_safetensors, train_tokenizer

@@ -6,8 +6,9 @@ import math
 import attrs
 import pytest
 
+from codellm.cli.output import FORMATS
 from codellm.errors import UnknownNameError
-from codellm_eval.files.tables import FORMATS, Column, fixed, gib, number, percent, render
+from codellm_eval.files.tables import Column, fixed, gib, number, percent, render
 
 COLUMNS = (
     Column("row", "Row"),

@@ -6,6 +6,12 @@ from typing import Literal
 
 import attrs
 
+PRECISIONS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+"""The lossless scheme of each type that weights are stored in."""
+
+CalibrationUse = Literal["none", "takes", "wants", "needs"]
+"""How a scheme uses a calibration text: see `Scheme`."""
+
 
 @attrs.frozen(kw_only=True)
 class Scheme:
@@ -26,5 +32,15 @@ class Scheme:
     format: str = ""
     takes: frozenset[str] = frozenset()
     bound: float | None = None
-    calibration: Literal["none", "takes", "wants", "needs"] = "none"
+    calibration: CalibrationUse = "none"
     description: str = ""
+
+    @property
+    def takes_calibration(self) -> bool:
+        """Whether its weights can be fitted to a text that the user names."""
+        return self.calibration != "none"
+
+
+def is_quantized(scheme: str | None) -> bool:
+    """Whether weights in the scheme of this name have lost precision; None is the name of a checkpoint's own."""
+    return scheme is not None and scheme not in PRECISIONS.values()

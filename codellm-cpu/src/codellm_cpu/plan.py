@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codellm.artifacts.ensure import PRECISIONS
 from codellm.errors import ArtifactError
+from codellm.scheme import PRECISIONS
 from codellm_cpu.llama.header import read_header
 from codellm_cpu.mixture import mix
 from codellm_cpu.schemes import CONVERSIONS, FILE_TYPES

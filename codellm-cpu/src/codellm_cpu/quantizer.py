@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from codellm.errors import ArtifactError, InvalidValueError
+from codellm.scheme import is_quantized
 from codellm_cpu.blocks import NAMES
 from codellm_cpu.child import Child, running
 from codellm_cpu.failure import failure
 from codellm_cpu.llama.header import Header, TensorEntry, read_header
 from codellm_cpu.mixture import Mixture
-from codellm_cpu.schemes import CONVERSIONS
 
 FULL_PRECISION = (2.0, 4.0)
 """Bytes a weight of the types that a quantization may start from: f16, bf16, f32."""
@@ -27,7 +27,7 @@ def check_precision(path: Path, header: Header, scheme: str | None) -> None:
     Raises:
         InvalidValueError: names the first quantized tensor.
     """
-    if scheme is not None and scheme not in CONVERSIONS:
+    if is_quantized(scheme):
         raise InvalidValueError(f"{path}: already quantized ({scheme}); start from its f32, f16 or bf16 original")
     for tensor in header.tensors.values():
         if tensor.row / tensor.shape[0] not in FULL_PRECISION:

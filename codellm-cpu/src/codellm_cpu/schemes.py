@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
 
 import attrs
 
-from codellm.scheme import Scheme
+from codellm.scheme import PRECISIONS, CalibrationUse, Scheme
 from codellm_cpu.blocks import BLOCKS
 
-CONVERSIONS = ("f32", "f16", "bf16")
+CONVERSIONS = tuple(PRECISIONS.values())
 """Schemes that the converter writes from safetensors; what llama.cpp quantizes starts from one of them."""
 
 
@@ -27,7 +26,7 @@ class FileType:
     name: str
     number: int
     main: int
-    calibration: Literal["none", "takes", "wants", "needs"]
+    calibration: CalibrationUse
     bound: float
     description: str
 

@@ -31,15 +31,12 @@ from codellm.errors import (
 from codellm.plugins.guard import blame
 from codellm.plugins.manager import describe, manager
 from codellm.progress import Progress, quiet, tell_licence
-from codellm.scheme import Scheme
+from codellm.scheme import PRECISIONS, Scheme, is_quantized
 from codellm.sources import ModelSource
 from codellm.sources.local import read_directory
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """Errors of where it is written to, not of the plugin that writes."""
-
-PRECISIONS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
-"""The lossless scheme of each stored type."""
 
 
 class RefusedError(QualityError):
@@ -96,7 +93,7 @@ def require_original(source: ModelSource) -> None:
     Raises:
         InvalidValueError: it has.
     """
-    if source.scheme is not None and source.scheme not in PRECISIONS.values():
+    if is_quantized(source.scheme):
         raise InvalidValueError(f"{source.name}: already quantized ({source.scheme}); start from its original weights")
 
 
@@ -150,7 +147,7 @@ def find_kept(source: ModelSource, scheme: Scheme, calibration: Calibration | No
 
 def _calibration(scheme: Scheme, asked: Calibration | None) -> Calibration | None:
     """The calibration text that enters a file: what is asked for, else the bundled one where the scheme wants any."""
-    if asked is not None and scheme.calibration == "none":
+    if asked is not None and not scheme.takes_calibration:
         raise InvalidValueError(f"scheme {scheme.name} takes no calibration text")
     return asked or (bundled() if scheme.calibration in {"wants", "needs"} else None)
 

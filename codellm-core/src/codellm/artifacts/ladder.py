@@ -10,12 +10,12 @@ import attrs
 
 from codellm.artifacts import store
 from codellm.artifacts.calibration import Calibration
-from codellm.artifacts.ensure import PRECISIONS, RefusedError, base_scheme, ensure, find_kept, plan
+from codellm.artifacts.ensure import RefusedError, base_scheme, ensure, find_kept, plan
 from codellm.artifacts.store import Kept
 from codellm.errors import CodellmError
 from codellm.plugins.registry import registry
 from codellm.progress import Progress, quiet
-from codellm.scheme import Scheme
+from codellm.scheme import PRECISIONS, Scheme
 from codellm.sources import ModelSource
 
 
@@ -126,7 +126,7 @@ def _planned(source: ModelSource, scheme: Scheme, calibration: Calibration | Non
 
 def _fit(scheme: Scheme, calibration: Calibration | None) -> Calibration | None:
     """What `scheme` is fitted to: nothing where it takes no calibration text."""
-    return calibration if scheme.calibration != "none" else None
+    return calibration if scheme.takes_calibration else None
 
 
 def _rung(

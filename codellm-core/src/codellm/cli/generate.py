@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from codellm.cli.options import load_options, load_spec, sampling_options, sampling_params
-from codellm.cli.output import note, progress
+from codellm.cli.output import note, progress, text_format_option
 from codellm.errors import CodellmError, InputError
 
 
@@ -17,14 +17,7 @@ from codellm.errors import CodellmError, InputError
 @click.argument("prompt")
 @load_options
 @sampling_options
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(("text", "json")),
-    default="text",
-    show_default=True,
-    help="How to print the result.",
-)
+@text_format_option
 def generate(prompt: str, format_: str, **arguments: Any) -> None:
     """Continue PROMPT (`-` reads it from standard input) and print the text as it comes."""
     params, spec = sampling_params(arguments), load_spec(arguments)

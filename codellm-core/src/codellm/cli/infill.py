@@ -10,7 +10,7 @@ import click
 
 from codellm.cli.generate import emit
 from codellm.cli.options import load_options, load_spec, sampling_options, sampling_params
-from codellm.cli.output import progress
+from codellm.cli.output import progress, text_format_option
 from codellm.errors import InputError, InvalidValueError, NoFimError
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
@@ -27,14 +27,7 @@ Lines end where the Language Server Protocol has them end, and so VS Code (its s
 @click.option("--offset", type=int, metavar="N", help="Fill in at the cursor after N characters.")
 @load_options
 @sampling_options
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(("text", "json")),
-    default="text",
-    show_default=True,
-    help="How to print the result.",
-)
+@text_format_option
 def infill(file: Path, lines: str | None, offset: int | None, format_: str, **arguments: Any) -> None:
     """Print what belongs into a place of FILE: instead of a range of lines, or at a cursor.
 

@@ -6,24 +6,40 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
 if TYPE_CHECKING:
     from codellm.progress import Progress
 
-FORMATS = ("table", "md", "csv", "json", "jsonl")
+Command = TypeVar("Command", bound=Callable[..., Any])
 
-format_option = click.option(
-    "--format",
-    "format_",
-    type=click.Choice(FORMATS),
-    default="table",
-    show_default=True,
-    help="How to print the result.",
-)
+Format = Literal["table", "md", "csv", "json", "jsonl"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+"""How every table of a command can be printed."""
+
+
+def format_option_of(*formats: str) -> Callable[[Command], Command]:
+    """`--format` of a command that prints in these `formats`, the first of them by default."""
+    return click.option(
+        "--format",
+        "format_",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help="How to print the result.",
+    )
+
+
+format_option = format_option_of(*FORMATS)
+text_format_option = format_option_of("text", "json")
+
+
+def for_people(format_: str) -> bool:
+    """Whether a format of `FORMATS` is read by people: figures are rounded there, and remarks stand below a table."""
+    return format_ in {"table", "md"}
 
 
 def note(text: str) -> None:

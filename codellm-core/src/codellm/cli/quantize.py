@@ -11,7 +11,7 @@ import click
 
 from codellm.cli.destination import require_writable
 from codellm.cli.options import DEFAULT_MODEL
-from codellm.cli.output import format_option, note, progress, show, size
+from codellm.cli.output import for_people, format_option, note, progress, show, size
 from codellm.errors import ArtifactError, InvalidValueError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def quantize(
         raise click.UsageError("name a scheme with -q, or several, or give --all")
     wanted = [registry().scheme(name) for name in dict.fromkeys(schemes)]
     text = of_file(calibration) if calibration is not None else None
-    if text is not None and wanted and all(scheme.calibration == "none" for scheme in wanted):
+    if text is not None and wanted and not any(scheme.takes_calibration for scheme in wanted):
         raise InvalidValueError(f"{', '.join(schemes)}: takes no calibration text")
     if len(wanted) == 1:
         if discard:
@@ -109,10 +109,10 @@ def quantize(
 @_revision
 def convert(model: str, scheme: str | None, output: Path | None, threads: int | None, revision: str | None) -> None:
     """Write MODEL in llama.cpp's format (GGUF) without loss, keep the file, and print its path."""
-    from codellm.artifacts.ensure import PRECISIONS
     from codellm.plugins.registry import registry
+    from codellm.scheme import PRECISIONS, is_quantized
 
-    if scheme is not None and scheme not in PRECISIONS.values():
+    if is_quantized(scheme):
         raise InvalidValueError(
             f"convert keeps the precision, so --scheme is one of {', '.join(PRECISIONS.values())}, not {scheme!r}; "
             "`codellm quantize` writes fewer bits"
@@ -139,8 +139,9 @@ def _make_one(
 ) -> None:
     """Make one artifact, in the model's own precision where no scheme is wanted, and print its path."""
     from codellm.artifacts import store
-    from codellm.artifacts.ensure import PRECISIONS, ensure
+    from codellm.artifacts.ensure import ensure
     from codellm.plugins.registry import registry
+    from codellm.scheme import PRECISIONS
 
     if output is not None:
         require_writable(output)
@@ -162,7 +163,7 @@ def _told(rung: Rung, source: ModelSource, format_: str, output: Path | None) ->
     """The row of a rung; as jsonl it is printed at once, since a ladder may take hours."""
     if output is not None and rung.kept is not None:
         _copy(rung.kept.path, output)
-    row = _row(rung, source, people=format_ in {"table", "md"})
+    row = _row(rung, source, people=for_people(format_))
     if format_ == "jsonl":
         show([row], format_)
     return row

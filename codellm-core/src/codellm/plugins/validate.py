@@ -6,14 +6,14 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from codellm.backend import Availability, Backend
 from codellm.errors import shown
 from codellm.finding import Finding
 from codellm.options import Option
 from codellm.plugins.manager import describe
-from codellm.scheme import Scheme
+from codellm.scheme import CalibrationUse, Scheme
 
 if TYPE_CHECKING:
     from codellm.model import Model
@@ -161,7 +161,7 @@ def _check_scheme(scheme: Scheme, where: str) -> None:
     _must(who, "applies", values["applies"], values["applies"] in ("file", "load"), "'file' or 'load'")
     _must(who, "format", values["format"], isinstance(values["format"], str), "a str")
     _must(who, "takes", values["takes"], _is_names(values["takes"]), "a frozenset of str")
-    kinds = ("none", "takes", "wants", "needs")
+    kinds = get_args(CalibrationUse)
     calibration: Any = scheme.calibration
     _must(who, "calibration", calibration, calibration in kinds, f"one of {', '.join(kinds)}")
     bound: Any = scheme.bound

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from codellm.scheme import PRECISIONS
 from codellm.sources.special_tokens import ends
 from codellm.system.cache import content_digest
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-STORED = ("float32", "float16", "bfloat16")
+STORED = tuple(PRECISIONS)
 """Types that weights are stored in; another one means that the checkpoint is quantized already."""
 
 

@@ -10,6 +10,7 @@ import torch
 
 from codellm.errors import InvalidValueError, ModelFileError, NotEnoughMemoryError
 from codellm.model import ModelInfo
+from codellm.scheme import is_quantized
 from codellm.sources.architecture import Architecture, Config
 from codellm.sources.architectures import read_config
 from codellm.sources.packed import packed_infos
@@ -137,7 +138,7 @@ def plan(
     if source.tensors is None or source.tokenizer is None:
         missing = "weights" if source.tensors is None else "tokenizer.json"
         raise ModelFileError(f"{source.path or source.name}: no {missing} to load")
-    if source.scheme is not None and not packed:
+    if is_quantized(source.scheme) and not packed:
         raise ModelFileError(f"{source.path or source.name}: quantized already ({source.scheme}); load the original")
     made = Plan(
         source=source,

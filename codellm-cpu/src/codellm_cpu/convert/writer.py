@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 
 from codellm.errors import InvalidValueError, ModelFileError
+from codellm.scheme import PRECISIONS
 from codellm.sources import TensorInfo
 from codellm.sources.architecture import Config
 from codellm_cpu.convert import storage
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 ARCHITECTURES: dict[str, GgufArchitecture] = {table.name: table for table in (Starcoder2(), Llama(), Qwen2())}
 """Architecture tables by config.json's `model_type`."""
 
-TARGETS = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+TARGETS = {scheme: dtype for dtype, scheme in PRECISIONS.items()}
+"""The type that each scheme writes matrices in."""
 
 
 @attrs.frozen(eq=False)

@@ -13,7 +13,7 @@ import cattrs
 import click
 
 from codellm.cli.options import parse_options
-from codellm.cli.output import note
+from codellm.cli.output import for_people, note
 from codellm_eval.bench.ask.choice import choose_rows, reference_first
 from codellm_eval.bench.ask.job import Job, QualityPlan
 from codellm_eval.bench.ask.plan import Plan
@@ -147,7 +147,7 @@ class Benchmark:
         if records:
             width = shutil.get_terminal_size().columns if sys.stdout.isatty() else table.WIDTH
             click.echo(table.render(records, self.plan, remarks, self.format, width), nl=False)
-            if self.format not in ("table", "md"):
+            if not for_people(self.format):
                 for remark in remarks:
                     note(remark)
         self.results.finish(records, table.render(records, self.plan, remarks, "md"))

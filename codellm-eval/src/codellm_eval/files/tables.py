@@ -12,14 +12,13 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import attrs
 
+from codellm.cli.output import FORMATS
 from codellm.errors import UnknownNameError
 
-Format = Literal["table", "md", "csv", "json", "jsonl"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 WIDTH = 80
 NARROWEST = 8
 """Characters below which a wrapped column is harder to read than a wide table."""

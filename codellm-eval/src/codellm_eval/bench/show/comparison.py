@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from codellm.cli.output import note
+from codellm.cli.output import for_people, note
 from codellm_eval.bench.records.folder import Folder
 from codellm_eval.bench.show.cells import plus_minus, significant
 from codellm_eval.bench.show.pairs import Pair, differences, pairs
@@ -36,7 +36,7 @@ def compare(a: Path, b: Path, format: str, width: int = tables.WIDTH) -> str:
     ours, theirs = Folder.read(a), Folder.read(b)
     found = pairs(ours, theirs)
     remarks = [*_remarks(ours, theirs), *differences(ours, theirs)]
-    if format not in ("table", "md"):
+    if not for_people(format):
         for remark in remarks:
             note(remark)
         return tables.render(PROGRAMS, map(_for_programs, found), format)
