@@ -11,9 +11,8 @@ from codellm_eval.bench.ask.row import Row
 from codellm_eval.bench.records.record import make_converter
 from codellm_eval.perplexity.scored import Scored
 from codellm_eval.stats.repeats import Repeats
-from support.bench_records import record
 from support.documentation import generator
-from support.grids import cell, grid, leave, out_of_memory
+from support.recorded import cell, grid, leave, out_of_memory, record
 
 gpu = generator("generate_gpu")
 EAGER, SDPA, FLASH = gpu.ATTENTION.values()

@@ -13,8 +13,8 @@ from codellm_eval.bench.show.cells import for_people
 from codellm_eval.bench.show.notes import notes
 from codellm_eval.bench.show.table import render
 from codellm_eval.stats.repeats import Repeats
-from support.bench_records import record
 from support.bench_toy import bench, rows
+from support.recorded import record
 
 
 def warnings(one):

@@ -18,7 +18,7 @@ from codellm_eval.perplexity.scored import Scored
 from codellm_eval.stats.repeats import Repeats
 from support.bench_toy import bench, rows
 from support.plugin_folder import codellm
-from support.results import DEMO, failed, row, write
+from support.recorded import DEMO, failed, row, write
 
 
 @pytest.fixture

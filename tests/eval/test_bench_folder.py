@@ -12,7 +12,7 @@ from codellm_eval.bench.ask.job import QualityPlan
 from codellm_eval.bench.ask.plan import Plan
 from codellm_eval.bench.records.folder import Folder
 from codellm_eval.errors import ResultsError
-from support.results import DEMO
+from support.recorded import DEMO
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from codellm_eval.bench.ask.plan import Plan
 from codellm_eval.bench.ask.row import Row
 from codellm_eval.bench.records.record import Gap, Record, make_converter, merge
 from codellm_eval.stats.repeats import Repeats
-from support.bench_records import INFO, record
+from support.recorded import INFO, record
 
 
 def test_records_survive_json():

@@ -15,7 +15,7 @@ from codellm_eval.bench.show.table import markdown, render, sections
 from codellm_eval.perplexity.divergence import Divergence
 from codellm_eval.perplexity.scored import Scored
 from codellm_eval.stats.repeats import Repeats
-from support.bench_records import record
+from support.recorded import record
 
 
 def test_the_widest_figures_of_a_7b_fit_80_columns():

@@ -8,8 +8,8 @@ from codellm_eval.bench.records.folder import Folder
 from codellm_eval.bench.show.quantity import quantities
 from codellm_eval.bench.show.table import render
 from codellm_eval.stats.repeats import Repeats
-from support.bench_records import record
 from support.bench_toy import bench, rows
+from support.recorded import record
 
 TASK = ["--task", "HumanEval/0", "--new-tokens", "20", "--repeats", "2", "--no-quality"]
 

@@ -10,7 +10,7 @@ from codellm_eval.grid.figures import PREFILL, SpeedUp
 from codellm_eval.grid.folder import Grid
 from codellm_eval.grid.table import markdown, render, sections
 from codellm_eval.stats.repeats import Repeats
-from support.grids import cell, grid, leave, out_of_memory
+from support.recorded import cell, grid, leave, out_of_memory
 
 EAGER = "transformers-cuda::attn_implementation=eager,dtype=bfloat16"
 FLASH = "transformers-cuda:bnb-nf4:attn_implementation=flash_attention_2,compute_dtype=bfloat16"

@@ -18,7 +18,7 @@ from codellm_eval.report.inline import inline
 from codellm_eval.report.ratios import ratios
 from codellm_eval.report.report import write_report
 from codellm_eval.stats.repeats import Repeats
-from support import results
+from support import recorded
 from support.plugin_folder import codellm
 
 PICTURES = ["memory-quality", "speed", "speed-quality"]
@@ -51,7 +51,7 @@ class Outline(html.parser.HTMLParser):
 
 @pytest.fixture
 def demo(tmp_path):
-    return Path(shutil.copytree(results.DEMO, tmp_path / "demo"))
+    return Path(shutil.copytree(recorded.DEMO, tmp_path / "demo"))
 
 
 def test_the_demo(demo):
@@ -102,12 +102,12 @@ def test_each_picture_is_what_its_name_says(demo):
 
 
 def test_names_and_errors_are_text(tmp_path):
-    folder = results.write(
+    folder = recorded.write(
         tmp_path / "out",
         [
-            results.row(f"llama-cpp:q8_0:note={NASTY}", model=NASTY),
-            results.row("llama-cpp:q4_0", bits_per_byte=0.7).with_gap("pass_at_1", Gap(NASTY, NASTY)),
-            results.failed("llama-cpp:f16", NASTY),
+            recorded.row(f"llama-cpp:q8_0:note={NASTY}", model=NASTY),
+            recorded.row("llama-cpp:q4_0", bits_per_byte=0.7).with_gap("pass_at_1", Gap(NASTY, NASTY)),
+            recorded.failed("llama-cpp:f16", NASTY),
         ],
         command=NASTY,
         cpu=NASTY,
@@ -126,28 +126,28 @@ def test_names_and_errors_are_text(tmp_path):
 
 def test_what_rows_may_hold_can_be_drawn(tmp_path):
     odd = "/" + "x" * 300 + "/你好🎉$x$\u202e"
-    records = [results.row(f"llama-cpp:q8_0:path={odd},place={n}", bits_per_byte=0.7 + n / 100) for n in range(3)]
-    assert report(results.write(tmp_path / "out", records)).count(html.escape(odd)) >= 3
+    records = [recorded.row(f"llama-cpp:q8_0:path={odd},place={n}", bits_per_byte=0.7 + n / 100) for n in range(3)]
+    assert report(recorded.write(tmp_path / "out", records)).count(html.escape(odd)) >= 3
 
 
 @pytest.mark.parametrize("count", [2, 20, 60])
 def test_any_number_of_rows(tmp_path, count):
     records = [
-        results.row(f"backend{n % 9}:s{n}", bits_per_byte=0.7 + n % 7 / 50, decode=Repeats((10.0 + n, 12.0 + n)))
+        recorded.row(f"backend{n % 9}:s{n}", bits_per_byte=0.7 + n % 7 / 50, decode=Repeats((10.0 + n, 12.0 + n)))
         for n in range(count)
     ]
-    folder = results.write(tmp_path / "out", records)
+    folder = recorded.write(tmp_path / "out", records)
     write_report(folder)
     assert len(plots(folder)) == 2 * len(PICTURES)
 
 
 def test_equal_rows_are_all_on_the_front(tmp_path):
-    folder = results.write(tmp_path / "out", [results.row(f"llama-cpp:q{n}_0") for n in range(5)])
+    folder = recorded.write(tmp_path / "out", [recorded.row(f"llama-cpp:q{n}_0") for n in range(5)])
     assert "no worse in the other: llama-cpp:q0_0, llama-cpp:q1_0, llama-cpp:q2_0" in report(folder)
 
 
 def test_one_row_is_no_tradeoff(tmp_path):
-    folder = results.write(tmp_path / "out", [results.row("llama-cpp:f16")])
+    folder = recorded.write(tmp_path / "out", [recorded.row("llama-cpp:f16")])
     text = report(folder)
     assert plots(folder) == ["speed.png", "speed.svg"]
     assert text.count("not drawn, it takes two rows that have both figures, and there is one") == 2
@@ -155,34 +155,34 @@ def test_one_row_is_no_tradeoff(tmp_path):
 
 def test_dummy_rows_have_no_quality_picture(tmp_path):
     records = [
-        attrs.evolve(results.row(f"llama-cpp:q{n}_0"), bits_per_byte=None, pass_at_1=None)
+        attrs.evolve(recorded.row(f"llama-cpp:q{n}_0"), bits_per_byte=None, pass_at_1=None)
         .with_gap("bits_per_byte", Gap("dummy", DUMMY))
         .with_gap("pass_at_1", Gap("dummy", DUMMY))
         for n in range(3)
     ]
-    folder = results.write(tmp_path / "out", records)
+    folder = recorded.write(tmp_path / "out", records)
     assert f"Speed against quality: not drawn, {DUMMY}." in html.unescape(report(folder))
     assert plots(folder) == ["speed.png", "speed.svg"]
 
 
 def test_failed_rows_are_told_and_leave_the_others(tmp_path):
-    records = [results.failed("llama-cpp:f16", "no memory"), *(results.row(f"llama-cpp:q{n}_0") for n in range(2))]
-    folder = results.write(tmp_path / "out", records)
+    records = [recorded.failed("llama-cpp:f16", "no memory"), *(recorded.row(f"llama-cpp:q{n}_0") for n in range(2))]
+    folder = recorded.write(tmp_path / "out", records)
     text = report(folder)
     assert "llama-cpp:f16 failed: no memory" in text
     assert "Not in the picture, since a figure is missing: llama-cpp:f16." in text
-    nothing = results.write(tmp_path / "none", records[:1])
+    nothing = recorded.write(tmp_path / "none", records[:1])
     assert "Speed of each row: not drawn, no row worked." in report(nothing)
     assert plots(nothing) == []
 
 
 def test_growth_is_drawn_where_it_was_measured(tmp_path):
     rows = [
-        results.growing("llama-cpp:a"),
-        results.growing("llama-cpp:b", batches=(1, 2)),
-        results.growing("llama-cpp:c", batches=(1,)),
+        recorded.growing("llama-cpp:a"),
+        recorded.growing("llama-cpp:b", batches=(1, 2)),
+        recorded.growing("llama-cpp:c", batches=(1,)),
     ]
-    folder = results.write(tmp_path / "out", [*rows, results.row("llama-cpp:d")])
+    folder = recorded.write(tmp_path / "out", [*rows, recorded.row("llama-cpp:d")])
     text = report(folder)
     assert {"batch.png", "batch.svg", "context.png", "context.svg"} <= {*plots(folder)}
     assert "sequences together. Not in the picture, since a figure is missing: llama-cpp:c, llama-cpp:d." in text
@@ -191,17 +191,17 @@ def test_growth_is_drawn_where_it_was_measured(tmp_path):
 
 def test_growth_that_was_not_measured_says_how_it_is(demo, tmp_path):
     assert "codellm bench --growth does so" in report(demo)
-    failed = results.row("llama-cpp:a").with_gap("points", Gap("failed", "no room for 8 sequences"))
-    text = report(results.write(tmp_path / "out", [failed]))
+    failed = recorded.row("llama-cpp:a").with_gap("points", Gap("failed", "no room for 8 sequences"))
+    text = report(recorded.write(tmp_path / "out", [failed]))
     assert "Throughput by batch size: not drawn, no room for 8 sequences." in text
 
 
 def test_ratios_say_what_may_be_none():
-    base = results.row("llama-cpp:a", decode=Repeats((90.0, 100.0, 110.0)))
+    base = recorded.row("llama-cpp:a", decode=Repeats((90.0, 100.0, 110.0)))
     peak = 2 * base.host_peak
-    near = results.row("llama-cpp:b", decode=Repeats((100.0, 115.0, 120.0)), host_peak=peak)
-    far = results.row("llama-cpp:c", decode=Repeats((190.0, 200.0, 210.0)), host_peak=peak, ttft=None)
-    found = ratios([base, near, results.failed("llama-cpp:d", "x"), far])
+    near = recorded.row("llama-cpp:b", decode=Repeats((100.0, 115.0, 120.0)), host_peak=peak)
+    far = recorded.row("llama-cpp:c", decode=Repeats((190.0, 200.0, 210.0)), host_peak=peak, ttft=None)
+    found = ratios([base, near, recorded.failed("llama-cpp:d", "x"), far])
     assert found.reference == "llama-cpp:a"
     assert found.columns == ["pp512", "tg128", "TTFT 128+128", "TPOT 128+128", "size", "host peak"]
     assert found.rows == {
@@ -209,7 +209,7 @@ def test_ratios_say_what_may_be_none():
         "llama-cpp:c": [("1.00", ""), ("2.00", ""), ("", ""), ("1.00", ""), ("1.00", ""), ("2.00", "once")],
     }
     assert ratios([base]) is None
-    assert ratios([results.failed("llama-cpp:d", "x"), near]) is None
+    assert ratios([recorded.failed("llama-cpp:d", "x"), near]) is None
 
 
 def test_the_report_is_made_again_from_the_folder(demo, tmp_path):
@@ -227,10 +227,10 @@ def test_the_report_is_made_again_from_the_folder(demo, tmp_path):
 
 def test_figures_that_no_machine_gave_are_left_out(tmp_path):
     odd = [float("nan"), float("inf"), 1e308, 5e-324, 0.0, -1.0]
-    rows = [results.row(f"llama-cpp:q{n}", decode=Repeats((value, 3.0))) for n, value in enumerate(odd)]
-    rows += [results.row(f"llama-cpp:b{n}", bits_per_byte=value) for n, value in enumerate(odd)]
-    rows += [results.row("llama-cpp:one"), results.row("llama-cpp:two", host_peak=2**62)]
-    text = report(results.write(tmp_path / "out", rows))
+    rows = [recorded.row(f"llama-cpp:q{n}", decode=Repeats((value, 3.0))) for n, value in enumerate(odd)]
+    rows += [recorded.row(f"llama-cpp:b{n}", bits_per_byte=value) for n, value in enumerate(odd)]
+    rows += [recorded.row("llama-cpp:one"), recorded.row("llama-cpp:two", host_peak=2**62)]
+    text = report(recorded.write(tmp_path / "out", rows))
     absent = ", ".join(str(record.row) for record in rows[: 2 * len(odd)])
     assert f"since a figure is missing: {absent}." in text
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageColor
 from codellm_eval.bench.records.record import Gap
 from codellm_eval.report import canvas
 from codellm_eval.report.report import write_report
-from support import chromium, results
+from support import chromium, recorded
 
 NASTY = "<script>document.title='owned'</script><img src=http://127.0.0.1:9/x onerror=document.title='owned'>"
 WIDTHS = {"desktop": 1280, "phone": 390}
@@ -27,19 +27,19 @@ def browser():
 
 
 def demo():
-    return [results.growing(f"llama-cpp:q{n}_0", bits_per_byte=0.7 + n / 50) for n in range(6)]
+    return [recorded.growing(f"llama-cpp:q{n}_0", bits_per_byte=0.7 + n / 50) for n in range(6)]
 
 
 def nasty():
     names = [f"llama-cpp:q{n}_0:note={NASTY},path=/{'long' * 40}/{n}" for n in range(20)]
-    rows = [results.row(name, model=NASTY, bits_per_byte=0.7 + n / 50) for n, name in enumerate(names)]
-    return [*rows, results.failed("llama-cpp:f16", NASTY), rows[0].with_gap("pass_at_1", Gap(NASTY, "x" * 500))]
+    rows = [recorded.row(name, model=NASTY, bits_per_byte=0.7 + n / 50) for n, name in enumerate(names)]
+    return [*rows, recorded.failed("llama-cpp:f16", NASTY), rows[0].with_gap("pass_at_1", Gap(NASTY, "x" * 500))]
 
 
 @pytest.fixture(scope="module", params=[demo, nasty], ids=["demo", "nasty"])
 def page(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "out"
-    return write_report(results.write(folder, request.param(), cpu="AMD EPYC"))
+    return write_report(recorded.write(folder, request.param(), cpu="AMD EPYC"))
 
 
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)

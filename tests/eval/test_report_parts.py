@@ -16,7 +16,7 @@ from codellm_eval.report.measure import Interval, quality
 from codellm_eval.report.names import LONGEST, short_names
 from codellm_eval.stats import paired
 from codellm_eval.stats.differences import Difference
-from support import results
+from support import recorded
 
 COSTS = st.lists(st.builds(Cost, st.integers(0, 5), st.integers(0, 5)), max_size=12)
 SPOTS = st.lists(st.tuples(st.floats(40, 460), st.floats(40, 260), st.floats(10, 90)), min_size=1, max_size=8)
@@ -40,11 +40,11 @@ def test_equal_costs_are_all_on_the_front():
 def test_the_reach_of_quality_is_that_of_the_difference(low, high):
     bits = Difference(value=0.03, units=10, interval=paired.Interval(low, high))
     against = Against(reference=Row.parse("llama-cpp:f16"), bits=bits, canonical=None, solved=None)
-    found = quality().of(results.row("llama-cpp:q4_0", bits_per_byte=0.73, against=against))
+    found = quality().of(recorded.row("llama-cpp:q4_0", bits_per_byte=0.73, against=against))
     assert found.middle == 0.73
     assert found.low == pytest.approx(min(0.73, 0.7 + low))
     assert found.high == pytest.approx(max(0.73, 0.7 + high))
-    alone = quality().of(results.row("llama-cpp:q4_0", bits_per_byte=0.73))
+    alone = quality().of(recorded.row("llama-cpp:q4_0", bits_per_byte=0.73))
     assert (alone.low, alone.middle, alone.high) == (0.73, 0.73, 0.73)
 
 
