@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
+import ctypes
 import signal
 import struct
 from pathlib import Path
@@ -14,7 +14,7 @@ from codellm.errors import InvalidValueError, ModelFileError, ModelNotFoundError
 from codellm.spec import LoadSpec
 from codellm_cpu.llama.backend import LlamaCppBackend
 from codellm_cpu.llama.header import read_header
-from codellm_cpu.llama.library import LOG
+from codellm_cpu.llama.library import LOG, library
 from codellm_cpu.llama.load import repacked
 from codellm_cpu.llama.options import Options
 from support.packages import pretend_absent
@@ -161,17 +161,24 @@ def test_without_llama_cpp_the_remedy_is_told(monkeypatch):
     assert "pip install" in availability.remedy
 
 
-class Interrupted(collections.deque):
+@pytest.fixture
+def interrupting():
     """Ctrl-C at every line that llama.cpp logs."""
+    lib = library()
 
-    def append(self, line):
+    def write(level, text, data):
         signal.raise_signal(signal.SIGINT)
-        super().append(line)
+        LOG.write(level, text, data)
+
+    callback = lib.llama_log_callback(write)
+    lib.llama_log_set(callback, ctypes.c_void_p(0))
+    yield
+    lib.llama_log_set(LOG.callback, ctypes.c_void_p(0))
 
 
-def test_an_interrupt_while_llama_cpp_logs_is_not_forgotten(tiny_gguf, monkeypatch):
+def test_an_interrupt_while_llama_cpp_logs_is_not_forgotten(tiny_gguf, request):
     load(tiny_gguf).close()  # the file is known from here on, and tried in no process of its own
-    monkeypatch.setattr(LOG, "_lines", Interrupted())
+    request.getfixturevalue("interrupting")
     with pytest.raises(KeyboardInterrupt):
         load(tiny_gguf)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -15,8 +15,9 @@ from codellm.plugins.registry import registry
 from codellm.sources import Tensors
 from codellm.spec import LoadSpec
 from codellm.torch import device as devices
-from codellm.torch import transformers_load
 from codellm.torch.model import TorchModel
+from codellm.torch.transformers_engine import TransformersEngine
+from codellm_gpu.backend import TransformersCudaBackend
 from support.engines import Wrapped
 
 FULL = (
@@ -41,20 +42,21 @@ def model():
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-def test_a_full_device_says_what_to_do_and_the_model_goes_on(model, call, monkeypatch):
+def test_a_full_device_says_what_to_do_and_the_model_goes_on(model, call):
     held = []
 
-    def fail(*args, **kwargs):
-        activations = torch.zeros(1000)
-        held.append(weakref.ref(activations))
-        raise torch.OutOfMemoryError(FULL)
+    class Full(Wrapped):
+        def prefill(self, *args):
+            activations = torch.zeros(1000)
+            held.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError(FULL)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(type(model.engine.model), "forward", fail)
-        with pytest.raises(NotEnoughMemoryError, match=TOLD):
-            call(model)
-        gc.collect()
-        assert held[0]() is None  # the error keeps nothing of what was computed
+        all_position_logits = prefill
+
+    with pytest.raises(NotEnoughMemoryError, match=TOLD):
+        call(TorchModel(model.info, model.tokenizer, Full(model.engine)))
+    gc.collect()
+    assert held[0]() is None  # the error keeps nothing of what was computed
     assert call(model) is not None
 
 
@@ -73,22 +75,20 @@ def test_a_device_that_is_full_while_decoding_ends_the_stream_alone(model):
     assert len(model.generate("def ", params).token_ids) == 20
 
 
-def test_a_device_that_is_full_while_loading_is_told_and_gives_all_back(monkeypatch):
+def test_a_device_that_is_full_while_loading_is_told_and_gives_all_back():
     held = []
-    opened = transformers_load.open_model
 
-    def watched(*args):
-        model = opened(*args)
-        held.append(weakref.ref(model))
-        return model
+    class Full(TransformersEngine):
+        def __init__(self, model, cache, **sizes):
+            held.append(weakref.ref(model))
+            raise torch.OutOfMemoryError(FULL)
 
-    def fail(*args, **kwargs):
-        raise torch.OutOfMemoryError(FULL)
+    class Backend(TransformersCudaBackend):
+        def engine(self, attention):
+            return Full
 
-    monkeypatch.setattr(transformers_load, "open_model", watched)
-    monkeypatch.setattr("codellm.torch.load.Cache.allocate", fail)
     with pytest.raises(NotEnoughMemoryError, match=TOLD):
-        codellm.load("codellm-demo", backend="transformers-cuda", device="cpu")
+        Backend().load(LoadSpec(model="codellm-demo", device="cpu"), find("codellm-demo").fetch())
     gc.collect()
     assert held[0]() is None
 
@@ -137,12 +137,18 @@ def test_a_limit_holds_for_the_process_and_for_the_check_before_loading(gpu):
     assert devices.free_memory(device, 120 << 30) == (100 << 30) * 9 // 10
 
 
-def test_the_option_is_a_size(monkeypatch):
-    backend = registry().backend("transformers-cuda")
-    assert backend.limit({"memory_gib": 0.5}) == 1 << 29
+def test_the_option_is_a_size():
     seen = []
-    monkeypatch.setattr(transformers_load, "free_memory", lambda device, limit: seen.append(limit) or 1 << 40)
-    with codellm.load("codellm-demo", backend=backend.name, device="cpu", options={"memory_gib": "40"}):
-        assert seen == [40 << 30]
+
+    class Backend(TransformersCudaBackend):
+        def limit(self, options):
+            seen.append(super().limit(options))
+            return seen[-1]
+
+    backend = Backend()
+    assert backend.limit({"memory_gib": 0.5}) == 1 << 29
+    spec = LoadSpec(model="codellm-demo", device="cpu", options={"memory_gib": "40"})
+    with backend.load(spec, find("codellm-demo").fetch()):
+        assert seen == [1 << 29, 40 << 30]
     with pytest.raises(InvalidValueError, match="memory_gib is a size in GiB above 0, not 'all'"):
         backend.load(LoadSpec(model="codellm-demo", options={"memory_gib": "all"}), find("codellm-demo").fetch())
