@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.records.figures import MEGA, PEAK
 from codellm_eval.bench.records.record import Record
-from codellm_eval.bench.show.cells import MEGA, peak
 from codellm_eval.stats.repeats import Repeats
 
 GIGA = 1e9
@@ -61,13 +61,19 @@ def speed(plan: Plan) -> Measure:
 
 def memory(records: Sequence[Record]) -> Measure:
     """Bytes at the peak, in the unit that suits the largest."""
-    largest = max((peak(record) or 0 for record in records), default=0)
+    largest = max(map(_peak, records), default=0)
     unit, name = (GIGA, "GB") if largest >= MANY else (MEGA, "MB")
     return Measure(
         label=f"peak memory, {name} (less is better)",
         less=True,
-        of=lambda record: Interval.exact((peak(record) or 0) / unit),
+        of=lambda record: Interval.exact(_peak(record) / unit),
     )
+
+
+def _peak(record: Record) -> float:
+    """Bytes; 0 where none are known."""
+    value = PEAK.value(record)
+    return value if isinstance(value, int | float) else 0
 
 
 def quality() -> Measure:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from codellm_eval.bench.ask.workload import Workload
+from codellm_eval.bench.records.figures import BITS, POINTS
 from codellm_eval.bench.records.folder import Folder
 from codellm_eval.bench.records.record import Record
 from codellm_eval.report import canvas, curves, measure, rates, tradeoff
@@ -107,9 +108,7 @@ def _upright(records: Sequence[Record]) -> str:
 def _no_tradeoff(records: Sequence[Record], y: Measure, count: int) -> str:
     """Why fewer than two rows have both figures."""
     reasons = dict.fromkeys(
-        record.gaps["bits_per_byte"].note
-        for record in records
-        if y.of(record) is None and "bits_per_byte" in record.gaps
+        gap.note for record in records if y.of(record) is None and (gap := BITS.gap(record)) is not None
     )
     if count == 0 and reasons:
         return "; ".join(reasons)
@@ -207,5 +206,5 @@ def _growth(folder: Folder, found: Sequence[Curve], name: str, title: str, x_lab
 
 
 def _no_growth(records: Sequence[Record]) -> str:
-    reasons = dict.fromkeys(record.gaps["points"].note for record in records if "points" in record.gaps)
+    reasons = dict.fromkeys(gap.note for record in records if (gap := POINTS.gap(record)) is not None)
     return "; ".join(reasons) or "no row was measured with two sizes of it; codellm bench --growth does so"

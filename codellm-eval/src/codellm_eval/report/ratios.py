@@ -39,10 +39,7 @@ def ratios(records: Sequence[Record]) -> Ratios | None:
 
 def _costs(record: Record) -> dict[str, Quantity]:
     """The figures of time and memory that every benchmark has: the further ones would be too many columns."""
-    plain = attrs.evolve(
-        record, points=(), itl_p50=None, itl_p95=None, load_seconds=None, anonymous_peak=None, file_peak=None
-    )
-    return {name: each for name, each in quantities(plain).items() if each.unit in {"tokens/s", "s", "bytes"}}
+    return {name: each for name, each in quantities(record).items() if each.in_report}
 
 
 def _row(record: Record, base: Mapping[str, Quantity]) -> list[tuple[str, str]]:

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 import attrs
 
+from codellm_eval.bench.records import figures
+from codellm_eval.bench.records.figure import Value
+from codellm_eval.bench.records.figures import DECODE, PREFILL, REQUEST, TPOT, TTFT
 from codellm_eval.bench.records.record import Record
 from codellm_eval.stats.repeats import Repeats
 
@@ -43,7 +46,8 @@ def _prompt_cache(record: Record) -> Iterator[Doubt]:
             f"a prompt given twice took {100 * again.median:.0f} % of its time the second time, so this backend keeps "
             f"what it computed; the figures are {told}"
         )
-        yield Doubt("prompt_cache", text, ("pp", "ttft", "request") if asked else ("pp", "ttft"))
+        against = (PREFILL, TTFT, REQUEST) if asked else (PREFILL, TTFT)
+        yield Doubt("prompt_cache", text, tuple(figure.key for figure in against))
 
 
 def _held_back(record: Record) -> Iterator[Doubt]:
@@ -54,23 +58,18 @@ def _held_back(record: Record) -> Iterator[Doubt]:
             "after a prompt of one: either a request starts slowly, or tokens are computed ahead and given out late, "
             f"and then tg{plan.new_tokens}, TPOT and ITL are no speed of decoding"
         )
-        yield Doubt("held_back", text, ("tg", "tpot"))
+        yield Doubt("held_back", text, (DECODE.key, TPOT.key))
 
 
 def _drift(record: Record) -> Iterator[Doubt]:
     plan = record.plan
     if plan is None:
         return
-    prompt, decode = plan.titles
     found = {
-        column: f"{name} by {100 * change:+.0f} %"
-        for column, name, repeats in (
-            ("pp", prompt, record.prefill),
-            ("tg", decode, record.decode),
-            ("ttft", "TTFT", record.ttft),
-            ("tpot", "TPOT", record.tpot),
-        )
-        for change in _changes(repeats)
+        figure.key: f"{figure.head(plan)[0]} by {100 * change:+.0f} %"
+        for figure in figures.FIGURES
+        if figure.watched
+        for change in _changes(figure.value(record))
     }
     if found:
         text = (
@@ -80,10 +79,10 @@ def _drift(record: Record) -> Iterator[Doubt]:
         yield Doubt("drift", text, tuple(found))
 
 
-def _changes(repeats: Repeats | None) -> Iterator[float]:
+def _changes(repeats: Value) -> Iterator[float]:
     """The change from the first half of `repeats` to the last, where it is beyond DRIFT and their values do not mix."""
-    half = len(repeats.values) // 2 if repeats is not None else 0
-    if repeats is None or half < 2:
+    half = len(repeats.values) // 2 if isinstance(repeats, Repeats) else 0
+    if not isinstance(repeats, Repeats) or half < 2:
         return
     first, last = repeats.values[:half], repeats.values[-half:]
     change = statistics.median(last) / statistics.median(first) - 1

@@ -60,7 +60,7 @@ def _for_people(found: list[Pair]) -> Iterator[dict[str, str]]:
         ratio = pair.ratio
         yield {
             "row": str(pair.row) if pair.row != last else "",
-            "figure": " ".join(filter(None, (pair.a.name, pair.a.shown[0]))),
+            "figure": " ".join(filter(None, (pair.a.name, pair.a.unit.shown))),
             "a": _shown(pair.a),
             "b": _shown(pair.b),
             "ratio": "-" if ratio is None else f"{ratio:.3f}",
@@ -70,8 +70,8 @@ def _for_people(found: list[Pair]) -> Iterator[dict[str, str]]:
 
 
 def _shown(quantity: Quantity) -> str:
-    value = quantity.value * quantity.shown[1]
-    figure = f"{value:.3f}" if quantity.unit == "bits/byte" else significant(value)
+    value = quantity.unit.of(quantity.value)
+    figure = f"{value:.3f}" if quantity.unit.name == "bits/byte" else significant(value)
     return f"{figure} {plus_minus(quantity.repeats)}" if len(quantity.repeats.values) > 1 else figure
 
 
@@ -79,7 +79,7 @@ def _for_programs(pair: Pair) -> dict[str, Any]:
     return {
         "row": str(pair.row),
         "figure": pair.a.name,
-        "unit": pair.a.unit,
+        "unit": pair.a.unit.name,
         "a": pair.a.value,
         "a_spread": pair.a.reach,
         "b": pair.b.value,

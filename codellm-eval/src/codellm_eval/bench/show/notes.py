@@ -6,20 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from codellm_eval.bench.ask.job import QualityPlan
 from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.records import figures
 from codellm_eval.bench.records.checks import doubts
 from codellm_eval.bench.records.record import Record
 from codellm_eval.bench.show.cells import DOUBT, NOISE
 from codellm_eval.stats.paired import LEAST_PASSED, LEAST_UNITS, LEVEL, RESAMPLES
-
-COLUMNS = {
-    "bandwidth": "limit",
-    "bits_per_byte": "bits/byte",
-    "canonical": "canonical",
-    "divergence": "KL, top-1",
-    "pass_at_1": "pass@1",
-    "points": "further workloads",
-    "joules_per_token": "energy",
-}
+from codellm_eval.stats.repeats import Repeats
 
 SPREAD = 0.25
 """The spread from which a figure is not worth comparing: schemes often differ by less."""
@@ -52,11 +44,12 @@ def _doubts(records: Sequence[Record]) -> Iterator[str]:
 
 def _gaps(records: Sequence[Record]) -> Iterator[str]:
     """Reasons, each once, with the columns and the rows that it holds for."""
+    names = {figure.field: figure.missing for figure in figures.FIGURES if figure.missing is not None}
     reasons: dict[str, tuple[list[str], list[str]]] = {}
     for record in records:
         for column, gap in record.gaps.items():
             columns, rows = reasons.setdefault(gap.note, ([], []))
-            columns.extend(name for name in [COLUMNS.get(column, column)] if name not in columns)
+            columns.extend(name for name in [names.get(column, column)] if name not in columns)
             rows.extend(name for name in [str(record.row)] if name not in rows)
     worked = sum(record.error is None for record in records)
     for note, (columns, rows) in reasons.items():
@@ -74,7 +67,8 @@ def _disturbed(records: Sequence[Record]) -> Iterator[str]:
     noisy = [
         str(record.row)
         for record in records
-        if any(each.spread > SPREAD for each in (record.prefill, record.decode, record.ttft, record.tpot) if each)
+        for repeats in [[figure.value(record) for figure in figures.FIGURES if figure.watched]]
+        if any(isinstance(each, Repeats) and each.spread > SPREAD for each in repeats)
     ]
     if noisy:
         yield (

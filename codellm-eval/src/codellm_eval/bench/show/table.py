@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from codellm_eval.bench.ask.plan import Plan
+from codellm_eval.bench.records import figures
+from codellm_eval.bench.records.figure import Table
 from codellm_eval.bench.records.record import Record
 from codellm_eval.bench.show.cells import for_people, for_programs
 from codellm_eval.files import tables
@@ -52,41 +54,24 @@ class Section:
 def sections(records: Sequence[Record], plan: Plan) -> list[Section]:
     """The tables of a benchmark, each with figures: what is compared first, then what explains it."""
     models = ", ".join(dict.fromkeys(record.model for record in records))
-    prompt, decode = plan.titles
-    # whole seconds are for people who wait: of a request as short as the usual one they say nothing that TTFT does not
-    latencies = {"request": ("request", "s")} if plan.task else {"ttft": ("TTFT", "ms"), "tpot": ("TPOT", "ms")}
     protocols = "".join(f"; {each}" for each in _protocols(records))
     first = Section(
         f"{models}: {plan.protocol}{protocols}" if models else plan.protocol,
-        {
-            "weights": ("size", "MB"),
-            "pp": (prompt, "tok/s"),
-            "tg": (decode, "tok/s"),
-            **latencies,
-            "limit": ("limit", "%"),
-            "peak": ("peak", "MB"),
-            "bits": ("bits/", "byte"),
-            "pass": ("pass@1", "%"),
-        },
+        _columns("first", plan),
     )
     latency = Section(
         f"gaps between the tokens of {plan.named_request}; memory at its peak",
-        {
-            "itl_p50": ("ITL p50", "ms"),
-            "itl_p95": ("ITL p95", "ms"),
-            "load": ("load", "s"),
-            "host": ("host", "MB"),
-            "anonymous": ("private", "MB"),
-            "file": ("mapped", "MB"),
-            "device": ("device", "MB"),
-            "energy": ("energy", "J/token"),
-        },
+        _columns("latency", plan),
     )
-    further = [*_quality(records), latency, *_growth(records)]
+    further = [*_quality(records, plan), latency, *_growth(records)]
     return [first, *filter(None, (_with_figures(section, records) for section in further))]
 
 
-def _quality(records: Sequence[Record]) -> Iterator[Section]:
+def _columns(table: Table, plan: Plan) -> dict[str, tuple[str, str]]:
+    return {each.key: each.head(plan) for each in figures.FIGURES if each.table == table and each.asked(plan)}
+
+
+def _quality(records: Sequence[Record], plan: Plan) -> Iterator[Section]:
     """The quality that no code had to run for, beside the reference row's."""
     if not any(record.bits_per_byte is not None or record.canonical for record in records):
         return
@@ -95,21 +80,11 @@ def _quality(records: Sequence[Record]) -> Iterator[Section]:
     solutions = "canonical: HumanEval's solutions"
     yield Section(
         "; ".join([title, *_protocols(records), solutions]),
-        {
-            "document": ("document", "bits/byte"),
-            "canonical": ("canonical", "bits/byte"),
-            "greedy": ("greedy", "same %"),
-            "kl": ("KL", "nats"),
-            "top1": ("top-1", "same %"),
-            "solved": ("pass@1", "tasks"),
-        },
+        _columns("quality", plan),
     )
     yield Section(
         "; ".join(["the same texts by token", *_reading(records), solutions]),
-        {
-            "perplexity": ("document", "perplexity"),
-            "log_probability": ("canonical", "ln p, nats"),
-        },
+        _columns("tokens", plan),
     )
 
 
