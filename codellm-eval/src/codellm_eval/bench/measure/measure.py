@@ -12,6 +12,7 @@ from codellm_eval.bench.ask.plan import Plan
 from codellm_eval.bench.measure.growth import Points
 from codellm_eval.bench.measure.prompt import task_prompt
 from codellm_eval.bench.measure.speed import measure_speed, measure_task
+from codellm_eval.bench.records import figures
 from codellm_eval.bench.records.record import make_converter
 from codellm_eval.bench.records.resident import resident
 
@@ -57,14 +58,15 @@ def measure(job: Job, report: Report) -> None:
 def _begin_quality(model: Model, spec: LoadSpec, job: Job, report: Report) -> tuple[HumanEval, LoadSpec] | None:
     """What needs no code to run now; of HumanEval what needs this model's tokenizer, None where it will not run."""
     from codellm_eval.bench.measure.humaneval import HumanEval
-    from codellm_eval.bench.measure.quality import COLUMNS, DUMMY, measure_quality
+    from codellm_eval.bench.measure.quality import DUMMY, measure_quality
 
     plan = job.quality
     if plan is None:
         return None
     if model.info.dummy:
-        for column in COLUMNS:
-            report.gap(column, "dummy", DUMMY)
+        for figure in figures.FIGURES:
+            if figure.kind == "quality" and figure.missing is not None:
+                report.gap(figure.field, "dummy", DUMMY)
         return None
     measure_quality(model, job, plan, report)
     pending = None

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from codellm_eval.perplexity.documents import Document
 
 DUMMY = "dummy weights are random: they have a speed and no quality"
-COLUMNS = ("bits_per_byte", "canonical", "divergence", "pass_at_1")
-"""The fields of a Record that are quality."""
 
 
 def measure_quality(model: Model, job: Job, plan: QualityPlan, report: Report) -> None:

@@ -10,6 +10,7 @@ import attrs
 
 from codellm_eval.bench.ask.job import Job
 from codellm_eval.bench.process.child_process import ChildProcess, Deadline, Voice
+from codellm_eval.bench.records.failure import failed
 from codellm_eval.bench.records.record import Gap, Record, make_converter, merge
 from codellm_eval.bench.records.resident import Resident, resident
 
@@ -47,7 +48,7 @@ class Listener:
         elif "gap" in event:
             self.record = self.record.with_gap(event["gap"], Gap(event["cell"], event["note"]))
         elif "error" in event:
-            self.record = self.record.failed(event["error"])
+            self.record = failed(self.record, event["error"])
             self.ended = True
         elif "done" in event:
             self.ended = True
@@ -79,4 +80,4 @@ def _run_stage(job: Job, record: Record, deadline: Deadline, on_phase: Callable[
         except (ValueError, TypeError) as error:
             reason = f"the row's process reported something unreadable: {error}"
     record = listener.record.at_least(listener.held) if job.stage == "measure" else listener.record
-    return record if reason is None else record.failed(reason)
+    return record if reason is None else failed(record, reason)

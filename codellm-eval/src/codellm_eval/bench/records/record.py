@@ -161,17 +161,6 @@ class Record:
         most = held.most(Resident(anonymous=self.anonymous_peak, file=self.file_peak))
         return attrs.evolve(self, anonymous_peak=most.anonymous, file_peak=most.file)
 
-    def failed(self, reason: str) -> Record:
-        """This record after its process failed: what was measured stays, and what is missing says why."""
-        if self.tpot is None:
-            return attrs.evolve(self, error=reason)
-        record = self
-        for column in ("bits_per_byte", "canonical", "divergence", "bandwidth", "pass_at_1", "joules_per_token"):
-            if getattr(self, column) in (None, ()) and column not in self.gaps:
-                record = record.with_gap(column, Gap(FAILED, reason))
-        missing = record.missing_workloads
-        return record.with_gap("points", Gap(FAILED, reason)) if missing and "points" not in record.gaps else record
-
     @property
     def whole(self) -> bool:
         """Whether nothing of it failed; what does not exist here, or may not run, is no failure."""
