@@ -71,7 +71,7 @@ def memory(records: Sequence[Record]) -> Measure:
 
 
 def _peak(record: Record) -> float:
-    """Bytes; 0 where none are known."""
+    """Peak in bytes; 0 where it is not known."""
     value = PEAK.value(record)
     return value if isinstance(value, int | float) else 0
 

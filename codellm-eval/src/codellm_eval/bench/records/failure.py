@@ -1,4 +1,4 @@
-"""What a fault of a row's process leaves of the row."""
+"""Fault of a row's process, and what it leaves of the row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from codellm_eval.bench.records.record import FAILED, Gap, Record
 
 
 def failed(record: Record, reason: str) -> Record:
-    """`record` after its process failed: what was measured stays, and what is missing says why."""
+    """Give `record` as it is after its process failed: what was measured stays, and what is missing says why."""
     if record.tpot is None:
         return attrs.evolve(record, error=reason)
     for figure in figures.FIGURES:

@@ -1,4 +1,4 @@
-"""What is told of one figure of a row: where it comes from, how people and programs see it, how a gap is told."""
+"""Declaration of a figure of a row: where it comes from, how people and programs see it, how a gap is told."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _itself(value: float) -> float:
 
 @attrs.frozen
 class Unit:
-    """What a figure is counted in: `name` for programs, in `shown` for people."""
+    """Unit of a figure, `name` for programs and `shown` for people."""
 
     name: str
     shown: str
@@ -37,7 +37,7 @@ class Unit:
 
 @attrs.frozen(kw_only=True)
 class Compared:
-    """How a figure is set beside that of another results folder."""
+    """Name and nature of a figure that is set beside that of another results folder."""
 
     name: Callable[[Record], str | None]
     """With its protocol, so that two of one name are comparable; None where the protocol is not known."""
@@ -53,7 +53,7 @@ class Compared:
 
 @attrs.frozen(kw_only=True)
 class Figure:
-    """One entry of `figures.FIGURES`: where it comes from, then how people are told it, then programs and the others.
+    """Entry of `figures.FIGURES`: where it comes from, then how people are told it, then programs and the others.
 
     What it leaves out is not told: without a `table` people do not see it, without `programs` programs do not, without
     `compared` no comparison does, and without `missing` a fault leaves no reason.
@@ -98,20 +98,20 @@ class Figure:
     """The key of that reason for programs, where it is not `field` with `_reason`."""
 
     def value(self, record: Record) -> Value:
-        """In `unit.name`; None where the row has none."""
+        """Give it in `unit.name`; None where the row has none."""
         found: Value = getattr(record, self.field) if self.of is None else self.of(record)
         return found
 
     def shown(self, record: Record) -> Value:
-        """Likewise, for people and comparisons: no bytes are none."""
+        """Give it for people and comparisons, likewise in `unit.name`: no bytes are none."""
         value = self.value(record)
         return None if self.unit.name == "bytes" and not value else value
 
     def gap(self, record: Record) -> Gap | None:
-        """Why the row has none, where that is known."""
+        """Reason why the row has none, where that is known."""
         return record.gaps.get(self.field)
 
     def head(self, plan: Plan) -> tuple[str, str]:
-        """The two lines over its column."""
+        """Two lines over its column."""
         title = self.title if isinstance(self.title, str) else self.title(plan)
         return title, self.unit.shown if self.under is None else self.under

@@ -1,4 +1,4 @@
-"""The figures of a row, each declared once.
+"""Figures of a row, each declared once.
 
 Tables, notes, CSV, comparison, report and what a fault leaves out walk `FIGURES`: a new figure is its field of Record
 and its entry here.
@@ -30,7 +30,7 @@ BITS_PER_BYTE = Unit("bits/byte", "")
 
 
 def _planned(name: Callable[[Plan], str], *, in_report: bool = False) -> Compared:
-    """Compared under a name that the plan makes."""
+    """Comparison under a name that the plan makes."""
     return Compared(name=lambda record: name(record.plan) if record.plan else None, in_report=in_report)
 
 
@@ -39,12 +39,12 @@ def _named(name: str, *, exact: bool = False, in_report: bool = False) -> Compar
 
 
 def _of_request(plan: Plan) -> str:
-    """What distinguishes the speeds of a task's request from llama-bench's figures."""
+    """Request of a task, whose speeds are not llama-bench's figures."""
     return f" {plan.request}" if plan.task else ""
 
 
 def _value(kind: Kind, field: str, programs: str, of: Callable[[Record], Value] | None = None) -> Figure:
-    """What only programs are told."""
+    """Value that only programs are told."""
     return Figure(kind=kind, field=field, programs=programs, of=of)
 
 
@@ -53,14 +53,14 @@ def _plan(programs: str, of: Callable[[Plan], Value]) -> Figure:
 
 
 def _why(kind: Kind, field: str, missing: str, reason: str | None = None) -> Figure:
-    """Why several figures of one field are empty."""
+    """Reason why the figures of one field are empty."""
     return Figure(kind=kind, field=field, missing=missing, reason=reason)
 
 
 def _parts(
     programs: str, of: Callable[[Against], Part | None], **parts: Callable[[Part], float | None]
 ) -> tuple[Figure, ...]:
-    """What makes up a difference from the reference row."""
+    """Parts of a difference from the reference row, under keys that begin with `programs`."""
 
     def value(get: Callable[[Part], float | None]) -> Callable[[Record], float | None]:
         def found(record: Record) -> float | None:
@@ -73,7 +73,7 @@ def _parts(
 
 
 def _difference(programs: str, of: Callable[[Against], Difference | None]) -> tuple[Figure, ...]:
-    """A difference from the reference row, and its interval."""
+    """Difference from the reference row, and its interval."""
     return _parts(
         programs,
         of,
@@ -84,7 +84,7 @@ def _difference(programs: str, of: Callable[[Against], Difference | None]) -> tu
 
 
 def _log_probability(record: Record) -> float | None:
-    """Of the canonical solutions together, in nats."""
+    """Log-probability of the canonical solutions together, in nats."""
     return -math.fsum(task.nll for task in record.canonical) if record.canonical else None
 
 
@@ -286,7 +286,7 @@ FIGURES: tuple[Figure, ...] = (
 
 
 def of_workloads(record: Record) -> Iterator[Figure]:
-    """The figures of the further workloads: of those that are missing, then of those that were measured."""
+    """Figures of the further workloads: of those that are missing, then of those that were measured."""
     yield from map(_of_workload, record.missing_workloads)
     yield from (_of_workload(point.workload) for point in record.points)
 

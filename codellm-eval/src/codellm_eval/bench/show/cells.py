@@ -41,7 +41,7 @@ def marked(figure: str, difference: Difference | Solved | None) -> str:
 
 
 def show_difference(difference: Difference | Solved | None) -> str:
-    """Where the difference from the reference row lies, or what makes it up."""
+    """Range of the difference from the reference row, or the tasks that make it up."""
     if isinstance(difference, Solved):
         return f"+{difference.gained} -{difference.lost}"
     if difference is None or difference.interval is None:
@@ -104,7 +104,7 @@ def for_programs(record: Record) -> dict[str, Any]:
 
 
 def _told(figure: Figure, record: Record) -> dict[str, Any]:
-    """What programs are told of one figure: it, its spread, and why there is none."""
+    """Values of one figure for programs: itself, its spread, and why there is none."""
     told: dict[str, Any] = {}
     if (key := figure.programs) is not None:
         value = figure.value(record)
