@@ -114,14 +114,14 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The test suite, on the built wheels."""
     install(session, *TOOLS)
-    run_tests(session, "--ignore=tests/torch", "--ignore=tests/gpu", "tests")
+    run_tests(session, "--ignore=tests/pytorch", "--ignore=tests/gpu", "tests")
 
 
 @nox.session(name="tests-torch")
 def tests_torch(session: nox.Session) -> None:
     """The torch backends, and parity with transformers: the tests that need torch. Those marked `gpu` are skipped."""
     install(session, *TOOLS, *TORCH, packages=PACKAGES)
-    run_tests(session, "tests/torch", "tests/gpu")
+    run_tests(session, "tests/pytorch", "tests/gpu")
 
 
 @nox.session

@@ -38,6 +38,16 @@ def test_imports_run_one_way():
             assert found - allowed <= {name}, file
 
 
+def test_no_folder_of_tests_is_found_as_a_package_that_is_not_installed():
+    """pytest has `tests` on its path, for `support`, and so have programs that the tests start."""
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()}
+    for package in PACKAGES:
+        project = tomllib.loads((ROOT / package / "pyproject.toml").read_text())["project"]
+        extras = project.get("optional-dependencies", {}).values()
+        for need in (*project["dependencies"], *(need for extra in extras for need in extra)):
+            assert re.match(r"[\w.-]+", need)[0].replace("-", "_") not in folders, f"{package}: {need}"
+
+
 def test_each_package_says_the_same_of_where_it_is():
     urls = [tomllib.loads((ROOT / package / "pyproject.toml").read_text())["project"]["urls"] for package in PACKAGES]
     assert set(urls[0]) == {"Homepage", "Documentation", "Changelog", "Issues", "Source"}

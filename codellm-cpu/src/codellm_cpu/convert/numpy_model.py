@@ -1,7 +1,7 @@
 """The forward pass of a checkpoint in numpy, one layer at a time: what a conversion is held against.
 
 Independent of what it judges: it shares no code with the writer but the reading of config.json, names tensors as
-transformers does, and is itself held against transformers (tests/torch). Which norm, which feed-forward layer and
+transformers does, and is itself held against transformers (tests/pytorch). Which norm, which feed-forward layer and
 which biases a model has it sees from the tensors that are there.
 """
 
