@@ -14,6 +14,7 @@ from codellm.sources import local, regular, safetensors
 from codellm.sources.local import file, read_licence
 from codellm.sources.regular import open_regular, quoted, read_json, read_regular, read_text, shown
 from codellm.sources.safetensors import SafetensorsFiles
+from support.safetensors_bytes import packed
 
 
 def pipe(path: Path) -> Path:
@@ -125,7 +126,7 @@ def test_json_and_headers_have_limits(tmp_path):
         read_json(path)
     weights = tmp_path / "model.safetensors"
     header = b'{"a":' + b"[" * (safetensors.MAX_NESTED + 1)
-    weights.write_bytes(len(header).to_bytes(8, "little") + header)
+    weights.write_bytes(packed(header))
     with pytest.raises(ModelFileError, match=f"header of more than {safetensors.MAX_NESTED} lists and objects"):
         SafetensorsFiles([weights])
 
@@ -145,7 +146,7 @@ def test_a_key_twice_in_an_index_is_harmless(tmp_path):
     (tmp_path / "config.json").write_text('{"a": 1, "a": 2}')
     (tmp_path / "tokenizer.json").write_text("{}")
     header = b'{"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
-    (tmp_path / "1.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"x")
+    (tmp_path / "1.safetensors").write_bytes(packed(header, b"x"))
     index = '{"weight_map": {"t": "2.safetensors", "t": "1.safetensors"}}'
     (tmp_path / "model.safetensors.index.json").write_text(index)
     tensors = local.read_directory(tmp_path, "test").tensors
@@ -157,9 +158,9 @@ def test_numbers_and_shapes_without_bounds_are_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     for shape, says in (("[0, 9223372036854775807]", "absurd"), ("[9223372036854775808]", "no list of sizes")):
         header = f'{{"t":{{"dtype":"U8","shape":{shape},"data_offsets":[0,0]}}}}'.encode()
-        path.write_bytes(len(header).to_bytes(8, "little") + header)
+        path.write_bytes(packed(header))
         with pytest.raises(ModelFileError, match=says):
             SafetensorsFiles([path])
     header = b'{"t":{"dtype":"U8","shape":[-0],"data_offsets":[0,0]}}   '  # JSON's minus zero is zero, and padding is
-    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    path.write_bytes(packed(header))
     assert SafetensorsFiles([path]).read("t").shape == (0,)

@@ -10,6 +10,7 @@ from codellm.loading import find
 from codellm.sources.bundled import bundled_directory
 from codellm.sources.packed import packed_scheme
 from codellm.sources.safetensors import SafetensorsFiles
+from support.safetensors_bytes import packed
 
 DEMO = bundled_directory("codellm-demo")
 PARTS = [f"demo-q8_0-0000{part}-of-00003.gguf" for part in (1, 2, 3)]
@@ -148,6 +149,6 @@ def test_no_quantization_is_none():
 def test_weights_in_floats_of_few_bits_are_named(tmp_path, kind):
     header = json.dumps({"w": {"dtype": kind, "shape": [4], "data_offsets": [0, 4]}}).encode()
     path = tmp_path / "model.safetensors"
-    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    path.write_bytes(packed(header, bytes(4)))
     with pytest.raises(ModelFileError, match=rf"tensor 'w': is stored as '{kind}': .*original weights"):
         SafetensorsFiles([path])

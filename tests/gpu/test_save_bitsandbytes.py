@@ -12,6 +12,7 @@ from codellm.artifacts.ensure import ensure
 from codellm.errors import ModelFileError, UnknownNameError
 from codellm.loading import find
 from codellm.plugins.registry import registry
+from support.safetensors_bytes import packed
 
 SCHEMES = ("bnb-int8", "bnb-nf4", "bnb-fp4")
 TEXT = "def add(a, b):\n    return"
@@ -58,8 +59,7 @@ def test_bytes_that_are_stored_as_another_type_are_the_same_weights(saved, tmp_p
         if name.endswith(("_proj.weight", ".c_fc.weight")):
             assert entry["dtype"] == "U8"
             entry |= {"dtype": code, "shape": [entry["shape"][0] // size, 1]}
-    text = json.dumps(header).encode()
-    weights.write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
+    weights.write_bytes(packed(header, data[end:]))
     with codellm.load(str(saved["bnb-nf4"].path), **PLACE) as model:
         expected, info = logits(model), model.info
     with codellm.load(str(folder), **PLACE) as model:

@@ -14,7 +14,7 @@ from codellm.torch.decoder_engine import DecoderEngine
 from codellm.torch.load import plan
 from codellm_cpu.convert.storage import to_float32
 from support.checkpoints import Arrays, config_of, random_weights, source_of, train_tokenizer
-from support.theirs import transformers_logits
+from support.others_logits import transformers_logits
 
 SCALED = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}

@@ -14,8 +14,7 @@ from codellm.tokenizer import HFTokenizer
 from codellm_cpu.convert import convert
 from codellm_cpu.convert.storage import to_float32
 from support.checkpoints import Arrays, config_of, random_weights, source_of
-from support.native import native_logits
-from support.theirs import transformers_logits
+from support.others_logits import native_logits, transformers_logits
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

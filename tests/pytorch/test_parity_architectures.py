@@ -19,8 +19,7 @@ from codellm_cpu.convert.probes import CODE
 from codellm_cpu.convert.storage import to_float32
 from codellm_cpu.convert.writer import read_config
 from support.checkpoints import Arrays, config_of, random_weights, save_safetensors, source_of, train_tokenizer
-from support.native import native_logits
-from support.theirs import transformers_logits
+from support.others_logits import native_logits, transformers_logits
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")

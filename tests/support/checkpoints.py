@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from codellm.sources import ModelSource, TensorInfo, Tensors
 from codellm.sources.architectures import ARCHITECTURES
 from codellm.sources.safetensors import TYPES
+from support.safetensors_bytes import packed
 
 CORPUS = [Path(json.__file__).read_text("utf-8")] * 2
 CORPUS += ["naïve café Ångström über 你好世界 こんにちは 안녕 🙂 e\u0301 — 1234567890 " * 9]
@@ -90,8 +91,7 @@ def save_safetensors(path: Path, tensors: Tensors, names: list[str]) -> Path:
             "data_offsets": [len(data), len(data) + len(content)],
         }
         data += content
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    path.write_bytes(packed(header, data))
     return path
 
 

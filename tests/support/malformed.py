@@ -26,6 +26,7 @@ from support.gguf_bytes import (
     starcoder2,
     string,
 )
+from support.safetensors_bytes import packed
 
 TOKENS, TYPES, MERGES = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type", "tokenizer.ggml.merges"
 
@@ -283,12 +284,6 @@ def _special(folder: Path) -> dict[Path, str]:
 
 
 CONFIG = {"model_type": "starcoder2", "torch_dtype": "float32"}
-
-
-def packed(header: object, data: bytes = b"") -> bytes:
-    """A safetensors file of a header (bytes as they are) and data."""
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + data
 
 
 def entry(shape: tuple[int, ...] = (2, 3), offsets: tuple[int, ...] = (0, 24)) -> dict[str, object]:

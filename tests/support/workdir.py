@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from support.plugin_folder import install_plugin
+from support.safetensors_bytes import packed
 
 
 def make_workdir(folder: Path, plugin: str, code: str, *, entry: str | None = None) -> Path:
@@ -15,5 +16,5 @@ def make_workdir(folder: Path, plugin: str, code: str, *, entry: str | None = No
     model.mkdir()
     (model / "config.json").write_text("{}")
     (model / "tokenizer.json").write_text("{}")
-    (model / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    (model / "model.safetensors").write_bytes(packed(b"{}"))
     return folder

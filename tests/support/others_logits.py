@@ -1,16 +1,21 @@
-"""llama.cpp's bare functions, for tests that look at a file rather than at our backend."""
+"""Logits as others compute them, for tests that look at a model rather than at our backends."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 
 def native_logits(path: Path, ids: list[int]) -> np.ndarray:
-    """Logits [T, V] of a GGUF file, with float32 keys and values, so that nothing but the file is measured."""
+    """Logits [T, V] of a GGUF file, by llama.cpp's bare functions.
+
+    Keys and values are float32, so that nothing but the file is measured.
+    """
     import llama_cpp.llama_cpp as lib
 
     silent = lib.llama_log_callback(lambda *_: None)
@@ -39,3 +44,27 @@ def native_logits(path: Path, ids: list[int]) -> np.ndarray:
         rows = np.ctypeslib.as_array(lib.llama_get_logits(context), shape=(len(ids), size)).copy()
         lib.llama_log_set(lib.llama_log_callback(0), ctypes.c_void_p(0))
         return rows
+
+
+def transformers_logits(
+    config: dict[str, Any],
+    weights: dict[str, np.ndarray],
+    ids: list[int],
+    activation: Callable[[Any], Any] | None = None,
+) -> np.ndarray:
+    """Logits [T, V] of transformers in float32; `activation` replaces that of the feed-forward layers."""
+    import torch
+    import transformers
+
+    model_config = transformers.AutoConfig.for_model(**config, attn_implementation="eager")
+    model = transformers.AutoModelForCausalLM.from_config(model_config, dtype=torch.float32).eval()
+    left = model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()}, strict=False)
+    assert not left.unexpected_keys
+    assert set(left.missing_keys) <= {"lm_head.weight"}
+    model.tie_weights()
+    if activation is not None:
+        for layer in model.model.layers:
+            layer.mlp.act.forward = activation
+    with torch.no_grad():
+        logits: np.ndarray = model(torch.tensor([ids])).logits[0].numpy()
+        return logits
