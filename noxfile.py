@@ -58,11 +58,11 @@ def install(session: nox.Session, *others: str, packages: tuple[str, ...] = LAPT
         session.install("--force-reinstall", "--no-deps", *LLAMA_CPP, env=LLAMA_CPP_FLAGS)
 
 
-def run_tests(session: nox.Session, *where: str, command: tuple[str, ...] = ("pytest",)) -> None:
+def run_tests(session: nox.Session, *where: str, command: tuple[str, ...] = ("pytest",), fine: int = 0) -> None:
     """Run the files of tests in several processes, then the tests that need the machine for themselves.
 
     How long each took stands in build/tests, for tests/benchmarks/suite.py. Arguments of the session are those of one
-    pytest instead.
+    pytest instead. `fine` is an exit code that is none of a failure.
     """
     if session.posargs:
         session.run(*command, *session.posargs)
@@ -70,7 +70,7 @@ def run_tests(session: nox.Session, *where: str, command: tuple[str, ...] = ("py
     together = ("-m", "not alone", f"-n{PROCESSES}", "--dist=loadfile", "--no-loadscope-reorder")
     for name, how, found_none in (("together", together, ()), ("alone", ("-m", "alone"), (5,))):
         report = JUNIT / f"{session.name}-{name}.xml"
-        session.run(*command, *how, f"--junitxml={report}", *where, success_codes=(0, *found_none))
+        session.run(*command, *how, f"--junitxml={report}", *where, success_codes=(0, fine, *found_none))
 
 
 @nox.session
@@ -200,6 +200,15 @@ def look_at_installed(session: nox.Session, version: str) -> None:
     missing = {f"{package} {version}" for package in PACKAGES[1:]} - found
     if missing:
         session.error(f"installed, but not among what `codellm plugins` says works: {', '.join(sorted(missing))}")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """By hand: the lines that the tests reach, all of them in one environment, as build/tests/coverage.json."""
+    install(session, *TOOLS, *TORCH, "coverage>=7.10", packages=PACKAGES)
+    run_tests(session, "tests", command=("coverage", "run", "-m", "pytest"), fine=1)  # it slows tests of time
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "json", "--quiet", "-o", str(JUNIT / "coverage.json"))
 
 
 @nox.session
