@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from codellm_eval.bench.ask.workload import Workload
-from codellm_eval.bench.records.figures import BITS, POINTS
+from codellm_eval.bench.records.figures import BITS, DECODE, POINTS, PREFILL
 from codellm_eval.bench.records.folder import Folder
 from codellm_eval.bench.records.record import Record
 from codellm_eval.report import canvas, curves, measure, rates, tradeoff
@@ -124,12 +124,11 @@ def _absent(records: Sequence[Record], shown: Sequence[Record]) -> str:
 
 def _rates(folder: Folder) -> Picture | Missing:
     title = "Speed of each row"
-    prompt, decode = folder.plan.titles
-    pick: list[tuple[str, Callable[[Record], Interval | None]]] = [
-        (f"{prompt}, tokens/s", lambda record: Interval.of(record.prefill)),
-        (f"{decode}, tokens/s", lambda record: Interval.of(record.decode)),
+    prompt, decode = (figure.head(folder.plan)[0] for figure in (PREFILL, DECODE))
+    panels = [
+        (f"{prompt}, {PREFILL.unit.name}", [Interval.of(record.prefill) for record in folder.records]),
+        (f"{decode}, {DECODE.unit.name}", [Interval.of(record.decode) for record in folder.records]),
     ]
-    panels = [(label, [value(record) for record in folder.records]) for label, value in pick]
     known = [value for _, values in panels for value in values if value]
     if not known:
         return Missing(title=title, reason="no row worked")
