@@ -25,7 +25,7 @@ COUNT = 128
 WHERE = """a field of SamplingParams needs
   tests/support/sampling_fields.py         its entry in FIELDS: a value, and what that value must do
   codellm-core/src/codellm/sampler.py      Sampler, which draws on the host, and
-  codellm-core/src/codellm/torch/sampling.py   Draws, which draws on the device, to read it; or
+  codellm-core/src/codellm/torch/sampling.py   BatchSampler, which draws on the device, to read it; or
   codellm-core/src/codellm/generation.py   to read it, where it says when a sequence ends
   codellm-core/src/codellm/cli/options.py  its option in _SAMPLING
   codellm-core/src/codellm/testing/        a check in test_sampling.py or test_endings.py, and
