@@ -27,7 +27,7 @@ def test_each_cell_has_every_figure_of_its_own_load(workdir):
     assert [key[1:] for key in found] == [(1, 20), (1, 40), (2, 20), (2, 40)]
     for (_, batch_size, context), cell in found.items():
         assert cell["error"] is cell["out_of_memory"] is None
-        # the chip sleeps 0.1 ms a token of a prompt, and 0.5 ms a step
+        # the chip computes 0.1 ms a token of a prompt, and 0.5 ms a step
         assert cell["prefill_seconds"] > 1e-4 * batch_size * context
         assert cell["prefill_seconds_least"] <= cell["prefill_seconds"] <= cell["prefill_seconds_greatest"]
         assert cell["decode_seconds"] > 5e-4

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from support import toy_clock
 from support.workdir import make_workdir
 
 PLUGIN = '''
@@ -32,7 +33,8 @@ def fault_of(spec):
 
 
 class Bigram(Model):
-    def __init__(self, spec, dummy):
+    def __init__(self, spec, dummy, clock):
+        self.compute = clock.compute
         self.fault = fault_of(spec)
         self.seen, self.last, self.calls = set(), None, 0
         self.tokenizer = ByteTokenizer()
@@ -59,18 +61,18 @@ class Bigram(Model):
         if self.fault == "exit":
             ctypes.CDLL(None)._exit(3)  # Python's is refused
         last, count = sequence.prompt_ids[-1], 0
-        time.sleep(1e-6 * len(sequence.prompt_ids))
+        self.compute(1e-6 * len(sequence.prompt_ids))
         if self.fault in ("slow", "remembers") and not (again and self.fault == "remembers"):
-            time.sleep(0.02)
+            self.compute(0.02)
         if self.fault == "tires":
-            time.sleep(0.002 * self.calls)
+            self.compute(0.002 * self.calls)
         if self.fault == "late":
-            time.sleep(0.02)
+            self.compute(0.02)
         while not sequence.finished:
             if self.fault == "short" and count == 3:
                 sequence.error = RuntimeError("nothing more comes")
                 return
-            time.sleep(1e-4 if self.fault != "late" else 0)
+            self.compute(1e-4 if self.fault != "late" else 0)
             last, count = (7 * last + 3) % 257, count + 1
             yield [Token(last, sequence)]
 
@@ -107,13 +109,10 @@ class Toy(Backend):
             held = bytearray(100_000_000)
             time.sleep(0.3)
             del held
-        if fault == "coarse":
-            real = time.perf_counter
-            time.perf_counter = lambda: real() // 0.002 * 0.002
         if fault == "hang":
             print("about to hang", flush=True)
             time.sleep(1000)
-        return Bigram(spec, source.dummy)
+        return Bigram(spec, source.dummy, Clock(step=0.002 if fault == "coarse" else 0.0))
 
     def bandwidth(self, device):
         return 1e9
@@ -137,7 +136,7 @@ COMMAND = [sys.executable, "-c", "import sys; from codellm.cli import main; sys.
 
 def toy_workdir(folder: Path) -> Path:
     """Put a model and the plugin into `folder`."""
-    return make_workdir(folder, "codellm-toy", PLUGIN, entry="toy = codellm_toy")
+    return make_workdir(folder, "codellm-toy", toy_clock.SOURCE + PLUGIN, entry="toy = codellm_toy")
 
 
 def environment(workdir):

@@ -6,6 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
+from support import toy_clock
 from support.bench_toy import COMMAND, environment
 from support.workdir import make_workdir
 
@@ -26,7 +27,7 @@ from codellm.slots import Slots
 
 class Chip(Model):
     def __init__(self, spec, dummy):
-        self.options = spec.options
+        self.compute, self.options = Clock().compute, spec.options
         self.tokenizer = ByteTokenizer()
         self.seen = set()
         self.device = spec.device == "chip"
@@ -43,7 +44,7 @@ class Chip(Model):
                 for sequence in running:
                     if not sequence.token_ids:
                         self.begin(sequence)
-                time.sleep(5e-4)
+                self.compute(5e-4)
                 yield [Token(65 + len(sequence.token_ids) % 20, sequence) for sequence in running]
 
     def begin(self, sequence):
@@ -61,7 +62,7 @@ class Chip(Model):
             time.sleep(1000)
         kept = tuple(sequence.prompt_ids[:8]) in self.seen
         self.seen.add(tuple(sequence.prompt_ids[:8]))
-        time.sleep(0 if kept and "keeps" in self.options else 1e-4 * length)
+        self.compute(0 if kept and "keeps" in self.options else 1e-4 * length)
 
     def breaks(self, how, length):
         return self.options.get(how) == str(length)
@@ -103,7 +104,7 @@ SMALL = small()
 
 def chip_workdir(folder: Path) -> Path:
     """Put a model and the plugin into `folder`."""
-    return make_workdir(folder, "codellm-chip", PLUGIN, entry="chip = codellm_chip")
+    return make_workdir(folder, "codellm-chip", toy_clock.SOURCE + PLUGIN, entry="chip = codellm_chip")
 
 
 def command(*arguments, model="model"):
