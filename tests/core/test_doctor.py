@@ -74,7 +74,8 @@ def test_what_people_read(tmp_path):
     install_plugin(
         tmp_path, "long", HOOK + f"return [Finding(topic='long', value='x ' * 99, ok=False, remedy='{long}')]"
     )
-    done = codellm("doctor", path=tmp_path, COLUMNS="80", HF_HOME="/h")
+    # a path is not broken, whatever its length: these are short
+    done = codellm("doctor", path=tmp_path, COLUMNS="80", HF_HOME="/h", CODELLM_CACHE="/c")
     assert done.returncode == 0
     assert "! toy " in done.stdout
     assert "not available: no toy is plugged in\n    mend: pip install toy\n" in done.stdout

@@ -27,9 +27,9 @@ EARNS = {
     "timeout": "    while True: pass\n",
     "memory": "    return len([0] * (1 << 40))\n",
     "crash": "    import os\n    os.abort()\n",
-    "refused": "    import os\n    os.closerange(3, 64)\n    while True: pass\n",
+    "refused": "    import os, time\n    os.closerange(3, 64)\n    time.sleep(60)\n",
 }
-"""Bodies of `add`, by what they get."""
+"""Bodies of `add`, by what they get. The one that is refused sleeps: CPU time would end it first on a busy machine."""
 
 
 def agree(labels, outcomes, inside=INSIDE):
