@@ -3,6 +3,7 @@
 import functools
 import os
 import socket
+import tempfile
 import time
 from pathlib import Path
 
@@ -46,6 +47,13 @@ def processes():
     return [process for process in psutil.Process().children(recursive=True) if running(process)]
 
 
+def told(program, own):
+    """A program that knows what is this run's own: two runs on one machine do not see each other's."""
+    for name, value in own.items():
+        program = program.replace(f"<{name}>", value)
+    return program
+
+
 def programs(level):
     """B is slow, and differs from A in what isolates: forged answers and time are no matter of that."""
     return [name for name in EXPECTED if level != "B" or name[0] not in "ft"]
@@ -58,13 +66,18 @@ def verdicts_on_hostile_programs(level):
     Of the memory only half is theirs: where the kernel has to make room for it, a whole GiB takes all of the CPU time.
     """
     sandbox, limits = sandbox_of(level), Limits(cpu_seconds=2, wall_seconds=6, memory=512 << 20)
-    canary = Path("/tmp/codellm-canary")
-    canary.write_text("secret")
-    with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 18377)):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        tempfile.NamedTemporaryFile("w", prefix="codellm-canary-", dir="/tmp") as canary,
+    ):
+        canary.write("secret")
+        canary.flush()
+        Path(canary.name).chmod(0o644)  # anybody may read it, but for the sandbox
         patch.setenv("HF_TOKEN", "secret")
-        jobs = [(name, CONTROL, (HOSTILE / f"{name}.py").read_text("utf-8")) for name in programs(level)]
+        own = {"PORT": str(listener.getsockname()[1]), "CANARY": canary.name}
+        jobs = [(name, CONTROL, told((HOSTILE / f"{name}.py").read_text("utf-8"), own)) for name in programs(level)]
         verdicts = dict(judge_all(jobs, sandbox=sandbox, limits=limits, workers=4))
-    canary.unlink()
     assert processes() == []
     assert not Path("core").exists()
     return verdicts

@@ -1,1 +1,1 @@
-    import socket; socket.create_connection(('127.0.0.1', 18377), 2); return a + b
+    import socket; socket.create_connection(('127.0.0.1', <PORT>), 2); return a + b
