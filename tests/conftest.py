@@ -2,6 +2,11 @@ import os
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Its deadline and its check for slow drawing hold a time, which a busy machine does not keep.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's `&` has what it starts ignore Ctrl-C, and so would all that the tests start and then interrupt.

@@ -71,7 +71,7 @@ def test_token_ids_are_equal(pair, text):
 CODE = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from(" \t\n\r019'stdm(){}_=.éß五٣²<|>")))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=CODE)
 def test_token_ids_of_any_text_are_equal(pair, text):
     theirs, ours = pair
@@ -98,7 +98,7 @@ OLD = st.characters(exclude_categories=["Cs", "Cn"], exclude_characters=UNICODE_
 """Characters that every version of Unicode knows, Python's, the library's and llama.cpp's; for the spaces see below."""
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=st.text(st.one_of(OLD, st.sampled_from("🙂 \t\n\r019'stdm(){}_=.éß五٣²<|>"))))
 def test_text_is_cut_alike(cutters, text):
     theirs, ours, _ = cutters

@@ -51,7 +51,7 @@ def run(model: Any, sequences: Iterable[Sequence | None]) -> Iterator[list[Token
 def test_each_sequence_of_a_random_schedule_gets_what_it_gets_alone(models, batch_size, flash_attn):
     many, alone = models(batch_size, flash_attn), Alone(models(1, flash_attn))
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(schedule=SCHEDULES)
     @example(schedule=MOVED)
     def held(schedule: Schedule) -> None:

@@ -47,7 +47,7 @@ few = st.sampled_from(list(b"ab\xff"))
 texts = st.lists(st.lists(few, max_size=30).map(bytes), min_size=1, max_size=4)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts, st.lists(few | st.just(256), max_size=12), st.integers(1, 8))
 def test_probabilities_are_those_of_the_plain_walk(table, texts, ids, order):
     found = table.Table.of(texts).probabilities(ids, order)

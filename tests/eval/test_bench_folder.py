@@ -78,7 +78,7 @@ def test_what_is_no_folder_of_results(tmp_path):
         Folder.read(tmp_path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(place=st.integers(0, 4000), byte=st.binary(min_size=1, max_size=3))
 def test_a_damaged_file_is_read_or_refused(tmp_path_factory, place, byte):
     folder = tmp_path_factory.mktemp("damaged")

@@ -42,7 +42,7 @@ def test_mcnemar_is_a_probability_and_takes_no_side(lost, gained):
         assert mcnemar(lost + 1, gained) <= found
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(VALUES, st.integers(0, 3))
 def test_an_interval_repeats_by_its_seed_and_turns_with_the_sign(values, seed):
     ones = [1.0] * len(values)
@@ -53,7 +53,7 @@ def test_an_interval_repeats_by_its_seed_and_turns_with_the_sign(values, seed):
     assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(VALUES, st.floats(0.01, 100), st.data())
 def test_an_interval_moves_with_what_every_unit_gains(values, gain, data):
     weights = data.draw(st.lists(st.floats(1, 50), min_size=len(values), max_size=len(values)))

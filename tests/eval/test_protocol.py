@@ -76,13 +76,13 @@ def framed(message):
 DEFINED = framed(["return", [], 0, []])
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.lists(MESSAGES, max_size=5))
 def test_any_messages(messages):
     assert outcome_of(DEFINED + b"".join(map(framed, messages))) != "passed"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=200))
 def test_any_bytes(data):
     assert outcome_of(data) != "passed"

@@ -61,7 +61,7 @@ def hold(text, form):
 
 
 @BY_NAME
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=TEXTS)
 def test_what_generation_leaves_out_is_in_no_completion(name, text):
     hold(text, FORMS[name])
@@ -76,7 +76,7 @@ def test_each_string_that_ends_generation_ends_the_completion(name):
 
 
 @pytest.mark.parametrize("made", CONTINUED)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=TEXTS)
 def test_a_list_that_a_run_was_not_made_with_gets_its_text_or_is_refused(made, text):
     sample = written(text, CONTINUED[made])

@@ -82,7 +82,7 @@ def theirs(spec, source):
 def test_each_sequence_of_a_random_schedule_gets_what_it_gets_alone(load, backend, batch_size, window):
     many, alone = load(backend, window, batch_size), Alone(load(backend, window, 1))
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(schedule=SCHEDULES)
     @example(schedule=MOVED)
     def held(schedule: Schedule) -> None:
