@@ -29,6 +29,7 @@ ELSEWHERE = {
     "pip install codellm-eval codellm-cpu": "test_install.py and test_tutorial.py, one each",
     **dict.fromkeys(DOOR, "test_contributing.py"),
     "nox -s tests": "this very run",
+    ".ci/run": "what runs this",
 }
 """Commands that another place runs."""
 
