@@ -107,7 +107,7 @@ def test_places_of_any_length_decode_past_the_window(attention, chunk, small):
             for step in range(25):
                 positions = [length + step for length in lengths]
                 tokens = [row[position] for row, position in zip(ids, positions, strict=True)]
-                logits = engine.decode(tokens, positions).cpu().numpy()
+                logits = engine.decode(torch.tensor(tokens, device="cuda"), positions).cpu().numpy()
         for row, length, ours in zip(ids, lengths, logits, strict=True):
             assert differ(ours, plain.logits(row[: length + 25])) < SHARE["float16"]
 
@@ -235,7 +235,7 @@ def test_a_study_s_largest_batch_fits_40_gib():
             for start in range(0, 18000, engine.chunk):
                 for slot in range(8):
                     engine.prefill(slot, ids[start : start + engine.chunk], start)
-            logits = engine.decode([1] * 8, [18000] * 8)
+            logits = engine.decode(torch.ones(8, dtype=torch.long, device="cuda"), [18000] * 8)
         assert torch.isfinite(logits).all()
         assert model.memory().device_peak < 40 * GIB
 

@@ -75,7 +75,7 @@ def decoded(engine, ids, slot=0):
         for position, id in enumerate(ids):
             tokens, positions = [0] * engine.slots, [0] * engine.slots
             tokens[slot], positions[slot] = id, position
-            rows.append(engine.decode(tokens, positions)[slot].numpy())
+            rows.append(engine.decode(torch.tensor(tokens), positions)[slot].numpy())
     return np.array(rows)
 
 

@@ -44,10 +44,9 @@ class DecoderEngine(Engine):
         positions = torch.arange(start, start + len(ids), device=self.device)[None]
         return tokens, positions, self.cache.view(slot, slot + 1, self.cache.span(start + len(ids), SPAN))
 
-    def decode(self, ids: Seq[int], positions: Seq[int]) -> torch.Tensor:
+    def decode(self, ids: torch.Tensor, positions: Seq[int]) -> torch.Tensor:
         view = self.cache.view(0, self.slots, self.cache.span(max(positions) + 1, SPAN))
-        tokens, at = upload([ids, positions], self.device)
-        return self._step(tokens, at, view)[:, : self.vocab_size]
+        return self._step(ids, upload(positions, self.device), view)[:, : self.vocab_size]
 
     def close(self) -> None:
         if self._forget is not None:

@@ -34,8 +34,11 @@ class Engine(abc.ABC):
         """Compute `ids` at the positions from `start` on → logits after the last: float32 [V]."""
 
     @abc.abstractmethod
-    def decode(self, ids: Seq[int], positions: Seq[int]) -> torch.Tensor:
-        """Compute one token of each slot, ids [P] at positions [P] → logits after each: float32 [P, V]."""
+    def decode(self, ids: torch.Tensor, positions: Seq[int]) -> torch.Tensor:
+        """Compute one token of each slot, ids [P] at positions [P] → logits after each: float32 [P, V].
+
+        The ids are int64 on the engine's device, where the step before may have left them: no engine reads them back.
+        """
 
     @abc.abstractmethod
     def all_position_logits(self, slot: int, ids: Seq[int], start: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ from codellm.admission import Admission, Limits
 from codellm.errors import BackendError
 from codellm.sequence import Sequence, Token
 from codellm.slots import Slot
+from codellm.torch.device import upload
 from codellm.torch.engine import Engine
 from codellm.torch.sampling import BatchSampler
 
@@ -104,7 +105,7 @@ class Scheduler:
         ids = [slot.next or 0 for slot in self._slots]
         # where a slot would go on: what idle ones write there is overwritten before it is read
         positions = [min(slot.done, self._engine.context_length - 1) for slot in self._slots]
-        logits = self._engine.decode(ids, positions)
+        logits = self._engine.decode(upload(ids, self._engine.device), positions)
         for slot in self._slots:
             slot.done += slot.next is not None
         return logits

@@ -57,10 +57,10 @@ class TransformersEngine(Engine):
         layers, kwargs = self.chunk_layers(slot, positions, start)
         return self._forward(upload([ids], self.device), positions, layers, kwargs, keep)[0]
 
-    def decode(self, ids: Seq[int], positions: Seq[int]) -> torch.Tensor:
-        tokens, at = upload([ids, positions], self.device)[:, :, None]  # [P, 1] each
+    def decode(self, ids: torch.Tensor, positions: Seq[int]) -> torch.Tensor:
+        at = upload(positions, self.device)[:, None]  # [P, 1]
         layers, kwargs = self.step_layers(at, max(positions) + 1)
-        return self._forward(tokens, at, layers, kwargs, keep=1)[:, 0]
+        return self._forward(ids[:, None], at, layers, kwargs, keep=1)[:, 0]
 
     def chunk_layers(self, slot: int, positions: torch.Tensor, start: int) -> tuple[list[CacheLayer], dict[str, Any]]:
         """Cache layers for tokens of one slot at `positions` [1, T] from `start` on, and what attention is told."""
