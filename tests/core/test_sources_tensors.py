@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from codellm.errors import InvalidValueError, ModelFileError, ModelNotFoundError, UnknownNameError
 from codellm.sources import TensorInfo
-from codellm.sources.dummy import SIZES, DummyTensors, dummy_config
+from codellm.sources.dummy import CONFIGS, DummyTensors, dummy_config
 from codellm.sources.safetensors import SafetensorsFiles
-from codellm.sources.starcoder2 import starcoder2_shapes
 
 F32 = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -152,12 +151,16 @@ def test_any_changed_byte_is_read_or_refused(tmp_path_factory, place, byte):
 
 
 def test_published_sizes():
-    parameters = {
-        name: sum(int(np.prod(shape)) for shape in starcoder2_shapes(dummy_config(name)).values()) for name in SIZES
-    }
+    parameters = {name: sum(int(np.prod(info.shape)) for info in DummyTensors(dummy_config(name))) for name in CONFIGS}
     assert parameters["starcoder2-3b"] == 3_030_371_328
     assert parameters["starcoder2-7b"] == 7_173_923_840
     assert 15.9e9 < parameters["starcoder2-15b"] < 16e9
+    assert parameters["codellama-7b"] == 6_738_546_688
+    assert parameters["llama-3.1-8b"] == 8_030_261_248
+    assert parameters["qwen2.5-coder-1.5b"] == 1_543_714_304
+    assert parameters["qwen2.5-coder-7b"] == 7_615_616_512
+    assert parameters["qwen3-0.6b"] == 596_049_920
+    assert parameters["qwen3-8b"] == 8_190_735_360
     with pytest.raises(UnknownNameError, match="did you mean 'starcoder2-7b'"):
         dummy_config("starcoder2-7")
 

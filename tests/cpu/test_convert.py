@@ -220,7 +220,7 @@ def test_many_missing_tensors_are_counted(tmp_path):
 CONFIGS = {
     "architecture": (
         {"model_type": "phi3"},
-        "architecture 'phi3' cannot be converted to GGUF; supported: starcoder2, llama, qwen2",
+        "architecture 'phi3' cannot be converted to GGUF; supported: starcoder2, llama, qwen2, qwen3",
     ),
     "no architecture": ({"model_type": None}, "architecture None"),
     "no layers": ({"num_hidden_layers": 0}, "num_hidden_layers is 0, not a positive whole number"),

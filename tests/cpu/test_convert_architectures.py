@@ -1,4 +1,4 @@
-"""Llama and Qwen2 in GGUF: what stands in the file, and what is refused by name."""
+"""Llama, Qwen2 and Qwen3 in GGUF: what stands in the file, and what is refused by name."""
 
 from __future__ import annotations
 
@@ -116,6 +116,17 @@ def test_heads_of_their_own_size_have_keys(converted):
     assert weights["blk.0.attn_q.weight"][1].shape == (144, 96)
 
 
+def test_the_heads_of_qwen3_have_norms(converted):
+    arrays = random_weights(config_of("qwen3", 600))
+    keys, weights = converted("qwen3", tensors=Arrays(arrays))
+    assert (keys["general.architecture"], keys["qwen3.attention.key_length"]) == ("qwen3", 24)
+    assert len(weights) == len(arrays)
+    for layer in range(2):
+        for part in ("q_norm", "k_norm"):
+            _, values = weights[f"blk.{layer}.attn_{part}.weight"]
+            np.testing.assert_array_equal(values, arrays[f"model.layers.{layer}.self_attn.{part}.weight"])
+
+
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("scheme", ["f32", "f16", "bf16"])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -185,7 +196,7 @@ def test_divisors_of_default_and_linear_rope():
     assert Rope(theta=1e4, rope_type="linear", factor=4.0).freq_factors(8).tolist() == [4, 4, 4, 4]
 
 
-@pytest.mark.parametrize("model_type", ["starcoder2", "llama", "qwen2"])
+@pytest.mark.parametrize("model_type", ["starcoder2", "llama", "qwen2", "qwen3"])
 def test_yarn_has_keys_and_its_context_is_the_stretched_one(converted, model_type):
     keys, weights = converted(model_type, rope_scaling=YARN | {"attention_factor": 1.5})
     scaling = {key.split("scaling.")[1]: value for key, value in keys.items() if "rope.scaling" in key}
@@ -233,6 +244,9 @@ REFUSED = {
     "part of a head": ("llama", {"partial_rotary_factor": 0.5}, r"partial_rotary_factor 0\.5 is not supported"),
     "window": ("qwen2", {"use_sliding_window": True}, "use_sliding_window True is not supported"),
     "layers with windows": ("qwen2", {"layer_types": ["sliding_attention"]}, "layer_types is supported only"),
+    "window of qwen3": ("qwen3", {"use_sliding_window": True}, "use_sliding_window True is not supported"),
+    "biases of qwen3": ("qwen3", {"attention_bias": True}, "attention_bias cannot be converted to GGUF"),
+    "layers of qwen3 with windows": ("qwen3", {"layer_types": ["sliding_attention"]}, "layer_types is supported only"),
     "multimodal rope": ("qwen2", {"use_mrope": True}, "use_mrope True"),
     "head of qwen2": ("qwen2", {"head_dim": 32}, "head_dim 32 is not hidden_size / num_attention_heads"),
     "odd head": ("llama", {"head_dim": 15}, "heads of 15 values cannot be rotated in pairs"),

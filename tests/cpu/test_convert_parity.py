@@ -49,6 +49,7 @@ def request(source, scheme, path, **fields):
     [
         ("starcoder2", "starcoder2"),
         ("qwen2", "qwen2"),
+        ("qwen3", "qwen2"),
         ("llama", "deepseek"),
         ("llama", "llama3"),
         ("llama", "codellama"),

@@ -23,6 +23,7 @@ CASES = {
     "one key-value head": {"model_type": "starcoder2", "sliding_window": WINDOW, "num_key_value_heads": 1},
     "llama": {"model_type": "llama"},
     "qwen2": {"model_type": "qwen2"},
+    "qwen3": {"model_type": "qwen3"},
 }
 
 

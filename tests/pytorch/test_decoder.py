@@ -1,4 +1,4 @@
-"""Our decoder against transformers, in float32: the three architectures, the window, prompts in chunks, batches."""
+"""Our decoder against transformers, in float32: the four architectures, the window, prompts in chunks, batches."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ CASES = {  # architecture, changes of config.json
     "one key-value head": ("starcoder2", {"num_key_value_heads": 1}),
     "qwen2": ("qwen2", {}),
     "qwen2 with linear rope": ("qwen2", {"rope_scaling": {"type": "linear", "factor": 2.0}}),
+    "qwen3": ("qwen3", {}),
+    "qwen3 with biases": ("qwen3", {"attention_bias": True}),
     "llama": ("llama", {}),
     "llama 3": ("llama", {"rope_scaling": SCALED | {"original_max_position_embeddings": 64}}),
     "yarn": ("qwen2", {"rope_scaling": YARN}),
@@ -100,6 +102,14 @@ def test_logits_equal_those_of_transformers(case, tied, tokenizer):
     engine = engine_of(source)
     with torch.inference_mode():
         assert_close(engine.prefill(0, ids, 0).numpy(), expected[-1])
+
+
+def test_heads_of_qwen3_that_no_field_sizes_are_as_large_as_transformers_makes_them(tokenizer):
+    config = config_of("qwen3", 600)
+    del config["head_dim"]
+    weights, ids = random_weights(config), [5, 6, 7]
+    engine = engine_of(source_of(config, tokenizer, Arrays(weights)))
+    assert_close(in_chunks(engine, ids, 3), transformers_logits(config, weights, ids))
 
 
 def test_logits_of_the_bundled_model_equal_those_of_transformers():

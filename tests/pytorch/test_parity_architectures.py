@@ -35,6 +35,8 @@ CASES = {  # architecture, family of the tokenizer, changes of config.json
     "window not reached": ("starcoder2", "starcoder2", {"sliding_window": 128}),
     "qwen2": ("qwen2", "qwen2", {}),
     "qwen2 with linear rope": ("qwen2", "qwen2", {"rope_scaling": {"type": "linear", "factor": 2.0}}),
+    "qwen3": ("qwen3", "qwen2", {}),
+    "qwen3 with yarn": ("qwen3", "qwen2", {"rope_scaling": YARN}),
     "codellama": ("llama", "codellama", {}),
     "deepseek-coder": ("llama", "deepseek", {"rope_scaling": {"type": "linear", "factor": 4.0}}),
     "llama 3": ("llama", "llama3", {"rope_scaling": SCALED | {"original_max_position_embeddings": 64}}),

@@ -45,6 +45,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "llama": SIZES | {"model_type": "llama", "rms_norm_eps": 1e-4, "hidden_act": "silu"},
     "qwen2": SIZES | {"model_type": "qwen2", "rms_norm_eps": 1e-4, "hidden_act": "silu"},
+    "qwen3": SIZES | {"model_type": "qwen3", "rms_norm_eps": 1e-4, "hidden_act": "silu", "head_dim": 24},
 }
 
 

@@ -49,7 +49,7 @@ TEMPLATES = (
     ),
     # codellama/CodeLlama-7b-hf, tokenizer_config.json (its strings begin with U+2581)
     FimTemplate(family="CodeLlama", prefix="▁<PRE>", suffix="▁<SUF>", middle="▁<MID>", eot=("▁<EOT>",)),
-    # Qwen/Qwen2.5-Coder-7B, tokenizer_config.json
+    # Qwen/Qwen2.5-Coder-7B, tokenizer_config.json; Qwen/Qwen3-8B has the same
     FimTemplate(
         family="Qwen2.5-Coder",
         prefix="<|fim_prefix|>",

@@ -19,7 +19,7 @@ DRIVER = "install NVIDIA's driver, or run on a machine that has such a GPU; code
 
 
 class TransformersCudaBackend(TransformersBackend):
-    """Runs safetensors of StarCoder2, Llama and Qwen2 on CUDA; on the CPU where that is asked for."""
+    """Runs safetensors of StarCoder2, Llama, Qwen2 and Qwen3 on CUDA; on the CPU where that is asked for."""
 
     name: ClassVar[str] = "transformers-cuda"
     preference: ClassVar[int] = 30

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from codellm.errors import ModelFileError
 from codellm.sources.architecture import Architecture, Config
-from codellm.sources.gated import Llama, Qwen2
+from codellm.sources.gated import Llama, Qwen2, Qwen3
 from codellm.sources.naming import NamedTensors, as_stored
 from codellm.sources.starcoder2 import Starcoder2
 
 if TYPE_CHECKING:
     from codellm.sources.source import ModelSource, Tensors
 
-ARCHITECTURES: dict[str, Architecture] = {each.name: each for each in (Starcoder2(), Llama(), Qwen2())}
+ARCHITECTURES: dict[str, Architecture] = {each.name: each for each in (Starcoder2(), Llama(), Qwen2(), Qwen3())}
 
 
 def as_usual(tensors: Tensors, config: Mapping[str, Any], where: object) -> tuple[Tensors, Mapping[str, Any]]:

@@ -1,4 +1,4 @@
-"""Llama (CodeLlama, DeepSeek-Coder) and Qwen2 (Qwen2.5-Coder) checkpoints.
+"""Llama (CodeLlama, DeepSeek-Coder), Qwen2 (Qwen2.5-Coder) and Qwen3 checkpoints.
 
 They share RMS norms without biases and a feed-forward layer with a SiLU gate.
 """
@@ -18,6 +18,8 @@ class Gated(Architecture):
 
     fixed: ClassVar[Mapping[str, tuple[Any, ...]]] = {"hidden_act": ("silu",)}
     epsilon: ClassVar[tuple[str, float]] = ("rms_norm_eps", 1e-6)
+    normed_heads: ClassVar[bool] = False
+    """Whether each head's query and key are normed before they are rotated."""
 
     @abc.abstractmethod
     def biased(self, config: Config) -> tuple[str, ...]:
@@ -26,11 +28,13 @@ class Gated(Architecture):
     def shapes(self, config: Config) -> dict[str, tuple[int, ...]]:
         hidden, intermediate = config.hidden_size, config.intermediate_size
         queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+        head_norms = {"self_attn.q_norm": (config.head_dim,), "self_attn.k_norm": (config.head_dim,)}
         projections = {  # name: (out, in), or (out,) of a norm
             "input_layernorm": (hidden,),
             "self_attn.q_proj": (queries, hidden),
             "self_attn.k_proj": (keys, hidden),
             "self_attn.v_proj": (keys, hidden),
+            **(head_norms if self.normed_heads else {}),
             "self_attn.o_proj": (hidden, queries),
             "post_attention_layernorm": (hidden,),
             "mlp.gate_proj": (intermediate, hidden),
@@ -81,3 +85,20 @@ class Qwen2(Gated):
 
     def biased(self, config: Config) -> tuple[str, ...]:
         return ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+
+
+class Qwen3(Qwen2):
+    """Normed heads of a size of their own, 128 where none is given; biases on all of attention or on none of it."""
+
+    name: ClassVar[str] = "qwen3"
+    free_head_dim: ClassVar[bool] = True
+    normed_heads: ClassVar[bool] = True
+
+    def read(self, raw: Mapping[str, Any], where: str) -> Config:
+        if raw.get("head_dim") is None:
+            raw = {**raw, "head_dim": 128}
+        return super().read(raw, where)
+
+    def biased(self, config: Config) -> tuple[str, ...]:
+        projections = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
+        return projections if config.raw.get("attention_bias") else ()

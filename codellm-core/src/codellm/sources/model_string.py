@@ -45,11 +45,11 @@ def find(model: str, known: Callable[[], Known], revision: str | None = None, pr
         return hub(model, known, revision, progress)
     if "/" in model or path.suffix:
         raise ModelNotFoundError(f"{model}: no such file or directory")
-    from codellm.sources.dummy import SIZES
+    from codellm.sources.dummy import CONFIGS
 
     raise UnknownNameError(
         "model",
         model,
-        (*BUNDLED, *(f"dummy:{name}" for name in SIZES)),
+        (*BUNDLED, *(f"dummy:{name}" for name in CONFIGS)),
         "Or give a directory, a .gguf file, or a hub id (organisation/name).",
     )

@@ -1,8 +1,9 @@
-"""A lean decoder for StarCoder2, Llama and Qwen2.
+"""A lean decoder for StarCoder2, Llama, Qwen2 and Qwen3.
 
 B slots, T tokens of each, H hidden size, N query heads, KV key-value heads, D the head_dim, R cells of the cache,
 V vocabulary. Every shape is fixed and every step is tensors in, tensors out, so that a step can be traced, compiled or
-captured in a CUDA graph. What a model has (which norm, a gate, biases, an output of its own) is read off its weights.
+captured in a CUDA graph. What a model has (which norm, norms of its heads, a gate, biases, an output of its own) is
+read off its weights.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ class Attention(nn.Module):
         ]
         self.head_dim, self.kv_heads = config.head_dim, config.num_key_value_heads
         self.qkv = weights.linear(f"{name}.q_proj", f"{name}.k_proj", f"{name}.v_proj")
+        normed = weights.has(f"{name}.q_norm")
+        self.q_norm = weights.norm(f"{name}.q_norm", config.epsilon) if normed else None  # over D
+        self.k_norm = weights.norm(f"{name}.k_norm", config.epsilon) if normed else None
         self.o_proj = weights.linear(f"{name}.o_proj")
 
     def forward(
@@ -42,6 +46,8 @@ class Attention(nn.Module):
     ) -> torch.Tensor:
         batch, length, _ = x.shape
         q, k, v = (part.view(batch, length, -1, self.head_dim) for part in self.qkv(x).split(self.split, dim=-1))
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
         rows = torch.arange(batch, device=x.device)[:, None]
         keys[rows, cells] = apply_rotary(k, cos, sin)
         values[rows, cells] = v

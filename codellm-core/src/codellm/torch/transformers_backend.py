@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TransformersBackend(Backend):
-    """Runs safetensors of StarCoder2, Llama and Qwen2 with transformers' own forward pass."""
+    """Runs safetensors of StarCoder2, Llama, Qwen2 and Qwen3 with transformers' own forward pass."""
 
     formats: ClassVar[frozenset[str]] = frozenset({"safetensors"})
     devices: ClassVar[tuple[str, ...]]

@@ -1,4 +1,4 @@
-"""What Llama and Qwen2 share in GGUF."""
+"""What Llama, Qwen2 and Qwen3 share in GGUF."""
 
 from __future__ import annotations
 

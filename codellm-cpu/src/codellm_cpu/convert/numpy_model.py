@@ -31,7 +31,7 @@ EXACT = 24
 
 
 class NumpyModel:
-    """A checkpoint of StarCoder2, Llama or Qwen2 that computes logits; `tensors` are read once a pass.
+    """A checkpoint of StarCoder2, Llama, Qwen2 or Qwen3 that computes logits; `tensors` are read once a pass.
 
     `bits` are the significands that activations are rounded to before each product of matrices: one stream of
     computation for each, all in one pass over the weights. `EXACT` is float32 throughout.
@@ -91,6 +91,8 @@ class NumpyModel:
             self._linear(f"{name}.{part}_proj", x).reshape(*x.shape[:2], -1, config.head_dim).swapaxes(1, 2)
             for part in ("q", "k", "v")
         )  # [S, heads, T, D]
+        if f"{name}.q_norm.weight" in self._types:  # each head's own D values
+            q, k = self._norm(f"{name}.q_norm", q), self._norm(f"{name}.k_norm", k)
         group = config.num_attention_heads // config.num_key_value_heads
         q, k, v = apply_rotary(q, cos, sin), apply_rotary(k, cos, sin).repeat(group, axis=1), v.repeat(group, axis=1)
         scores = q @ k.swapaxes(2, 3) / np.float32(math.sqrt(config.head_dim))  # [S, heads, T, T]

@@ -18,6 +18,7 @@ from codellm_cpu.convert import storage
 from codellm_cpu.convert.architecture import GgufArchitecture
 from codellm_cpu.convert.llama import Llama
 from codellm_cpu.convert.qwen2 import Qwen2
+from codellm_cpu.convert.qwen3 import Qwen3
 from codellm_cpu.convert.starcoder2 import Starcoder2
 from codellm_cpu.convert.vocabulary import Vocabulary, read_vocabulary
 from codellm_cpu.files import writing
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from codellm.sources import ModelSource, Tensors
 
-ARCHITECTURES: dict[str, GgufArchitecture] = {table.name: table for table in (Starcoder2(), Llama(), Qwen2())}
+ARCHITECTURES: dict[str, GgufArchitecture] = {table.name: table for table in (Starcoder2(), Llama(), Qwen2(), Qwen3())}
 """Architecture tables by config.json's `model_type`."""
 
 TARGETS = {scheme: dtype for dtype, scheme in PRECISIONS.items()}

@@ -35,7 +35,7 @@ _RANGES = {
 
 _NEEDED = (*_SIZES, "feed_forward_length", "attention.head_count")
 
-# Sides of a tensor: H embedding, Q heads, K key-value heads, F feed-forward, V vocabulary.
+# Sides of a tensor: H embedding, Q heads, K key-value heads, D one head, F feed-forward, V vocabulary.
 _ENDS = {"token_embd.weight": "HV", "output.weight": "HV", "output_norm.weight": "H", "output_norm.bias": "H"}
 _BLOCK = {
     "attn_norm.weight": "H",
@@ -44,6 +44,8 @@ _BLOCK = {
     "attn_q.bias": "Q",
     "attn_k.weight": "HK",
     "attn_k.bias": "K",
+    "attn_q_norm.weight": "D",
+    "attn_k_norm.weight": "D",
     "attn_v.weight": "HK",
     "attn_v.bias": "K",
     "attn_output.weight": "QH",
@@ -86,6 +88,7 @@ FAMILIES = {
     ),
     "llama": _RMS,
     "qwen2": _RMS,
+    "qwen3": Family(_RMS.epsilon, (*_RMS.block, "attn_q_norm.weight", "attn_k_norm.weight")),
 }
 
 _USED_IDS = ("bos", "eos", "eot", "fim_pre", "fim_suf", "fim_mid", "fim_rep", "fim_sep")
@@ -214,8 +217,8 @@ class _Check:
         hidden, heads = self._size("embedding_length"), self._size("attention.head_count")
         head_dim = self._size("attention.key_length", hidden // heads)
         groups = self._size("attention.head_count_kv", heads)
-        sides = {"H": hidden, "Q": heads * head_dim, "K": groups * head_dim, "F": self._size("feed_forward_length")}
-        sides["V"] = self._arrays["tokenizer.ggml.tokens"].length
+        sides = {"H": hidden, "Q": heads * head_dim, "K": groups * head_dim, "D": head_dim}
+        sides |= {"F": self._size("feed_forward_length"), "V": self._arrays["tokenizer.ggml.tokens"].length}
         for tensor in self._header.tensors.values():
             expected = tuple(sides[side] for side in _sides(tensor))
             if expected and tensor.shape != expected:

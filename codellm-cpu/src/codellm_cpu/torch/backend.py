@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TorchCpuBackend(Backend):
-    """Runs safetensors of StarCoder2, Llama and Qwen2 on the CPU."""
+    """Runs safetensors of StarCoder2, Llama, Qwen2 and Qwen3 on the CPU."""
 
     name: ClassVar[str] = "torch-cpu"
     formats: ClassVar[frozenset[str]] = frozenset({"safetensors"})
