@@ -42,8 +42,11 @@ class Weights:
         """Whether the architecture asks for a module `name`."""
         return f"{name}.weight" in self._infos
 
-    def linear(self, *names: str) -> Linear:
+    def linear(self, *names: str) -> nn.Module:
         """The projections `names`, which take the same input, as one: their outputs follow each other."""
+        return self._linear(*names)
+
+    def _linear(self, *names: str) -> Linear:
         shapes = [self._infos[f"{name}.weight"].shape for name in names]
         bias = f"{names[0]}.bias" in self._infos
         linear = self._empty(Linear, shapes[0][1], sum(out for out, _ in shapes), bias=bias)
@@ -70,10 +73,10 @@ class Weights:
         self._fill(embedding.weight, f"{name}.weight")
         return embedding
 
-    def lm_head(self, embedding: nn.Embedding) -> Linear:
+    def lm_head(self, embedding: nn.Embedding) -> nn.Module:
         """The output projection: its own weights, or the embedding's where the model has none."""
         if self.has("lm_head"):
-            return self.linear("lm_head")
+            return self._linear("lm_head")
         lm_head = Linear(embedding.embedding_dim, embedding.num_embeddings, bias=False, device="meta")
         lm_head.weight = embedding.weight
         return lm_head

@@ -1,0 +1,145 @@
+"""Projections whose weights are 8 or 4 bits: the activations stay as they are, and the products are summed in float32.
+
+N outputs, K inputs, G = 128 inputs that share a scale, M rows of activations. A weight is (code - zero) * scale.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import ClassVar, Self
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from codellm_gpu.cuda.rounding import GROUP, round_groups, round_rows
+
+BLOCK = 1 << 22
+"""Weights that are quantized or dequantized at a time: beside the model memory holds a few float32 copies of them."""
+
+
+class WeightOnlyLinear(nn.Module, abc.ABC):
+    """Stands where `codellm.torch.linear.Linear` does. `bias` is [N] in the activations' type, or None."""
+
+    bits: ClassVar[int]
+    scales: torch.Tensor
+    bias: torch.Tensor | None
+
+    def __init__(self, in_features: int, out_features: int, bias: torch.Tensor | None) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.register_buffer("bias", bias)
+
+    @abc.abstractmethod
+    def codes(self) -> torch.Tensor:
+        """The codes, one a byte: uint8 [N, K]."""
+
+    @abc.abstractmethod
+    def dequantized(self, rows: slice, dtype: torch.dtype) -> torch.Tensor:
+        """The weights of some outputs, [rows, K], rounded to `dtype` once."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Project `x` [..., K] → [..., N] of x's type."""
+        parts = [
+            functional.linear(x, self.dequantized(rows, x.dtype), None if self.bias is None else self.bias[rows])
+            for rows in blocks(self.out_features, self.in_features)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+
+class Int8Linear(WeightOnlyLinear):
+    """8 bits, a scale an output: `levels` int8 [N, K] from -127 to 127, `scales` float32 [N]. A code is level + 128."""
+
+    bits: ClassVar[int] = 8
+    levels: torch.Tensor
+    zeros: None = None
+
+    def __init__(self, levels: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None) -> None:
+        super().__init__(levels.shape[1], levels.shape[0], bias)
+        self.register_buffer("levels", levels)
+        self.register_buffer("scales", scales)
+
+    @classmethod
+    def of(cls, weight: torch.Tensor, bias: torch.Tensor | None) -> Self:
+        """Quantize `weight` [N, K] where it lies, some outputs at a time."""
+        levels = torch.empty_like(weight, dtype=torch.int8)
+        scales = weight.new_empty(len(weight), dtype=torch.float32)
+        for rows in blocks(*weight.shape):
+            levels[rows], scales[rows] = round_rows(weight[rows].float())
+        return cls(levels, scales, bias)
+
+    def codes(self) -> torch.Tensor:
+        return self.levels.view(torch.uint8) ^ 128
+
+    def dequantized(self, rows: slice, dtype: torch.dtype) -> torch.Tensor:
+        return (self.levels[rows] * self.scales[rows, None]).to(dtype)
+
+
+class Int4Linear(WeightOnlyLinear):
+    """4 bits, a scale for G inputs of an output.
+
+    `packed` is uint8 [N, K / 2]: of a group of G inputs, byte i holds the code of input i in its low half, and that of
+    input i + G / 2 in its high half, so that both halves multiply neighbouring activations. `scales` are float16 or
+    bfloat16 [N, K / G]; `zeros` uint8 [N, K / G], or None where all are 8.
+    """
+
+    bits: ClassVar[int] = 4
+    packed: torch.Tensor
+    zeros: torch.Tensor | None
+
+    def __init__(
+        self, packed: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None, bias: torch.Tensor | None
+    ) -> None:
+        super().__init__(packed.shape[1] * 2, packed.shape[0], bias)
+        self.register_buffer("packed", packed)
+        self.register_buffer("scales", scales)
+        self.register_buffer("zeros", zeros)
+
+    @classmethod
+    def of(cls, weight: torch.Tensor, bias: torch.Tensor | None) -> Self:
+        """Quantize `weight` [N, K], whose rows are whole groups, where it lies, some outputs at a time.
+
+        The scales are in the weights' type, or float16 where that is float32.
+        """
+        outputs, columns = weight.shape
+        packed = weight.new_empty(outputs, columns // 2, dtype=torch.uint8)
+        stored = weight.dtype if weight.itemsize == 2 else torch.float16
+        scales = weight.new_empty(outputs, columns // GROUP, dtype=stored)
+        for rows in blocks(outputs, columns):
+            groups = weight[rows].float().view(-1, columns // GROUP, GROUP)
+            codes, scales[rows] = round_groups(groups, stored)
+            packed[rows] = packed_codes(codes.flatten(1))
+        return cls(packed, scales, None, bias)
+
+    @classmethod
+    def of_codes(
+        cls, codes: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None, bias: torch.Tensor | None
+    ) -> Self:
+        """Take weights that are quantized already: `codes` uint8 [N, K] from 0 to 15, the rest as the class has it."""
+        return cls(packed_codes(codes), scales, zeros, bias)
+
+    def codes(self) -> torch.Tensor:
+        return unpacked_codes(self.packed)
+
+    def dequantized(self, rows: slice, dtype: torch.dtype) -> torch.Tensor:
+        groups = unpacked_codes(self.packed[rows]).view(-1, self.in_features // GROUP, GROUP)
+        zeros = 8 if self.zeros is None else self.zeros[rows, :, None].float()
+        return ((groups.float() - zeros) * self.scales[rows, :, None].float()).to(dtype).flatten(1)
+
+
+def packed_codes(codes: torch.Tensor) -> torch.Tensor:
+    """Codes of 4 bits, uint8 [N, K], two a byte as `Int4Linear` has them: [N, K / 2]."""
+    low, high = codes.view(len(codes), -1, 2, GROUP // 2).unbind(-2)
+    return (low | high << 4).flatten(1)
+
+
+def unpacked_codes(packed: torch.Tensor) -> torch.Tensor:
+    """Undo `packed_codes`: uint8 [N, K / 2] → [N, K]."""
+    halves = packed.view(len(packed), -1, GROUP // 2)
+    return torch.stack((halves & 15, halves >> 4), dim=-2).flatten(1)
+
+
+def blocks(rows: int, columns: int) -> list[slice]:
+    """Rows of a matrix in blocks of at most BLOCK weights, or one row."""
+    size = max(1, BLOCK // columns)
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
