@@ -98,7 +98,7 @@ def test_a_row_of_zeros_stays_one(kind):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", [Int8Linear, Int4Linear])
 def test_the_product_is_that_of_the_dequantized_weights(kind, dtype, monkeypatch):
-    monkeypatch.setattr(weight_only, "BLOCK", 3 * GROUP)  # several blocks, the last of them shorter
+    monkeypatch.setattr(weight_only, "FLOATS", 3 * 2 * GROUP)  # several blocks, the last of them shorter
     weight, bias, x = weights_of((8, 2 * GROUP), 1, dtype), torch.randn(8).to(dtype), torch.randn(2, 5, 2 * GROUP)
     linear = kind.of(weight, bias)
     expected = x.to(dtype).double() @ linear.dequantized(everything(linear), dtype).double().T + bias.double()
@@ -109,7 +109,7 @@ def test_the_product_is_that_of_the_dequantized_weights(kind, dtype, monkeypatch
 def test_the_blocks_of_a_weight_change_nothing(kind, monkeypatch):
     weight = weights_of((8, 2 * GROUP), 2)
     whole = kind.of(weight, None)
-    monkeypatch.setattr(weight_only, "BLOCK", 3 * GROUP)
+    monkeypatch.setattr(weight_only, "BLOCK", 3 * 2 * GROUP)
     parts = kind.of(weight, None)
     assert torch.equal(whole.codes(), parts.codes())
     assert torch.equal(whole.scales, parts.scales)

@@ -15,7 +15,11 @@ from torch.nn import functional
 from codellm_gpu.cuda.rounding import GROUP, round_groups, round_rows
 
 BLOCK = 1 << 22
-"""Weights that are quantized or dequantized at a time: beside the model memory holds a few float32 copies of them."""
+"""Weights that are quantized at a time: beside the model memory holds a few float32 copies of them."""
+FLOATS = 1 << 26
+"""Weights that are written out as floats at a time, for a product of many rows: 128 MB, most projections of a 7B."""
+FEW = 64
+"""Rows up to which a GPU multiplies by the codes themselves: more are multiplied faster by floats."""
 
 
 class WeightOnlyLinear(nn.Module, abc.ABC):
@@ -35,14 +39,20 @@ class WeightOnlyLinear(nn.Module, abc.ABC):
         """The codes, one a byte: uint8 [N, K]."""
 
     @abc.abstractmethod
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        """Multiply a few rows `x` [M, K] of 2 bytes by the codes, on a GPU → [M, N]."""
+
+    @abc.abstractmethod
     def dequantized(self, rows: slice, dtype: torch.dtype) -> torch.Tensor:
         """The weights of some outputs, [rows, K], rounded to `dtype` once."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Project `x` [..., K] → [..., N] of x's type."""
+        if x.is_cuda and x.itemsize == 2 and x.numel() <= FEW * self.in_features:
+            return self.product(x.reshape(-1, self.in_features).contiguous()).view(*x.shape[:-1], self.out_features)
         parts = [
             functional.linear(x, self.dequantized(rows, x.dtype), None if self.bias is None else self.bias[rows])
-            for rows in blocks(self.out_features, self.in_features)
+            for rows in blocks(self.out_features, self.in_features, FLOATS)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
@@ -62,16 +72,26 @@ class Int8Linear(WeightOnlyLinear):
     @classmethod
     def of(cls, weight: torch.Tensor, bias: torch.Tensor | None) -> Self:
         """Quantize `weight` [N, K] where it lies, some outputs at a time."""
+        outputs, columns = weight.shape
         levels = torch.empty_like(weight, dtype=torch.int8)
-        scales = weight.new_empty(len(weight), dtype=torch.float32)
-        for rows in blocks(*weight.shape):
+        scales = weight.new_empty(outputs, dtype=torch.float32)
+        for rows in blocks(outputs, columns, BLOCK):
             levels[rows], scales[rows] = round_rows(weight[rows].float())
         return cls(levels, scales, bias)
 
     def codes(self) -> torch.Tensor:
         return self.levels.view(torch.uint8) ^ 128
 
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        from codellm_gpu.cuda.weight_only_products import int8_product
+
+        return int8_product(x, self.levels, self.scales, self.bias)
+
     def dequantized(self, rows: slice, dtype: torch.dtype) -> torch.Tensor:
+        if self.levels.is_cuda:
+            from codellm_gpu.cuda.weight_only_products import int8_floats
+
+            return int8_floats(self.levels[rows], self.scales[rows], dtype)
         return (self.levels[rows] * self.scales[rows, None]).to(dtype)
 
 
@@ -80,7 +100,8 @@ class Int4Linear(WeightOnlyLinear):
 
     `packed` is uint8 [N, K / 2]: of a group of G inputs, byte i holds the code of input i in its low half, and that of
     input i + G / 2 in its high half, so that both halves multiply neighbouring activations. `scales` are float16 or
-    bfloat16 [N, K / G]; `zeros` uint8 [N, K / G], or None where all are 8.
+    bfloat16 [N, K / G]; `zeros` uint8 [N, K / G], or None where all are 8. Both lie group by group in memory, so that
+    a tile of outputs reads those of a group in one piece.
     """
 
     bits: ClassVar[int] = 4
@@ -92,8 +113,8 @@ class Int4Linear(WeightOnlyLinear):
     ) -> None:
         super().__init__(packed.shape[1] * 2, packed.shape[0], bias)
         self.register_buffer("packed", packed)
-        self.register_buffer("scales", scales)
-        self.register_buffer("zeros", zeros)
+        self.register_buffer("scales", scales.T.contiguous().T)
+        self.register_buffer("zeros", None if zeros is None else zeros.T.contiguous().T)
 
     @classmethod
     def of(cls, weight: torch.Tensor, bias: torch.Tensor | None) -> Self:
@@ -105,7 +126,7 @@ class Int4Linear(WeightOnlyLinear):
         packed = weight.new_empty(outputs, columns // 2, dtype=torch.uint8)
         stored = weight.dtype if weight.itemsize == 2 else torch.float16
         scales = weight.new_empty(outputs, columns // GROUP, dtype=stored)
-        for rows in blocks(outputs, columns):
+        for rows in blocks(outputs, columns, BLOCK):
             groups = weight[rows].float().view(-1, columns // GROUP, GROUP)
             codes, scales[rows] = round_groups(groups, stored)
             packed[rows] = packed_codes(codes.flatten(1))
@@ -121,10 +142,20 @@ class Int4Linear(WeightOnlyLinear):
     def codes(self) -> torch.Tensor:
         return unpacked_codes(self.packed)
 
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        from codellm_gpu.cuda.weight_only_products import int4_product
+
+        return int4_product(x, self.packed, self.scales, self.zeros, self.bias)
+
     def dequantized(self, rows: slice, dtype: torch.dtype) -> torch.Tensor:
+        zeros = None if self.zeros is None else self.zeros[rows]
+        if self.packed.is_cuda:
+            from codellm_gpu.cuda.weight_only_products import int4_floats
+
+            return int4_floats(self.packed[rows], self.scales[rows], zeros, dtype)
         groups = unpacked_codes(self.packed[rows]).view(-1, self.in_features // GROUP, GROUP)
-        zeros = 8 if self.zeros is None else self.zeros[rows, :, None].float()
-        return ((groups.float() - zeros) * self.scales[rows, :, None].float()).to(dtype).flatten(1)
+        centred = groups.float() - (8 if zeros is None else zeros[..., None].float())
+        return (centred * self.scales[rows, :, None].float()).to(dtype).flatten(1)
 
 
 def packed_codes(codes: torch.Tensor) -> torch.Tensor:
@@ -139,7 +170,7 @@ def unpacked_codes(packed: torch.Tensor) -> torch.Tensor:
     return torch.stack((halves & 15, halves >> 4), dim=-2).flatten(1)
 
 
-def blocks(rows: int, columns: int) -> list[slice]:
-    """Rows of a matrix in blocks of at most BLOCK weights, or one row."""
-    size = max(1, BLOCK // columns)
+def blocks(rows: int, columns: int, most: int) -> list[slice]:
+    """Rows of a matrix in blocks of at most `most` weights, or one row."""
+    size = max(1, most // columns)
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]

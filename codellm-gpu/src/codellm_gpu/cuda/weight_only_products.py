@@ -1,0 +1,325 @@
+"""Products of a few rows with weights of 8 and 4 bits, at the pace of the memory that holds them.
+
+M rows, N outputs, K inputs, G = 128 inputs that share a scale of 4 bits. A program multiplies a tile of outputs by all
+rows, the weights first, since a tensor core's tall side is then theirs. Where tiles are too few to keep the memory busy
+several programs share the inputs of one, and a second kernel adds their sums up in their order, so that a product comes
+out the same each time.
+"""
+
+from __future__ import annotations
+
+import attrs
+import torch
+import triton
+import triton.language as tl
+
+from codellm_gpu.cuda.rounding import GROUP
+
+PROGRAMS = 512
+"""Programs that keep the memory of a large GPU busy: about four for each of its multiprocessors."""
+INPUTS = 128
+"""Inputs of a step of a program."""
+
+
+@attrs.frozen
+class Tiles:
+    """How a product is cut: rows and outputs of a tile, parts of the inputs, steps of a part, warps and stages."""
+
+    rows: int
+    outputs: int
+    parts: int
+    steps: int
+    warps: int
+    stages: int
+
+
+def tiles_of(rows: int, outputs: int, inputs: int) -> Tiles:
+    """The tiles of a product: the more rows, the more outputs share the reading of them.
+
+    They depend on the shapes alone, so that a product is cut the same way in every run.
+    """
+    height = max(16, triton.next_power_of_2(rows))
+    width, warps, stages = (64, 4, 4) if height == 16 else (128, 4, 4) if height == 32 else (128, 8, 3)
+    steps = triton.cdiv(inputs, INPUTS)
+    parts = max(1, min(PROGRAMS // triton.cdiv(outputs, width), steps // 2))
+    each = triton.cdiv(steps, parts)
+    return Tiles(height, width, triton.cdiv(steps, each), each, warps, stages)
+
+
+def int8_product(
+    x: torch.Tensor, levels: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """Multiply `x` [M, K] of 2 bytes, M up to 64, by weights as `Int8Linear` has them → [M, N]."""
+    (rows, inputs), outputs = x.shape, len(levels)
+    tiles = tiles_of(rows, outputs, inputs)
+    out, sums = _empty(x, outputs, tiles)
+    _int8[(triton.cdiv(outputs, tiles.outputs), tiles.parts)](
+        x=x,
+        levels=levels,
+        scales=scales,
+        bias=bias,
+        out=sums,
+        rows=rows,
+        inputs=inputs,
+        outputs=outputs,
+        each=tiles.steps * INPUTS,
+        ROWS=tiles.rows,
+        OUTPUTS=tiles.outputs,
+        INPUTS=INPUTS,
+        PARTS=tiles.parts,
+        BIAS=bias is not None,
+        num_warps=tiles.warps,
+        num_stages=tiles.stages,
+        enable_fp_fusion=True,
+    )
+    return _added(sums, bias, out)
+
+
+def int4_product(
+    x: torch.Tensor,
+    packed: torch.Tensor,
+    scales: torch.Tensor,
+    zeros: torch.Tensor | None,
+    bias: torch.Tensor | None,
+) -> torch.Tensor:
+    """Multiply `x` [M, K] of 2 bytes, M up to 64, by weights as `Int4Linear` has them → [M, N]."""
+    (rows, inputs), outputs = x.shape, len(packed)
+    tiles = tiles_of(rows, outputs, inputs)
+    out, sums = _empty(x, outputs, tiles)
+    _int4[(triton.cdiv(outputs, tiles.outputs), tiles.parts)](
+        x=x,
+        packed=packed,
+        scales=scales,
+        zeros=zeros,
+        bias=bias,
+        out=sums,
+        rows=rows,
+        groups=inputs // GROUP,
+        outputs=outputs,
+        each=tiles.steps,
+        ROWS=tiles.rows,
+        OUTPUTS=tiles.outputs,
+        HALF=GROUP // 2,
+        PARTS=tiles.parts,
+        ZEROS=zeros is not None,
+        BIAS=bias is not None,
+        num_warps=tiles.warps,
+        num_stages=tiles.stages,
+        enable_fp_fusion=True,
+    )
+    return _added(sums, bias, out)
+
+
+def int8_floats(levels: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Write out the weights of some outputs of an `Int8Linear`, rounded to `dtype` → [rows, K]."""
+    rows, inputs = levels.shape
+    out = levels.new_empty(rows, inputs, dtype=dtype)
+    block = min(1024, triton.next_power_of_2(inputs))
+    _int8_floats[(rows, triton.cdiv(inputs, block))](levels=levels, scales=scales, out=out, inputs=inputs, INPUTS=block)
+    return out
+
+
+def int4_floats(
+    packed: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None, dtype: torch.dtype
+) -> torch.Tensor:
+    """Write out the weights of some outputs of an `Int4Linear`, rounded to `dtype` → [rows, K]."""
+    rows, groups = scales.shape
+    out = packed.new_empty(rows, groups * GROUP, dtype=dtype)
+    block = min(16, triton.next_power_of_2(groups))
+    _int4_floats[(rows, triton.cdiv(groups, block))](
+        packed=packed,
+        scales=scales,
+        zeros=zeros,
+        out=out,
+        outputs=scales.stride(1),
+        groups=groups,
+        GROUPS=block,
+        HALF=GROUP // 2,
+        ZEROS=zeros is not None,
+        enable_fp_fusion=True,
+    )
+    return out
+
+
+def _empty(x: torch.Tensor, outputs: int, tiles: Tiles) -> tuple[torch.Tensor, torch.Tensor]:
+    """The output [M, N], and what the tiles are written to: the output itself, or its parts, float32 [S, M, N]."""
+    out = x.new_empty(len(x), outputs)
+    return out, out[None] if tiles.parts == 1 else x.new_empty(tiles.parts, *out.shape, dtype=torch.float32)
+
+
+def _added(sums: torch.Tensor, bias: torch.Tensor | None, out: torch.Tensor) -> torch.Tensor:
+    if len(sums) > 1:
+        count, block = out.numel(), 256
+        _add[(triton.cdiv(count, block),)](
+            sums=sums,
+            bias=bias,
+            out=out,
+            count=count,
+            outputs=out.shape[1],
+            PARTS=len(sums),
+            BIAS=bias is not None,
+            BLOCK=block,
+            enable_fp_fusion=True,
+        )
+    return out
+
+
+# Triton looks names up that annotations hold: it finds tl.tensor, and not typing.Any
+@triton.jit  # type: ignore[untyped-decorator]
+def _int8(
+    x: tl.tensor,
+    levels: tl.tensor,
+    scales: tl.tensor,
+    bias: tl.tensor,
+    out: tl.tensor,
+    rows: int,
+    inputs: int,
+    outputs: int,
+    each: int,
+    ROWS: tl.constexpr,  # noqa: N803
+    OUTPUTS: tl.constexpr,  # noqa: N803
+    INPUTS: tl.constexpr,  # noqa: N803
+    PARTS: tl.constexpr,  # noqa: N803
+    BIAS: tl.constexpr,  # noqa: N803
+) -> None:
+    n, m, k = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS), tl.arange(0, ROWS), tl.arange(0, INPUTS)
+    is_output, is_row = n < outputs, m < rows
+    weights = levels + n[:, None].to(tl.int64) * inputs
+    total = tl.zeros((OUTPUTS, ROWS), tl.float32)
+    first = tl.program_id(1) * each
+    for start in range(first, tl.minimum(first + each, inputs), INPUTS):
+        at = start + k
+        is_input = at < inputs
+        level = tl.load(weights + at[None, :], mask=is_output[:, None] & is_input[None, :], other=0)
+        row = tl.load(x + m[:, None] * inputs + at[None, :], mask=is_row[:, None] & is_input[None, :], other=0.0)
+        # added to the bits of 2^23, whose last is worth one, a small number is a float without a slow conversion
+        weight = (level.to(tl.int32) + 0x4B000080).to(tl.float32, bitcast=True) - 8388736.0  # 2^23 + 128
+        total = tl.dot(weight.to(row.dtype), tl.trans(row), total)
+    total *= tl.load(scales + n, mask=is_output, other=0.0)[:, None]
+    _store(total, bias, out, n, m, rows, outputs, PARTS, BIAS)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _int4(
+    x: tl.tensor,
+    packed: tl.tensor,
+    scales: tl.tensor,
+    zeros: tl.tensor,
+    bias: tl.tensor,
+    out: tl.tensor,
+    rows: int,
+    groups: int,
+    outputs: int,
+    each: int,
+    ROWS: tl.constexpr,  # noqa: N803
+    OUTPUTS: tl.constexpr,  # noqa: N803
+    HALF: tl.constexpr,  # noqa: N803
+    PARTS: tl.constexpr,  # noqa: N803
+    ZEROS: tl.constexpr,  # noqa: N803
+    BIAS: tl.constexpr,  # noqa: N803
+) -> None:
+    n, m, k = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS), tl.arange(0, ROWS), tl.arange(0, HALF)
+    is_output, is_row = n < outputs, m < rows
+    weights = packed + n[:, None].to(tl.int64) * groups * HALF + k[None, :]
+    values = x + m[:, None] * groups * (2 * HALF) + k[None, :]
+    total = tl.zeros((OUTPUTS, ROWS), tl.float32)
+    first = tl.program_id(1) * each
+    last = tl.minimum(first + each, groups)
+    # what a group's sum is multiplied by is asked for while the group before is computed
+    next_scale = tl.load(scales + first * outputs + n, mask=is_output, other=0.0)
+    zero = tl.full((OUTPUTS,), 8388616.0, tl.float32)  # 2^23 + 8
+    if ZEROS:
+        next_zero = tl.load(zeros + first * outputs + n, mask=is_output, other=0)
+    for group in range(first, last):
+        scale = next_scale.to(tl.float32)
+        following = tl.minimum(group + 1, last - 1) * outputs + n
+        next_scale = tl.load(scales + following, mask=is_output, other=0.0)
+        if ZEROS:
+            zero = _float(next_zero)
+            next_zero = tl.load(zeros + following, mask=is_output, other=0)
+        codes = tl.load(weights + group * HALF, mask=is_output[:, None], other=0)
+        low = tl.load(values + group * (2 * HALF), mask=is_row[:, None], other=0.0)
+        high = tl.load(values + group * (2 * HALF) + HALF, mask=is_row[:, None], other=0.0)
+        part = tl.dot((_float(codes & 15) - zero[:, None]).to(low.dtype), tl.trans(low))
+        part = tl.dot((_float(codes >> 4) - zero[:, None]).to(high.dtype), tl.trans(high), part)
+        total += part * scale[:, None]
+    _store(total, bias, out, n, m, rows, outputs, PARTS, BIAS)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _float(codes: tl.tensor) -> tl.tensor:
+    """2^23 plus codes from 0 to 255, in float32: put into its last bits, without a slow conversion."""
+    return (codes.to(tl.int32) | 0x4B000000).to(tl.float32, bitcast=True)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _store(
+    total: tl.tensor,
+    bias: tl.tensor,
+    out: tl.tensor,
+    n: tl.tensor,
+    m: tl.tensor,
+    rows: int,
+    outputs: int,
+    PARTS: tl.constexpr,  # noqa: N803
+    BIAS: tl.constexpr,  # noqa: N803
+) -> None:
+    """Write a tile [OUTPUTS, ROWS] as outputs, or as one of PARTS sums, which have no bias yet."""
+    if BIAS and PARTS == 1:
+        total += tl.load(bias + n, mask=n < outputs, other=0.0).to(tl.float32)[:, None]
+    at = (tl.program_id(1) * rows + m).to(tl.int64)[:, None] * outputs + n[None, :]
+    tl.store(out + at, tl.trans(total).to(out.dtype.element_ty), mask=(m < rows)[:, None] & (n < outputs)[None, :])
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _add(
+    sums: tl.tensor,
+    bias: tl.tensor,
+    out: tl.tensor,
+    count: int,
+    outputs: int,
+    PARTS: tl.constexpr,  # noqa: N803
+    BIAS: tl.constexpr,  # noqa: N803
+    BLOCK: tl.constexpr,  # noqa: N803
+) -> None:
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    total = tl.load(sums + at, mask=inside, other=0.0)
+    for part in tl.static_range(1, PARTS):
+        total += tl.load(sums + part * count + at, mask=inside, other=0.0)
+    if BIAS:
+        total += tl.load(bias + at % outputs, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + at, total.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _int8_floats(levels: tl.tensor, scales: tl.tensor, out: tl.tensor, inputs: int, INPUTS: tl.constexpr) -> None:  # noqa: N803
+    n, k = tl.program_id(0).to(tl.int64), tl.program_id(1) * INPUTS + tl.arange(0, INPUTS)
+    weight = tl.load(levels + n * inputs + k, mask=k < inputs, other=0).to(tl.float32) * tl.load(scales + n)
+    tl.store(out + n * inputs + k, weight.to(out.dtype.element_ty), mask=k < inputs)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _int4_floats(
+    packed: tl.tensor,
+    scales: tl.tensor,
+    zeros: tl.tensor,
+    out: tl.tensor,
+    outputs: int,
+    groups: int,
+    GROUPS: tl.constexpr,  # noqa: N803
+    HALF: tl.constexpr,  # noqa: N803
+    ZEROS: tl.constexpr,  # noqa: N803
+) -> None:
+    n, group = tl.program_id(0).to(tl.int64), (tl.program_id(1) * GROUPS + tl.arange(0, GROUPS))[:, None]
+    inside = group < groups
+    k = tl.arange(0, HALF)[None, :]
+    codes = tl.load(packed + (n * groups + group) * HALF + k, mask=inside, other=0)
+    scale = tl.load(scales + group * outputs + n, mask=inside, other=0.0).to(tl.float32)
+    zero = tl.full((1, 1), 8.0, tl.float32)
+    if ZEROS:
+        zero = tl.load(zeros + group * outputs + n, mask=inside, other=0).to(tl.float32)
+    at = out + (n * groups + group) * (2 * HALF) + k
+    kind = out.dtype.element_ty
+    tl.store(at, (((codes & 15).to(tl.float32) - zero) * scale).to(kind), mask=inside)
+    tl.store(at + HALF, (((codes >> 4).to(tl.float32) - zero) * scale).to(kind), mask=inside)
