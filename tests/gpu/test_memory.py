@@ -119,7 +119,7 @@ def gpu(monkeypatch):
         reset_peak_memory_stats=lambda device: asked.update(peak=0),
         mem_get_info=lambda device: (100 << 30, 140 << 30),
         memory_reserved=lambda device: 4 << 30,
-        set_per_process_memory_fraction=lambda fraction: asked.update(fraction=fraction),
+        set_per_process_memory_fraction=lambda fraction, device: asked.update(fraction=fraction),
     )
     monkeypatch.setattr(torch, "cuda", fake)
     return asked

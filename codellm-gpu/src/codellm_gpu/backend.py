@@ -32,7 +32,7 @@ class TransformersCudaBackend(TransformersBackend):
             None,
             "a size in GiB",
             otherwise="all",
-            help="The most of the GPU's memory that this process takes, as if the GPU were a smaller one.",
+            help="The most of each GPU's memory that this process takes, as if the GPU were a smaller one.",
         ),
     }
     remedy: ClassVar[str] = REMEDY

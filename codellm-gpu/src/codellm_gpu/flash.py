@@ -68,19 +68,23 @@ class FlashEngine(TransformersEngine):
 
     def chunk_layers(self, slot: int, positions: torch.Tensor, start: int) -> tuple[list[CacheLayer], dict[str, Any]]:
         cache = self.cache
-        cells = cache.cells(positions[0])
+        cells = self.everywhere(cache.cells(positions[0]))
         layers: list[CacheLayer] = [
-            JoinedLayer(keys[slot], values[slot], start, cells)
+            JoinedLayer(keys[slot], values[slot], start, cells[keys.device])
             for keys, values in zip(cache.keys, cache.values, strict=True)
         ]
-        cut = start + len(cells) > cache.window
+        cut = start + positions.shape[1] > cache.window
         window = (cache.window - 1, 0) if cut else (-1, -1)
         return layers, {"kernel": functools.partial(self._kernels.chunk, causal=True, window_size=window)}
 
     def step_layers(self, positions: torch.Tensor, length: int) -> tuple[list[CacheLayer], dict[str, Any]]:
         layers = self.written(self.cache, self.cells(0, self.slots, positions))
-        lengths = (positions[:, 0] + 1).clamp_max(self.cache.ring).to(torch.int32)  # [P]
-        return layers, {"kernel": functools.partial(self._kernels.step, cache_seqlens=lengths)}
+        lengths = self.everywhere((positions[:, 0] + 1).clamp_max(self.cache.ring).to(torch.int32))  # [P] each
+
+        def kernel(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, softmax_scale: float) -> torch.Tensor:
+            return self._kernels.step(q, k, v, cache_seqlens=lengths[q.device], softmax_scale=softmax_scale)
+
+        return layers, {"kernel": kernel}
 
 
 def require(device: torch.device, dtype: torch.dtype) -> None:

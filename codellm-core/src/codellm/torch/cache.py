@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Seq
+
 import attrs
 import torch
 
@@ -25,14 +27,23 @@ class Cache:
 
     @classmethod
     def allocate(
-        cls, config: Config, *, slots: int, context_length: int, chunk: int, dtype: torch.dtype, device: torch.device
+        cls,
+        config: Config,
+        *,
+        slots: int,
+        context_length: int,
+        chunk: int,
+        dtype: torch.dtype,
+        device: torch.device | Seq[torch.device],
     ) -> Cache:
-        """A cache for `slots` sequences of `context_length` tokens, whose prompts come in chunks of at most `chunk`."""
+        """A cache for `slots` sequences of `context_length` tokens, whose prompts come in chunks of at most `chunk`.
+
+        `device` is that of all layers, or of each.
+        """
         ring = ring_size(config, context_length, chunk)
         shape = (slots, ring, config.num_key_value_heads, config.head_dim)
-        keys, values = (
-            [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)] for _ in range(2)
-        )
+        devices = [device] * config.num_hidden_layers if isinstance(device, torch.device) else device
+        keys, values = ([torch.zeros(shape, dtype=dtype, device=each) for each in devices] for _ in range(2))
         return cls(keys, values, config.sliding_window or context_length, ring)
 
     def view(self, begin: int, end: int, span: int) -> Cache:

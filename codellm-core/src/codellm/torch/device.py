@@ -45,6 +45,15 @@ def device_of(name: str, spec: LoadSpec, kinds: tuple[str, ...]) -> torch.device
     return torch.device(asked)
 
 
+def gpus(device: torch.device) -> list[torch.device]:
+    """Every GPU that this process sees, where `device` is one: by its number, the current first."""
+    if device.type != "cuda":
+        return []
+    current = torch.cuda.current_device()
+    numbers = sorted(range(torch.cuda.device_count()), key=lambda number: number != current)
+    return [torch.device("cuda", number) for number in numbers]
+
+
 def clear(device: torch.device, limit: int | None = None) -> None:
     """Give back what is not used, count peaks from now on, and let this process take at most `limit` bytes."""
     if device.type != "cuda":
@@ -52,7 +61,7 @@ def clear(device: torch.device, limit: int | None = None) -> None:
     release(device)
     torch.cuda.reset_peak_memory_stats(device)
     total = torch.cuda.mem_get_info(device)[1]
-    torch.cuda.set_per_process_memory_fraction(min(1.0, (limit or total) / total))
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (limit or total) / total), device.index)
 
 
 def release(device: torch.device) -> None:

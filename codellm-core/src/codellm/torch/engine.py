@@ -21,7 +21,10 @@ class Engine(abc.ABC):
     def __init__(self, cache: Cache, *, vocab_size: int, context_length: int, chunk: int) -> None:
         self.cache = cache
         self.slots = len(cache.keys[0])
-        self.device = cache.keys[0].device
+        self.devices = tuple(dict.fromkeys(keys.device for keys in cache.keys))
+        """Where the layers lie, each device once."""
+        self.device = self.devices[0]
+        """Where ids are taken and logits given."""
         self.vocab_size = vocab_size
         """Ids, and logits of a row: V."""
         self.context_length = context_length

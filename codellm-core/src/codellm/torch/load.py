@@ -44,6 +44,8 @@ class Plan:
     chunk: int
     joins: bool
     """Whether the keys of a chunk join those before it ahead of the cache, which then needs no cells for them."""
+    layer_devices: tuple[torch.device, ...] = ()
+    """Where each layer lies, with its keys and values; empty where all of them lie on `device`, as the rest does."""
 
     @property
     def weight_bytes(self) -> int:
@@ -91,7 +93,7 @@ class Plan:
             context_length=self.context_length,
             chunk=1 if self.joins else self.chunk,
             dtype=self.dtype,
-            device=self.device,
+            device=self.layer_devices or self.device,
         )
 
     def info(self, backend: str, weight_bytes: int, scheme: Scheme | None = None) -> ModelInfo:
@@ -125,14 +127,34 @@ def plan(
 ) -> Plan:
     """Read everything of `source` but its weights, and see that `free` bytes of memory hold what `spec` asks for.
 
-    `bits` is what a weight of a layer's projections takes where they are quantized, `chunk` how many tokens of a prompt
-    are computed at once; see `Plan` for `joins`. A checkpoint that is quantized already is refused unless it may be
-    `packed`.
+    `bits` is what a weight of a layer's projections takes where they are quantized; the rest is as `unfitted` has it.
 
     Raises:
         ModelFileError: the configuration, tokenizer or a tensor is missing or not supported.
         InvalidValueError: a field of `spec` that cannot be honoured.
         NotEnoughMemoryError: it does not fit; says what is needed.
+    """
+    made = unfitted(spec, source, device, chunk=chunk, joins=joins, packed=packed)
+    return fitted(made, free, None if packed else bits, asked=spec.context_length is not None)
+
+
+def unfitted(
+    spec: LoadSpec,
+    source: ModelSource,
+    device: torch.device,
+    *,
+    chunk: int | None = None,
+    joins: bool = False,
+    packed: bool = False,
+) -> Plan:
+    """Read everything of `source` but its weights, whatever memory there is.
+
+    `chunk` is how many tokens of a prompt are computed at once; see `Plan` for `joins`. A checkpoint that is quantized
+    already is refused unless it may be `packed`.
+
+    Raises:
+        ModelFileError: the configuration, tokenizer or a tensor is missing or not supported.
+        InvalidValueError: a field of `spec` that cannot be honoured.
     """
     architecture, config = read_config(source)
     if source.tensors is None or source.tokenizer is None:
@@ -159,7 +181,7 @@ def plan(
             f"{source.name} takes a context_length of at most the {config.context_length} tokens it was trained for, "
             f"not {made.context_length}"
         )
-    return fitted(made, free, None if packed else bits, asked=spec.context_length is not None)
+    return made
 
 
 def dtype_of(spec: LoadSpec, source: ModelSource, device: torch.device) -> str:
@@ -177,10 +199,7 @@ def fitted(made: Plan, free: int, bits: float | None, *, asked: bool) -> Plan:
         NotEnoughMemoryError: it does not fit; says what is needed.
     """
     weights = sum(int(numel(info) * held(info, made.dtype, bits)) for info in made.infos.values()) // 8
-    config, rows = made.config, 2 * SCORED[made.device.type]
-    rest = 4 * config.vocab_size * (made.batch_size + rows) + 4 * made.chunk * (
-        config.intermediate_size + 8 * config.hidden_size
-    )
+    rest = logits_bytes(made) + activation_bytes(made)
     room = free - weights - rest
     if made.cache_bytes(made.context_length) <= room:
         return made
@@ -193,6 +212,16 @@ def fitted(made: Plan, free: int, bits: float | None, *, asked: bool) -> Plan:
             f"and {free / 1e9:.1f} are free; take a smaller context_length, batch_size or dtype, or a quantized model"
         )
     return attrs.evolve(made, context_length=room // (made.batch_size * made.cell_bytes) // 256 * 256)
+
+
+def logits_bytes(made: Plan) -> int:
+    """Bytes of the most rows of logits, and of what they are turned into, that stand together."""
+    return 4 * made.config.vocab_size * (made.batch_size + 2 * SCORED[made.device.type])
+
+
+def activation_bytes(made: Plan) -> int:
+    """Bytes of what a layer computes of a chunk before the next one does."""
+    return 4 * made.chunk * (made.config.intermediate_size + 8 * made.config.hidden_size)
 
 
 def held(info: TensorInfo, dtype: torch.dtype, bits: float | None) -> float:

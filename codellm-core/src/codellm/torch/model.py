@@ -124,12 +124,12 @@ class TorchModel(Model):
         host = super().memory()
         if self._engine is None or self._engine.device.type != "cuda":
             return host
-        device = self._engine.device
+        devices = self._engine.devices
         return Memory(
             host=host.host,
             host_peak=host.host_peak,
-            device=torch.cuda.memory_allocated(device),
-            device_peak=torch.cuda.max_memory_allocated(device),
+            device=sum(map(torch.cuda.memory_allocated, devices)),
+            device_peak=sum(map(torch.cuda.max_memory_allocated, devices)),
         )
 
     def close(self) -> None:

@@ -85,7 +85,12 @@ class TransformersEngine(Engine):
     def written(self, view: Cache, cells: torch.Tensor) -> list[CacheLayer]:
         """Layers that write at `cells` and show `view`."""
         keys, values = (map(Part, *parts) for parts in zip(self._flat, (view.keys, view.values), strict=True))
-        return [CellsLayer(key, value, cells) for key, value in zip(keys, values, strict=True)]
+        at = self.everywhere(cells)
+        return [CellsLayer(key, value, at[key.flat.device]) for key, value in zip(keys, values, strict=True)]
+
+    def everywhere(self, values: torch.Tensor) -> dict[torch.device, torch.Tensor]:
+        """What every layer reads, on the device of each: transformers moves only what it knows."""
+        return {device: values.to(device, non_blocking=True) for device in self.devices}
 
     def _forward(
         self, tokens: torch.Tensor, positions: torch.Tensor, layers: list[CacheLayer], kwargs: dict[str, Any], keep: int

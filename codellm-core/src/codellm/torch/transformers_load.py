@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import attrs
 import transformers
 
-from codellm.errors import InvalidValueError
+from codellm.errors import InvalidValueError, NotEnoughMemoryError
 from codellm.sources.safetensors import TYPES
 from codellm.tokenizer import HFTokenizer
-from codellm.torch.device import clear, device_of, enough_memory, free_memory
-from codellm.torch.load import plan
+from codellm.torch.device import clear, device_of, enough_memory, free_memory, gpus
+from codellm.torch.load import fitted, unfitted
 from codellm.torch.model import TorchModel
+from codellm.torch.spread import spread
 from codellm.torch.weights import as_tensor
 
 if TYPE_CHECKING:
@@ -64,8 +65,7 @@ def load_transformers(
     if quantization is not None:
         spec = attrs.evolve(spec, dtype=quantization.dtype(spec.dtype, device))
     with enough_memory(device):
-        free = free_memory(device, limit)
-        return _loaded(backend, spec, source, device, free, options["chunk"], attention, quantization)
+        return _loaded(backend, spec, source, device, limit, options["chunk"], attention, quantization)
 
 
 def _loaded(
@@ -73,15 +73,15 @@ def _loaded(
     spec: LoadSpec,
     source: ModelSource,
     device: torch.device,
-    free: int,
+    limit: int | None,
     chunk: int | None,
     attention: str,
     quantization: Quantization | None,
 ) -> TorchModel:
     engine, scheme = backend.engine(attention), None if quantization is None else quantization.scheme
-    bits = None if scheme is None else scheme.bits
     packed = quantization is not None and quantization.stored
-    made = plan(spec, source, device, free, bits, chunk=chunk, joins=engine.joins, packed=packed)
+    made = unfitted(spec, source, device, chunk=chunk, joins=engine.joins, packed=packed)
+    made = _placed(made, limit, quantization, asked=spec.context_length is not None)
     tokenizer = HFTokenizer.of(source)
     model = open_model(made, quantization, engine.implementation(attention, device, made.dtype))
     return TorchModel(
@@ -95,6 +95,32 @@ def _loaded(
             chunk=made.chunk,
         ),
     )
+
+
+def _placed(made: Plan, limit: int | None, quantization: Quantization | None, *, asked: bool) -> Plan:
+    """The plan on its device, or over all GPUs that are there if that one is too small; each has `limit` bytes.
+
+    What is quantized stays on one: it is there to be small.
+    """
+    bits = None if quantization is None or quantization.stored else quantization.scheme.bits
+    try:
+        return fitted(made, free_memory(made.device, limit), bits, asked=asked)
+    except NotEnoughMemoryError:
+        devices = gpus(made.device)
+        if quantization is not None or len(devices) < 2:
+            raise
+    for device in devices:
+        clear(device, limit)
+    return spread(made, {device: free_memory(device, limit) for device in devices}, asked=asked)
+
+
+def device_map(made: Plan) -> dict[str, str | int]:
+    """Where transformers puts each module, by the GPU's number: layers as planned, all else on the plan's device."""
+    if not made.layer_devices:
+        return {"": str(made.device)}
+    ends = ("model.embed_tokens", "model.rotary_emb", "model.norm", "lm_head")
+    layers = {f"model.layers.{number}": device.index for number, device in enumerate(made.layer_devices)}
+    return {**dict.fromkeys(ends, made.device.index), **layers}
 
 
 def open_model(made: Plan, quantization: Quantization | None, attention: str) -> Any:
@@ -113,7 +139,7 @@ def open_model(made: Plan, quantization: Quantization | None, attention: str) ->
     weights = {name: Stored(tensors, info, made.device, lock) for name, info in made.infos.items()}
     kwargs: dict[str, Any] = {}
     if quantization is not None or made.device.type != "cpu":
-        kwargs["device_map"] = {"": str(made.device)}
+        kwargs["device_map"] = device_map(made)
     with quantization.loading() if quantization is not None else contextlib.nullcontext(), no_bars():
         if quantization is not None and quantization.stored:
             config.quantization_config = quantization.config(made.dtype).to_dict()
