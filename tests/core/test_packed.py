@@ -19,6 +19,7 @@ from support.checkpoints import Arrays, config_of, random_weights
 
 DEMO = Path(codellm.__file__).parent / "data" / "codellm-demo"
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True}
+AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True}
 NF4 = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
 
 
@@ -28,6 +29,8 @@ NF4 = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_typ
         (GPTQ, "gptq-int4"),
         (GPTQ | {"bits": 3, "checkpoint_format": "gptq"}, "gptq-int3"),
         (GPTQ | {"bits": 8, "checkpoint_format": "gptq_v2", "pack_dtype": "int32", "lm_head": False}, "gptq-int8"),
+        (AWQ, "awq-int4"),
+        ({"quant_method": "awq", "w_bit": 4, "q_group_size": 64, "zero_point": True, "version": "GEMM"}, "awq-int4"),
         (NF4, "bnb-nf4"),
         (NF4 | {"bnb_4bit_quant_type": "fp4"}, "bnb-fp4"),
         ({"quant_method": "bitsandbytes", "load_in_8bit": True, "load_in_4bit": False}, "bnb-int8"),
@@ -51,7 +54,10 @@ def test_plain_weights_have_none():
         (GPTQ | {"group_size": 0}, "group_size is 0"),
         (GPTQ | {"lm_head": True}, "lm_head True is not supported"),
         (GPTQ | {"dynamic": {"-:.*": {}}}, "dynamic"),
-        ({"quant_method": "awq", "bits": 4}, "'awq' cannot be read; supported: gptq, bitsandbytes"),
+        (AWQ | {"bits": 8}, "awq of 8 bits in the version 'gemm' is not supported; supported: 4 bits, gemm"),
+        (AWQ | {"version": "gemv"}, "awq of 4 bits in the version 'gemv'"),
+        (AWQ | {"group_size": None}, "awq's group_size is None"),
+        ({"quant_method": "hqq", "bits": 4}, "'hqq' cannot be read; supported: gptq, bitsandbytes, awq"),
         ({"quant_method": "bitsandbytes"}, "neither 8 bits nor nf4 nor fp4"),
         ([1], "not an object"),
     ],
@@ -92,22 +98,31 @@ def test_it_is_not_quantized_again(checkpoint, scheme):
         ensure(find(str(checkpoint)).fetch(), registry().scheme(scheme))
 
 
+def words(packing, columns, rows):
+    """The parts of a projection [rows, columns] in 4 bits, or those of `packing`, all of them zeros."""
+    groups, bits = columns // 128, packing["bits"]
+    if packing["quant_method"] == "awq":
+        extents = {"qweight": (columns, rows // 8), "qzeros": (groups, rows // 8)}
+    else:
+        extents = {"qweight": (columns * bits // 32, rows), "qzeros": (groups, rows * bits // 32), "g_idx": (columns,)}
+    parts = {part: np.zeros(shape, np.int32) for part, shape in extents.items()}
+    return parts | {"scales": np.ones((groups, rows), np.float32)}
+
+
 def packed(packing, **changes):
     """A tiny Llama whose projections are packed as `packing` says, with its architecture and configuration."""
     config = config_of("llama", 64, hidden_size=128, intermediate_size=256, num_attention_heads=4, **changes)
     arrays = random_weights(config)
     for name in [name for name in arrays if ".layers." in name and arrays[name].ndim == 2]:
         (rows, columns), stem = arrays.pop(name).shape, name.removesuffix("weight")
-        arrays[f"{stem}qweight"] = np.zeros((columns * packing["bits"] // 32, rows), np.int32)
-        arrays[f"{stem}qzeros"] = np.zeros((columns // 128, rows * packing["bits"] // 32), np.int32)
-        arrays[f"{stem}scales"] = np.ones((columns // 128, rows), np.float32)
-        arrays[f"{stem}g_idx"] = np.zeros(columns, np.int32)
+        arrays |= {f"{stem}{part}": values for part, values in words(packing, columns, rows).items()}
     source = codellm.ModelSource(name="tiny", format="safetensors", config=config | {"quantization_config": packing})
     return arrays, *read_config(source)
 
 
-def test_the_parts_of_a_packed_weight_are_held_against_the_configuration():
-    arrays, architecture, config = packed(GPTQ)
+@pytest.mark.parametrize("packing", [GPTQ, AWQ])
+def test_the_parts_of_a_packed_weight_are_held_against_the_configuration(packing):
+    arrays, architecture, config = packed(packing)
     assert packed_infos(architecture, Arrays(arrays), config, "here").keys() == arrays.keys()
     part = "model.layers.0.mlp.up_proj.qweight"
     for wrong in (arrays[part][1:], arrays[part].astype(np.int64)):

@@ -111,7 +111,7 @@ REMEDY = "take the model's original weights, or a GGUF file of it"
 @pytest.mark.parametrize(
     ("config", "method"),
     [
-        *(({"quantization_config": {"quant_method": name}}, name) for name in ("awq", "fp8", "mxfp4", "hqq", "exl2")),
+        *(({"quantization_config": {"quant_method": name}}, name) for name in ("aqlm", "fp8", "mxfp4", "hqq", "exl2")),
         ({"quantization_config": {"quant_method": "compressed-tensors", "format": "pack"}}, "compressed-tensors"),
         ({"compression_config": {"format": "pack-quantized"}}, "compressed-tensors"),
         ({"quantization": {"group_size": 64, "bits": 4}}, "mlx"),
@@ -129,7 +129,6 @@ def test_a_quantization_that_nobody_reads_is_named_with_a_remedy(config, method)
 @pytest.mark.parametrize(
     ("name", "content", "method"),
     [
-        ("quant_config.json", {"zero_point": True, "q_group_size": 128, "w_bit": 4, "version": "GEMM"}, "awq"),
         ("hf_quant_config.json", {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}}, "modelopt"),
     ],
 )
@@ -138,6 +137,13 @@ def test_a_quantization_may_be_told_in_a_file_of_its_own(tmp_path, name, content
     (tmp_path / name).write_text(json.dumps(content))
     with pytest.raises(ModelFileError, match=f"weights quantized by '{method}' cannot be read"):
         find(str(tmp_path))
+
+
+def test_awq_may_be_told_in_a_file_of_its_own(tmp_path):
+    shutil.copy(DEMO / "config.json", tmp_path)
+    content = {"zero_point": True, "q_group_size": 128, "w_bit": 4, "version": "GEMM"}
+    (tmp_path / "quant_config.json").write_text(json.dumps(content))
+    assert find(str(tmp_path)).scheme == "awq-int4"
 
 
 def test_no_quantization_is_none():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from codellm.errors import InvalidValueError
 from codellm.torch.weights import Weights
+from codellm_gpu.cuda.packed_weights import PackedWeights
 from codellm_gpu.cuda.rounding import GROUP
 from codellm_gpu.cuda.weight_only import Int4Linear, Int8Linear, WeightOnlyLinear
 
@@ -55,13 +57,24 @@ class QuantizedWeights(Weights):
 
 
 def quantized_weights(
-    scheme: str, tensors: Tensors, infos: dict[str, TensorInfo], dtype: torch.dtype, device: torch.device
+    scheme: str,
+    tensors: Tensors,
+    infos: dict[str, TensorInfo],
+    dtype: torch.dtype,
+    device: torch.device,
+    packing: Mapping[str, Any] | None = None,
 ) -> Weights:
     """What reads `tensors` into a decoder in `scheme`, one of `codellm_gpu.cuda.schemes`.
 
-    Raises (all methods that read):
+    `packing` is the `quantization_config` of a checkpoint that is quantized already, None where there is none.
+
+    Raises (it, and all methods that read):
         ModelFileError: a tensor cannot be read, or holds NaN or infinity.
-        InvalidValueError: the inputs of a projection are no whole groups.
+        InvalidValueError: the scheme cannot be made of these weights; says what can.
     """
     kinds: dict[str, type[Int8Linear | Int4Linear]] = {"int8": Int8Linear, "int4": Int4Linear}
-    return QuantizedWeights(kinds[scheme], tensors, infos, dtype=dtype, device=device)
+    if scheme in kinds:
+        return QuantizedWeights(kinds[scheme], tensors, infos, dtype=dtype, device=device)
+    if packing is None:
+        raise InvalidValueError(f"{scheme} is read of checkpoints that are stored in it; of other weights take int4")
+    return PackedWeights(packing, tensors, infos, dtype=dtype, device=device)

@@ -1,8 +1,12 @@
-"""The weight-only schemes of `torch-cuda`, which it applies to each projection as it is read."""
+"""The weight-only schemes of `torch-cuda`: two that it applies to a projection as it is read, two that it is stored in.
+
+They are known without torch.
+"""
 
 from __future__ import annotations
 
 from codellm.scheme import Scheme
+from codellm.torch import gptq
 
 SCHEMES = (
     Scheme(
@@ -21,5 +25,12 @@ SCHEMES = (
         bound=0.21,
         description="4 bits, groups of 128, scales of least squared error",
     ),
+    Scheme(
+        name="awq-int4",
+        bits=4 + (16 + 4) / 128,  # and a zero point
+        applies="load",
+        description="4 bits of checkpoints of AWQ, groups of 128",
+    ),
+    *(scheme for scheme in gptq.SCHEMES if scheme.name == "gptq-int4"),
 )
 """The bounds are derived in docs/quantization.md."""
