@@ -9,6 +9,7 @@ import torch
 
 import codellm
 from codellm.errors import NotEnoughMemoryError
+from codellm.generation import complete
 from codellm.plugins.registry import registry
 from codellm.spec import LoadSpec
 from codellm.torch.schedule import Scheduler
@@ -113,35 +114,43 @@ def test_places_of_any_length_decode_past_the_window(attention, chunk, small):
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
+@pytest.mark.parametrize("ahead", [0, 1])
 @pytest.mark.parametrize("attention", ["sdpa", "eager", FLASH])
-def test_the_host_waits_for_nothing_but_the_sampled_ids(attention, small):
+def test_the_host_waits_for_nothing_but_the_copy_of_what_was_chosen(attention, ahead, small, monkeypatch):
+    """That wait is for an event, which is no error in CUDA's debug mode, as all other waits are."""
     with load_small(small, batch_size=2, dtype="float16", attn_implementation=attention) as model:
         engine = model.engine
         params = codellm.SamplingParams(temperature=1.0, top_p=0.9, repetition_penalty=1.1, seed=1)
         sequences = [codellm.Sequence(index=index, prompt_ids=[1, 2, 3], params=params) for index in range(2)]
-        waits = 0
-
-        def listed(tensor):
-            nonlocal waits
-            waits += 1
-            torch.cuda.set_sync_debug_mode("default")
-            values = original(tensor)
-            torch.cuda.set_sync_debug_mode("error")
-            return values
-
-        list(zip(range(3), Scheduler(engine, sequences[:1]).steps(), strict=False))  # what is set up once
-        with pytest.MonkeyPatch.context() as patch:
-            original = torch.Tensor.tolist
-            patch.setattr(torch.Tensor, "tolist", listed)
+        monkeypatch.setattr(engine, "ahead", ahead)
+        with engine.mode():
+            list(zip(range(3), Scheduler(engine, sequences[:1]).steps(), strict=False))  # what is set up once
+            steps = Scheduler(engine, sequences).steps()
             torch.cuda.set_sync_debug_mode("error")
             try:
-                with engine.mode():
-                    steps = Scheduler(engine, sequences).steps()
-                    for _ in range(5):
-                        next(steps)
+                tokens = [token for _ in range(5) for token in next(steps)]
             finally:
                 torch.cuda.set_sync_debug_mode("default")
-        assert waits == 5
+        assert len(tokens) == 2 * (5 - ahead)
+
+
+def test_who_runs_ahead_gives_what_he_gives_who_waits(small, monkeypatch):
+    """Refills, draws, penalties and samples of one prompt, on three slots."""
+    params = [
+        codellm.SamplingParams(max_tokens=5 + number % 7, ignore_eos=True, seed=number, **more)
+        for number, more in enumerate([{}, {"temperature": 1.0}, {"repetition_penalty": 1.2}] * 5)
+    ]
+    prompts = [list(range(20, 20 + length)) for length in (1, 5, 40, 5, 70)] * 3
+    found = []
+    with load_small(small, batch_size=3, dtype="float32") as model:
+        for ahead in (0, 1):
+            monkeypatch.setattr(model.engine, "ahead", ahead)
+            asked = zip(prompts, params, strict=True)
+            sequences = [codellm.Sequence(prompt_ids=ids, params=each) for ids, each in asked]
+            results = {event.sequence: event.result for event in complete(model, sequences) if event.result}
+            found.append([results[one].token_ids for one in sequences])
+    assert found[0] == found[1]
+    assert list(map(len, found[0])) == [each.max_tokens for each in params]
 
 
 @BITSANDBYTES

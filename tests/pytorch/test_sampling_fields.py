@@ -19,7 +19,7 @@ def choose(sequences):
     sampler, rows = BatchSampler(len(sequences), len(LOGITS), torch.device("cpu")), list(range(len(sequences)))
     for row, one in enumerate(sequences):
         sampler.seat(row, one)
-    return sampler(torch.from_numpy(LOGITS).repeat(len(rows), 1), rows)[0]
+    return sampler.choose(torch.from_numpy(LOGITS).repeat(len(rows), 1), rows)[0].tolist()
 
 
 @pytest.mark.parametrize("name", DRAWN)

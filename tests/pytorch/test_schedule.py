@@ -78,9 +78,12 @@ def theirs(spec, source):
 
 
 @pytest.mark.parametrize(("batch_size", "window"), [(2, None), (5, WINDOW)], ids=["full", "window"])
-@pytest.mark.parametrize("backend", ["torch-cpu", "transformers-cpu"])
-def test_each_sequence_of_a_random_schedule_gets_what_it_gets_alone(load, backend, batch_size, window):
+@pytest.mark.parametrize(("backend", "ahead"), [("torch-cpu", 0), ("torch-cpu", 1), ("transformers-cpu", 0)])
+def test_each_sequence_of_a_random_schedule_gets_what_it_gets_alone(
+    load, backend, ahead, batch_size, window, monkeypatch
+):
     many, alone = load(backend, window, batch_size), Alone(load(backend, window, 1))
+    monkeypatch.setattr(many.engine, "ahead", ahead)
 
     @settings(max_examples=15)
     @given(schedule=SCHEDULES)
@@ -92,6 +95,8 @@ def test_each_sequence_of_a_random_schedule_gets_what_it_gets_alone(load, backen
 
 
 @pytest.mark.parametrize("use", USES)
-@pytest.mark.parametrize("backend", ["torch-cpu", "transformers-cpu"])
-def test_nan_of_one_call_is_not_found_by_the_next(load, backend, use):
-    hold_after_nan(load(backend, None, 1), use)
+@pytest.mark.parametrize(("backend", "ahead"), [("torch-cpu", 0), ("torch-cpu", 1), ("transformers-cpu", 0)])
+def test_nan_of_one_call_is_not_found_by_the_next(load, backend, ahead, use, monkeypatch):
+    model = load(backend, None, 1)
+    monkeypatch.setattr(model.engine, "ahead", ahead)
+    hold_after_nan(model, use)

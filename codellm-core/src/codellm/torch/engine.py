@@ -18,6 +18,11 @@ class Engine(abc.ABC):
     position may be computed again; those after it are forgotten.
     """
 
+    likeliest: tuple[torch.Tensor, torch.Tensor] | None = None
+    """What the last `decode` has already found where it finds it: of each slot the id of the greatest logit, the lowest
+    of equals, int64 [P], and that id's log-probability, float32 [P], NaN where a logit is NaN or infinite. Both last
+    until the next `decode`."""
+
     def __init__(self, cache: Cache, *, vocab_size: int, context_length: int, chunk: int) -> None:
         self.cache = cache
         self.slots = len(cache.keys[0])
@@ -31,16 +36,19 @@ class Engine(abc.ABC):
         """Tokens that a slot holds."""
         self.chunk = chunk
         """The most tokens of one `prefill` or `all_position_logits`."""
+        self.ahead = 0 if self.device.type == "cpu" else 1
+        """Steps that are begun before the tokens of one are read: with 1 a device always has its next step at hand."""
 
     @abc.abstractmethod
     def prefill(self, slot: int, ids: Seq[int], start: int) -> torch.Tensor:
-        """Compute `ids` at the positions from `start` on → logits after the last: float32 [V]."""
+        """Compute `ids` at the positions from `start` on → logits after the last: float32 [V], which are kept."""
 
     @abc.abstractmethod
     def decode(self, ids: torch.Tensor, positions: Seq[int]) -> torch.Tensor:
         """Compute one token of each slot, ids [P] at positions [P] → logits after each: float32 [P, V].
 
-        The ids are int64 on the engine's device, where the step before may have left them: no engine reads them back.
+        The ids are int64 on the engine's device, where they may be those of `likeliest`: no engine reads them back. The
+        logits are the caller's to change, and last until the next step.
         """
 
     @abc.abstractmethod

@@ -55,9 +55,15 @@ class TorchModel(Model):
 
     def run(self, sequences: Iterable[Sequence | None]) -> Iterator[list[Token]]:
         with self.claim():
-            steps = Scheduler(self.engine, sequences).steps()
-            while (tokens := self._next(steps)) is not None:
-                yield tokens
+            scheduler = Scheduler(self.engine, sequences)
+            steps = scheduler.steps()
+            try:
+                while (tokens := self._next(steps)) is not None:
+                    yield tokens
+            finally:
+                if self._engine is not None:
+                    with self._computing():
+                        scheduler.drain()
 
     def _next(self, steps: Iterator[list[Token]]) -> list[Token] | None:
         """The next step, None at the end; the model may have been closed since the last one."""

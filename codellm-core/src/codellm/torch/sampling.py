@@ -24,15 +24,18 @@ class BatchSampler:
         self._sequences: list[Sequence | None] = [None] * slots
         self._generators: list[np.random.Generator | None] = [None] * slots
         self._vocabulary = vocabulary
+        self._changed = True
         self._params: SamplingTensors | None = None
+        """None where every sequence is greedy."""
         self._seen: torch.Tensor | None = None
+        self._rows: tuple[list[int], torch.Tensor] | None = None
 
     def seat(self, slot: int, sequence: Sequence) -> None:
         """Give `slot` to `sequence`: its parameters, its generator, and the ids of its prompt as seen."""
         params = sequence.params
         self._sequences[slot] = sequence
         self._generators[slot] = np.random.default_rng(None if params.seed is None else [params.seed, sequence.index])
-        self._params = None
+        self._changed = True
         if params.repetition_penalty != 1.0:
             if self._seen is None:
                 self._seen = torch.zeros(
@@ -43,22 +46,32 @@ class BatchSampler:
 
     def leave(self, slot: int) -> None:
         """Forget who was in `slot`, so that it asks for no costly step."""
-        self._sequences[slot] = self._generators[slot] = self._params = None
+        self._sequences[slot] = self._generators[slot] = None
+        self._changed = True
 
-    def __call__(self, logits: torch.Tensor, slots: list[int]) -> tuple[list[int], list[float]]:
-        """Choose by `logits` [P, V] for each of `slots` an id → ids and log-probabilities, NaN where logits are broken.
+    def choose(
+        self, logits: torch.Tensor, slots: list[int], greedy: tuple[torch.Tensor, torch.Tensor] | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Choose by `logits` [P, V] for each of `slots` → ids [P], log-probabilities [P], NaN where logits are broken.
 
-        Only here does the host wait for the device.
+        `greedy` is what `likeliest` would give, where that is known. The rows of other slots hold any ids. Nothing here
+        waits for the device.
         """
-        params = self._params = self._params or SamplingTensors.of(self._sequences, self._device)
+        if self._changed:
+            self._params, self._changed = SamplingTensors.of(self._sequences, self._device), False
+        params = self._params
+        if params is None:
+            return likeliest(logits) if greedy is None else greedy
         uniform = upload(self._uniform(slots), self._device, torch.float64) if params.drawn else None
-        ids, logprobs = sample(logits, params, uniform, self._seen if params.penalized else None)
-        if self._seen is not None and params.penalized:
-            rows = upload(slots, self._device)
-            # to assign True by an index would copy it from the host, which waits for that
-            self._seen.index_put_((rows, ids[rows]), rows.new_ones((), dtype=torch.bool))
-        chosen, probable = torch.stack([ids.double(), logprobs.double()]).tolist()
-        return [int(chosen[slot]) for slot in slots], [probable[slot] for slot in slots]
+        if self._seen is None or not params.penalized:
+            return sample(logits, params, uniform, None)
+        ids, logprobs = sample(logits, params, uniform, self._seen)
+        if self._rows is None or self._rows[0] != slots:
+            self._rows = slots, upload(slots, self._device)
+        rows = self._rows[1]
+        # to assign True by an index would copy it from the host, which waits for that
+        self._seen.index_put_((rows, ids[rows]), rows.new_ones((), dtype=torch.bool))
+        return ids, logprobs
 
     def _uniform(self, slots: list[int]) -> list[float]:
         numbers = [0.0] * len(self._sequences)
@@ -90,9 +103,11 @@ class SamplingTensors:
     penalized: bool
 
     @classmethod
-    def of(cls, sequences: list[Sequence | None], device: torch.device) -> SamplingTensors:
-        """Parameters of the sequences; free slots are greedy."""
+    def of(cls, sequences: list[Sequence | None], device: torch.device) -> SamplingTensors | None:
+        """Parameters of the sequences, None where all just take the likeliest; free slots do."""
         params = [GREEDY if sequence is None else sequence.params for sequence in sequences]
+        if all(each.temperature == 0 and each.repetition_penalty == 1.0 for each in params):
+            return None
         filters = [bool(each.top_k or each.top_p < 1.0) for each in params]
         drawn = [each.temperature > 0 for each in params]
         rows = [[getattr(each, field) for each in params] for field in FIELDS]
@@ -108,6 +123,16 @@ class SamplingTensors:
             sorts=any(both for both in map(all, zip(filters, drawn, strict=True))),
             penalized=any(each.repetition_penalty != 1.0 for each in params),
         )
+
+
+def likeliest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids [B] of the greatest of `logits` [B, V], the lowest of equals, and their log-probabilities [B].
+
+    Where a logit is NaN or infinite, so is the sum of all: their row is NaN. A device runs three kernels: log_softmax
+    is one, which writes rows that nobody reads; logsumexp, which writes as much, is nine.
+    """
+    ids = logits.argmax(dim=-1)  # the first of equal maxima
+    return ids, logits.log_softmax(dim=-1).gather(-1, ids[:, None])[:, 0]
 
 
 def sample(

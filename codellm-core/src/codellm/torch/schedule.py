@@ -1,27 +1,37 @@
-"""Many sequences on one engine: slots refilled as sequences end, an equal prompt computed once."""
+"""Many sequences on one engine: slots refilled as sequences end, an equal prompt computed once.
+
+Where the engine asks for it, a step is begun with the tokens of the one before while nobody has read those yet: so a
+device need not wait for a host that reads, tells, and begins the next step. What it computed for a sequence that turns
+out to have ended is dropped when it is read, and until then nobody takes the slot.
+"""
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+
+import attrs
+import torch
 
 from codellm.admission import Admission, Limits
 from codellm.errors import BackendError
 from codellm.sequence import Sequence, Token
-from codellm.slots import Slot
+from codellm.slots import Slot, ended
 from codellm.torch.device import upload
 from codellm.torch.engine import Engine
+from codellm.torch.readback import Readback
 from codellm.torch.sampling import BatchSampler
 
-if TYPE_CHECKING:
-    import torch
+_ON_DEVICE = -1
+"""In the place of an id that only the device knows."""
 
 
 class EngineSlot(Slot):
     """A slot of the engine, and the prompt whose cells are there.
 
-    The cells outlive the sequence until the slot is taken again, so that an equal prompt finds them.
+    The cells outlive the sequence until the slot is taken again, so that an equal prompt finds them. `done` counts what
+    was begun, and `next` is None as long as a token is unread.
     """
 
     def __init__(self, id: int) -> None:
@@ -29,23 +39,50 @@ class EngineSlot(Slot):
         self.prompt: list[int] = []
         self.logits: torch.Tensor | None = None
         """Logits [V] after the prompt, kept for other samples of it; None while the prompt is not done."""
+        self.unread = 0
+        """Its tokens that were chosen and that nobody has read."""
 
     def forget(self) -> None:
         """Hold nothing any more."""
         self.prompt, self.done, self.next, self.logits = [], 0, None, None
 
     @property
+    def free(self) -> bool:
+        return self.sequence is None and not self.unread
+
+    @property
     def waits(self) -> bool:
         """Whether its prompt is not done."""
         return self.sequence is not None and self.sequence.error is None and self.logits is None
+
+    @property
+    def begins(self) -> bool:
+        """Whether its prompt is done and its first token not chosen."""
+        return self.sequence is not None and self.logits is not None and self.next is None and not self.unread
+
+    def generates(self, context_length: int) -> bool:
+        """Whether its newest token is to be computed: not ahead, where that is known to be the last."""
+        if self.sequence is None or self.done >= context_length:
+            return False
+        if not self.unread:
+            return self.next is not None
+        return len(self.sequence.token_ids) + self.unread < self.sequence.params.max_tokens
 
     def begun(self, prompt: list[int]) -> bool:
         """Whether it is computing `prompt`."""
         return self.waits and self.done > 0 and self.prompt == prompt
 
 
+@attrs.frozen(eq=False)
+class Chosen:
+    """A token of each of some slots, for the sequence that had it when it was chosen."""
+
+    slots: list[tuple[EngineSlot, Sequence]]
+    readback: Readback
+
+
 class Scheduler:
-    """Steps of one `run`: take sequences, compute one token of each that generates, then waiting prompts, sample.
+    """Steps of one `run`: take sequences, compute one token of each that generates, then waiting prompts, choose.
 
     A step computes at most a chunk of prompts, so that it never keeps those that generate waiting longer than that.
     """
@@ -55,20 +92,48 @@ class Scheduler:
         self._slots = [EngineSlot(id) for id in range(engine.slots)]
         self._admission = Admission(sequences, self._slots, Limits(engine.context_length, engine.vocab_size))
         self._sampler = BatchSampler(engine.slots, engine.vocab_size, engine.device)
+        self._readbacks = [Readback(engine.slots, engine.device) for _ in range(engine.ahead + 1)]
+        self._unread: deque[Chosen] = deque()
+        self._ids = torch.zeros(engine.slots, dtype=torch.long, device=engine.device)
+        """Ids [P] as chosen by the last step."""
+        self._known: tuple[list[int], torch.Tensor] | None = None
 
     def steps(self) -> Iterator[list[Token]]:
-        """Each step's tokens; an empty list where a step only computed prompt, or only refused sequences."""
-        while self._refill():
-            yield self._step()
+        """Each step's tokens; an empty list where what was read, or begun, is none.
+
+        A caller that leaves before the end calls `drain`.
+        """
+        while self._refill() or self._unread:
+            try:
+                chose = self._begin()
+            except Exception:
+                while self._unread:  # what was computed before is told
+                    yield self._read()
+                raise
+            yield self._read() if len(self._unread) > (self._engine.ahead if chose else 0) else []
+
+    def drain(self) -> None:
+        """Read what is unread for nobody, and leave no NaN in the cells of what was broken off."""
+        while self._unread:
+            self._read()
+        for slot in self._slots:
+            self._break_off(slot)
 
     def _refill(self) -> bool:
         """Free slots and take sequences; whether there is a step to come."""
         for slot in self._admission.release():
+            self._break_off(slot)
             slot.next = None
             self._sampler.leave(slot.id)
         for sequence in self._admission.admit():
             self._take(sequence)
         return self._admission.busy
+
+    def _break_off(self, slot: EngineSlot) -> None:
+        """Forget a prompt that is not done: nobody has seen whether what was computed of it is NaN."""
+        if slot.logits is None and slot.done:
+            self._engine.wipe(slot.id)
+            slot.forget()
 
     def _take(self, sequence: Sequence) -> None:
         free = [slot for slot in self._slots if slot.free]
@@ -86,29 +151,41 @@ class Scheduler:
         """Whether all cells of `prompt`, and the logits after it, are in `slot`."""
         return slot.logits is not None and slot.prompt == prompt and slot.done < self._engine.kept
 
-    def _step(self) -> list[Token]:
-        logits = self._decode()
-        ready = [slot for slot in self._slots if slot.next is not None]
+    def _begin(self) -> bool:
+        """Begin a step; whether it chooses a token."""
+        generating = [slot for slot in self._slots if slot.generates(self._engine.context_length)]
+        logits, greedy = (self._decode(generating), self._engine.likeliest) if generating else (None, None)
         self._prefill()
-        for slot in self._slots:
-            if slot.sequence is not None and slot.next is None and slot.logits is not None:
-                if logits is None:
-                    logits = slot.logits.new_zeros((len(self._slots), len(slot.logits)))
-                logits[slot.id] = slot.logits
-                ready.append(slot)
-        return [] if logits is None else self._sample(logits, ready)
+        beginning = [slot for slot in self._slots if slot.begins]
+        if beginning:
+            logits, greedy = self._joined(logits, beginning), None
+        if logits is not None:
+            self._choose(logits, [*generating, *beginning], greedy)
+        return logits is not None
 
-    def _decode(self) -> torch.Tensor | None:
+    def _decode(self, generating: list[EngineSlot]) -> torch.Tensor:
         """One token of each slot that generates → logits [P, V]; the other slots compute along for nothing."""
-        if all(slot.next is None for slot in self._slots):
-            return None
-        ids = [slot.next or 0 for slot in self._slots]
         # where a slot would go on: what idle ones write there is overwritten before it is read
-        positions = [min(slot.done, self._engine.context_length - 1) for slot in self._slots]
-        logits = self._engine.decode(upload(ids, self._engine.device), positions)
-        for slot in self._slots:
-            slot.done += slot.next is not None
+        last = self._engine.context_length - 1
+        positions = [min(slot.done, last) for slot in self._slots]
+        logits = self._engine.decode(self._next_ids(generating), positions)
+        for slot in generating:
+            slot.done += 1
         return logits
+
+    def _next_ids(self, generating: list[EngineSlot]) -> torch.Tensor:
+        """The ids [P] to compute: of a slot whose token is unread what the last step chose, 0 of idle ones."""
+        known = [0] * len(self._slots)  # of idle ones, and not their last: that may end in NaN
+        for slot in generating:
+            known[slot.id] = _ON_DEVICE if slot.next is None else slot.next
+        if _ON_DEVICE not in known:
+            return upload(known, self._engine.device)
+        if known.count(_ON_DEVICE) == len(known):
+            return self._ids
+        if self._known is None or self._known[0] != known:
+            self._known = known, upload(known, self._engine.device)
+        ids = self._known[1]
+        return torch.where(ids == _ON_DEVICE, self._ids, ids)
 
     def _prefill(self) -> None:
         """Go on with the prompts that are not done, those begun first, up to a chunk in all."""
@@ -130,18 +207,49 @@ class Scheduler:
             slot.logits = logits
         return slot.done - start
 
-    def _sample(self, logits: torch.Tensor, ready: list[EngineSlot]) -> list[Token]:
-        tokens = []
-        chosen, logprobs = self._sampler(logits, [slot.id for slot in ready])
-        for slot, id, logprob in zip(ready, chosen, logprobs, strict=True):
+    def _joined(self, logits: torch.Tensor | None, beginning: list[EngineSlot]) -> torch.Tensor:
+        """The step's `logits` [P, V], if there are any, with those after the prompts that are done."""
+        for slot in beginning:
+            assert slot.logits is not None
+            if logits is None:
+                logits = slot.logits.new_zeros((len(self._slots), len(slot.logits)))
+            logits[slot.id] = slot.logits
+        assert logits is not None
+        return logits
+
+    def _choose(
+        self, logits: torch.Tensor, slots: list[EngineSlot], greedy: tuple[torch.Tensor, torch.Tensor] | None
+    ) -> None:
+        self._ids, logprobs = self._sampler.choose(logits, [slot.id for slot in slots], greedy)
+        chosen = []
+        for slot in slots:
             assert slot.sequence is not None
-            if math.isfinite(logprob):
-                slot.next = id
-                tokens.append(Token(id, slot.sequence, logprob))
-            else:
-                slot.sequence.error = BackendError(
-                    "the model computed NaN or infinity as a logit: its weights or its file are broken"
-                )
-                self._engine.wipe(slot.id)
-                slot.forget()
+            slot.next = None
+            slot.unread += 1
+            chosen.append((slot, slot.sequence))
+        self._unread.append(Chosen(chosen, self._readbacks.pop().begin(self._ids, logprobs)))
+
+    def _read(self) -> list[Token]:
+        """The tokens of the step that was begun first, but for those of sequences that have ended meanwhile."""
+        step = self._unread.popleft()
+        ids, logprobs = step.readback.read()
+        self._readbacks.append(step.readback)
+        tokens = []
+        for slot, sequence in step.slots:
+            slot.unread -= 1
+            id, logprob = ids[slot.id], logprobs[slot.id]
+            if not math.isfinite(logprob):
+                self._fail(slot, sequence)
+            elif not ended(sequence):
+                slot.next = None if slot.unread else id
+                tokens.append(Token(id, sequence, logprob))
         return tokens
+
+    def _fail(self, slot: EngineSlot, sequence: Sequence) -> None:
+        """Give up a sequence, which may have ended before its logits were seen; its cells are spoilt in any case."""
+        if not ended(sequence):
+            sequence.error = BackendError(
+                "the model computed NaN or infinity as a logit: its weights or its file are broken"
+            )
+        self._engine.wipe(slot.id)
+        slot.forget()

@@ -31,6 +31,7 @@ class TransformersEngine(Engine):
 
     def __init__(self, model: Any, cache: Cache, *, vocab_size: int, context_length: int, chunk: int) -> None:
         super().__init__(cache, vocab_size=vocab_size, context_length=context_length, chunk=chunk)
+        self.ahead = 0  # a step takes the host longer than the device: begun ahead, it would delay the tokens before it
         self.model = model
         self._flat = [[cells.flatten(0, 1) for cells in part] for part in (cache.keys, cache.values)]  # [P * R, KV, D]
         taken = inspect.signature(model.forward).parameters
