@@ -12,6 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
+from codellm_gpu.cuda.overlap import enter, launch
 from codellm_gpu.cuda.place import Rows
 
 BLOCK = 64
@@ -88,10 +89,11 @@ def attend(
         BLOCK=BLOCK,
         num_warps=4,
         num_stages=3 if queries.element_size() == 2 else 2,
+        **launch(keys.device),
     )
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["count"])  # type: ignore[untyped-decorator]
 def _attend(  # noqa: PLR0915 - a kernel is one function
     queries: tl.tensor,
     keys: tl.tensor,
@@ -114,8 +116,10 @@ def _attend(  # noqa: PLR0915 - a kernel is one function
     MOST: tl.constexpr,
     LEAST: tl.constexpr,
     BLOCK: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ) -> None:
     row, kv, part = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    enter(OVERLAP)
     slot, position = tl.load(places + row), tl.load(places + count + row)
     first = tl.maximum(position + 1 - window, 0)
     length = position + 1 - first

@@ -11,6 +11,7 @@ import attrs
 import triton
 import triton.language as tl
 
+from codellm_gpu.cuda.overlap import enter, launch
 from codellm_gpu.cuda.sums import Sums, added
 
 if TYPE_CHECKING:
@@ -66,10 +67,11 @@ def place(
         BLOCK=triton.next_power_of_2(head_dim // 2),
         num_warps=1,
         **qkv.arguments,
+        **launch(keys.device),
     )
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["count"])  # type: ignore[untyped-decorator]
 def _place(
     parts: tl.tensor,
     stride: int,
@@ -91,8 +93,10 @@ def _place(
     BIAS: tl.constexpr,
     NORM: tl.constexpr,
     BLOCK: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ) -> None:
     row, head = tl.program_id(0), tl.program_id(1)
+    enter(OVERLAP)
     slot, position = tl.load(places + row), tl.load(places + count + row)
     kind = queries.dtype.element_ty
     pair = tl.arange(0, BLOCK)
