@@ -23,7 +23,7 @@ def round_groups(groups: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor
     the longest, whatever its sign (ggml's q4_0). Of RATIOS, each of which clips that weight to a part of it, the scale
     is then refined to the one of least squares for the levels that it gives, sum(w * level) / sum(level^2), and the
     one with the least sum of squared errors is kept (the search of Nagel et al. 2021, "A White Paper on Neural Network
-    Quantization", 3.1, and ggml's make_qx_quants).
+    Quantization", 3.1, and ggml's make_qx_quants). docs/quantization.md says what that gains.
     """
     extreme = groups.gather(-1, groups.abs().argmax(dim=-1, keepdim=True))
     best_scales = best_error = torch.empty(0)

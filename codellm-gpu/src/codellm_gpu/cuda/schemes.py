@@ -22,7 +22,7 @@ SCHEMES = (
         bits=4 + 16 / 128,  # a scale of 16 bits for each group
         applies="load",
         takes=frozenset({"safetensors"}),
-        bound=0.21,
+        bound=0.33,
         description="4 bits, groups of 128, scales of least squared error",
     ),
     Scheme(
