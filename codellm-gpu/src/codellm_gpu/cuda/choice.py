@@ -66,6 +66,7 @@ def _tried(product: Product) -> Tiles | None:
             times[tiles] = _time(attrs.evolve(product, tiles=tiles))
         except triton.runtime.errors.OutOfResources:  # a smaller GPU's shared memory
             continue
+    torch.cuda.empty_cache()  # of what the graphs held
     return min(times, key=lambda tiles: times[tiles])
 
 

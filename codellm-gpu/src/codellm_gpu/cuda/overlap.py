@@ -25,7 +25,8 @@ def overlaps(device: torch.device) -> bool:
 
 def launch(device: torch.device) -> dict[str, Any]:
     """What every kernel of a step is launched with."""
-    return {"OVERLAP": True, "launch_pdl": True} if overlaps(device) else {"OVERLAP": False}
+    options = {"OVERLAP": True, "launch_pdl": True} if overlaps(device) else {"OVERLAP": False}
+    return options | {"enable_fp_fusion": True}  # as it was by default; Triton 3.9 wants it said
 
 
 @triton.jit  # type: ignore[untyped-decorator]
