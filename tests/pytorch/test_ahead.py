@@ -25,6 +25,8 @@ from support.engines import Wrapped
 SLOTS, CONTEXT, CHUNK, VOCABULARY = 3, 64, 8, 590
 NAN = 9
 """The id whose embedding is NaN."""
+D, E = 73, 74
+"""Ids of two more tokens with text of their own, beside those of `support.chains`."""
 EVERY = codellm.SamplingParams(max_tokens=12, ignore_eos=True)
 
 
@@ -152,6 +154,15 @@ def outcomes(model, requests):
     return [found.get(one) for one in sequences]
 
 
+def drive(run):
+    """What core does with each step's tokens, as far as their number ends a sequence."""
+    for tokens in run:
+        for token in tokens:
+            one = token.sequence
+            one.token_ids += [token.id] * (not one.finished)
+            one.finished = len(one.token_ids) >= one.params.max_tokens
+
+
 @settings(max_examples=60)
 @given(requests=REQUESTS)
 @example(requests=SAMPLES)
@@ -163,9 +174,14 @@ def test_who_runs_ahead_gives_what_he_gives_who_waits(model, requests):
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
-    """A → B → the end of a turn → C → A, and the embedding of that end is NaN: nobody may compute it and keep it."""
+    """A → B → the end of a turn → C → A, where the embedding of that end is NaN: nobody may compute it and keep it.
+
+    D and E follow each other for ever.
+    """
     files = {"generation_config.json": {"eos_token_id": [TURN, 0]}}
-    folder = write_chain(tmp_path_factory.mktemp("chain") / "model", {A: B, B: TURN, TURN: C, C: A}, files=files)
+    folder = write_chain(
+        tmp_path_factory.mktemp("chain") / "model", {A: B, B: TURN, TURN: C, C: A, D: E, E: D}, files=files
+    )
     with codellm.load(str(folder), backend="torch-cpu", dtype="float32", batch_size=2, context_length=32) as model:
         with torch.no_grad():
             model.engine.decoder.embedding.weight[TURN] = torch.nan
@@ -192,30 +208,54 @@ def test_nan_is_told_of_its_sequence_alone(chain, engine):
 @pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
 def test_a_stream_that_is_dropped_leaves_no_nan(chain, engine):
     model = wrapped(chain, *engine)
-    expected = model.score([[A] * 20])[0].tolist()
+    expected = model.score([[A, B]])[0].tolist()  # of a first token, behind which NaN would lie
     for _ in range(2):  # in the first slot of both calls
         run = model.run([Sequence(prompt_ids=[A], params=EVERY), Sequence(prompt_ids=[C, C], params=EVERY)])
         while TURN not in [token.id for token in next(run)]:
             pass
         run.close()
-        assert model.score([[A] * 20])[0].tolist() == expected
+        assert model.score([[A, B]])[0].tolist() == expected
+
+
+@pytest.mark.parametrize("gap", range(3))
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
+def test_a_slot_that_nobody_has_computes_no_token_of_its_last_sequence(chain, engine, gap):
+    def live():
+        yield Sequence(prompt_ids=[D], params=EVERY)
+        yield Sequence(prompt_ids=[A], params=attrs.evolve(EVERY, max_tokens=2))  # to the end whose embedding is NaN
+        yield from [None] * gap
+        yield (last := Sequence(prompt_ids=[C], params=attrs.evolve(EVERY, max_tokens=2)))
+        ended.append(last)
+
+    ended = []
+    drive(wrapped(chain, *engine).run(live()))
+    assert [(one.token_ids, one.error) for one in ended] == [([A, B], None)]
 
 
 @pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
 @pytest.mark.parametrize("close", [True, False], ids=["closed", "cancelled"])
 def test_a_prompt_that_is_broken_off_leaves_no_nan(model, engine, close):
     watched = wrapped(model, *engine)
-    expected = watched.score([list(range(30, 60))])[0].tolist()
+    expected = watched.score([[20, 21]])[0].tolist()
     one = Sequence(prompt_ids=[NAN] * 30, params=EVERY)
-    other = Sequence(prompt_ids=[20, 21], params=EVERY)
-    run = watched.run([one, other])
+    other, third = (Sequence(prompt_ids=[20, 21, *more], params=EVERY) for more in ((), (22,)))
+
+    def live():
+        yield from (one, other)
+        while not one.finished:
+            yield None
+        yield third
+
+    run = watched.run(live())
     next(run)
     if close:
         run.close()
     else:
-        one.finished = other.finished = True
-        assert not any(run)
-    assert watched.score([list(range(30, 60))])[0].tolist() == expected
+        one.finished = True
+        drive(run)
+        assert [each.error for each in (one, other, third)] == [None] * 3
+        assert third.token_ids == list(model.generate([20, 21, 22], EVERY).token_ids)
+    assert watched.score([[20, 21]])[0].tolist() == expected
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -251,15 +291,11 @@ def test_what_was_computed_before_a_failure_is_told(model):
                 raise RuntimeError("the device is gone")
             return super().decode(ids, positions)
 
-    def drive(run, ids):
-        for tokens in run:
-            ids += [token.id for token in tokens]
-
     expected = model.generate([20, 21], EVERY).token_ids
     for ahead in (0, 1, 2):
         one = Sequence(prompt_ids=[20, 21], params=EVERY)
         with pytest.raises(RuntimeError, match="the device is gone"):
-            drive(wrapped(model, Fails, ahead).run([one]), one.token_ids)
+            drive(wrapped(model, Fails, ahead).run([one]))
         assert one.token_ids == list(expected[:4])
 
 

@@ -14,7 +14,7 @@ from codellm.torch.decoder_engine import DecoderEngine
 from codellm.torch.load import plan
 from codellm.torch.model import TorchModel
 from support.checkpoints import Arrays, config_of, random_weights, source_of, train_tokenizer
-from support.schedules import CHUNK, CONTEXT, MOVED, NAN, SCHEDULES, USES, Alone, Schedule, hold, hold_after_nan
+from support.schedules import CHUNK, CONTEXT, MOVED, NAN, SCHEDULES, USES, Alone, Ask, Schedule, hold, hold_after_nan
 
 TOLERANCE = 1e-4
 """In float32 a product of matrices is summed otherwise for one row than for several."""
@@ -88,6 +88,7 @@ def test_each_sequence_of_a_random_schedule_gets_what_it_gets_alone(
     @settings(max_examples=15)
     @given(schedule=SCHEDULES)
     @example(schedule=MOVED)
+    @example(schedule=[Ask("full"), Ask("almost full"), Ask("full", 1), Ask("short")])
     def held(schedule: Schedule) -> None:
         hold(many.run, alone, schedule, TOLERANCE)
 

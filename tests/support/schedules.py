@@ -201,6 +201,7 @@ class _Queue:
 def _hold_one(alone: Alone, ask: Ask, one: Sequence, mine: list[Token], tolerance: float) -> bool:
     """Hold the tokens that `one` got to those it gets alone → whether rounding made a draw fall otherwise."""
     other = alone.tokens(ask)
+    assert len(mine) <= len(other), ask  # none past the context's end
     for place, (token, expected) in enumerate(zip(mine, other, strict=False)):
         assert token.logprob is not None
         assert expected.logprob is not None
