@@ -21,9 +21,12 @@ TILES = (
     Tiles(64, 128, 4, 4, swapped=False),
     Tiles(32, 256, 4, 4, swapped=False),
     Tiles(128, 64, 4, 4, swapped=False),
+    Tiles(64, 64, 4, 6, swapped=True),
     Tiles(64, 128, 4, 4, swapped=True),
+    Tiles(64, 256, 4, 3, swapped=True),
     Tiles(128, 64, 4, 4, swapped=True),
     Tiles(128, 128, 8, 3, swapped=True),
+    Tiles(128, 128, 4, 4, swapped=True),
 )
 PARTS = (1, 2, 3, 4, 6, 8)
 PROGRAMS = (96, 1200)
