@@ -13,6 +13,7 @@ from codellm.torch.linear import Linear
 from codellm_gpu.cuda.activation import activate
 from codellm_gpu.cuda.skinny import Tiles, multiply, multiply_activate
 from codellm_gpu.cuda.sums import Sums
+from codellm_gpu.cuda.weight_only import WeightOnlyLinear
 
 
 @attrs.frozen(eq=False)
@@ -48,7 +49,9 @@ class Product:
         """Multiply the first rows of `x` [M, in] by the weights of the layer `number`."""
         layer: Any = self.layers[number]
         if self.tiles is None:
-            return Sums(layer(x[: self.rows])[None])
+            rows = x[: self.rows]
+            quantized = isinstance(layer, WeightOnlyLinear) and layer.takes(rows)
+            return Sums(layer.parts(rows), layer.bias) if quantized else Sums(layer(rows)[None])
         parts = x.new_empty(self.tiles.parts, self.padded, layer.out_features, dtype=torch.float32)
         multiply(x[: self.padded], layer.weight, self.tiles, parts)
         return Sums(parts, layer.bias)

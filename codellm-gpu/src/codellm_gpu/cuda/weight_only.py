@@ -39,8 +39,15 @@ class WeightOnlyLinear(nn.Module, abc.ABC):
         """The codes, one a byte: uint8 [N, K]."""
 
     @abc.abstractmethod
-    def product(self, x: torch.Tensor) -> torch.Tensor:
-        """Multiply a few rows `x` [M, K] of 2 bytes by the codes, on a GPU → [M, N]."""
+    def parts(self, x: torch.Tensor) -> torch.Tensor:
+        """Multiply `x` [M, K] that it `takes` by the codes → float32 [S, M, N]: S parts to add up in their order.
+
+        The bias is not in them.
+        """
+
+    def takes(self, x: torch.Tensor) -> bool:
+        """Whether `x` [..., K] is multiplied by the codes themselves: a few rows of 2 bytes on a GPU."""
+        return x.is_cuda and x.itemsize == 2 and x.numel() <= FEW * self.in_features
 
     @abc.abstractmethod
     def dequantized(self, rows: slice, dtype: torch.dtype) -> torch.Tensor:
@@ -48,13 +55,16 @@ class WeightOnlyLinear(nn.Module, abc.ABC):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Project `x` [..., K] → [..., N] of x's type."""
-        if x.is_cuda and x.itemsize == 2 and x.numel() <= FEW * self.in_features:
-            return self.product(x.reshape(-1, self.in_features).contiguous()).view(*x.shape[:-1], self.out_features)
-        parts = [
+        if self.takes(x):
+            from codellm_gpu.cuda.weight_only_products import added
+
+            parts = self.parts(x.reshape(-1, self.in_features).contiguous())
+            return added(parts, self.bias, x.dtype).view(*x.shape[:-1], self.out_features)
+        outputs = [
             functional.linear(x, self.dequantized(rows, x.dtype), None if self.bias is None else self.bias[rows])
             for rows in blocks(self.out_features, self.in_features, FLOATS)
         ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
 
 
 class Int8Linear(WeightOnlyLinear):
@@ -82,10 +92,10 @@ class Int8Linear(WeightOnlyLinear):
     def codes(self) -> torch.Tensor:
         return self.levels.view(torch.uint8) ^ 128
 
-    def product(self, x: torch.Tensor) -> torch.Tensor:
-        from codellm_gpu.cuda.weight_only_products import int8_product
+    def parts(self, x: torch.Tensor) -> torch.Tensor:
+        from codellm_gpu.cuda.weight_only_products import int8_parts
 
-        return int8_product(x, self.levels, self.scales, self.bias)
+        return int8_parts(x, self.levels, self.scales)
 
     def dequantized(self, rows: slice, dtype: torch.dtype) -> torch.Tensor:
         if self.levels.is_cuda:
@@ -142,10 +152,10 @@ class Int4Linear(WeightOnlyLinear):
     def codes(self) -> torch.Tensor:
         return unpacked_codes(self.packed)
 
-    def product(self, x: torch.Tensor) -> torch.Tensor:
-        from codellm_gpu.cuda.weight_only_products import int4_product
+    def parts(self, x: torch.Tensor) -> torch.Tensor:
+        from codellm_gpu.cuda.weight_only_products import int4_parts
 
-        return int4_product(x, self.packed, self.scales, self.zeros, self.bias)
+        return int4_parts(x, self.packed, self.scales, self.zeros)
 
     def dequantized(self, rows: slice, dtype: torch.dtype) -> torch.Tensor:
         zeros = None if self.zeros is None else self.zeros[rows]

@@ -13,12 +13,15 @@ import torch
 import triton
 import triton.language as tl
 
+from codellm_gpu.cuda.overlap import LINE, enter, launch, prefetch
 from codellm_gpu.cuda.rounding import GROUP
 
 PROGRAMS = 512
 """Programs that keep the memory of a large GPU busy: about four for each of its multiprocessors."""
 INPUTS = 128
 """Inputs of a step of a program."""
+AHEAD = 4
+"""Lines of each of its rows of weights that a program fetches before it waits for its rows of activations."""
 
 
 @attrs.frozen
@@ -46,19 +49,16 @@ def tiles_of(rows: int, outputs: int, inputs: int) -> Tiles:
     return Tiles(height, width, triton.cdiv(steps, each), each, warps, stages)
 
 
-def int8_product(
-    x: torch.Tensor, levels: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None
-) -> torch.Tensor:
-    """Multiply `x` [M, K] of 2 bytes, M up to 64, by weights as `Int8Linear` has them → [M, N]."""
+def int8_parts(x: torch.Tensor, levels: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    """Multiply `x` [M, K] of 2 bytes, M up to 64, by weights as `Int8Linear` has them → float32 [S, M, N]."""
     (rows, inputs), outputs = x.shape, len(levels)
     tiles = tiles_of(rows, outputs, inputs)
-    out, sums = _empty(x, outputs, tiles)
+    out = x.new_empty(tiles.parts, rows, outputs, dtype=torch.float32)
     _int8[(triton.cdiv(outputs, tiles.outputs), tiles.parts)](
         x=x,
         levels=levels,
         scales=scales,
-        bias=bias,
-        out=sums,
+        out=out,
         rows=rows,
         inputs=inputs,
         outputs=outputs,
@@ -66,33 +66,26 @@ def int8_product(
         ROWS=tiles.rows,
         OUTPUTS=tiles.outputs,
         INPUTS=INPUTS,
-        PARTS=tiles.parts,
-        BIAS=bias is not None,
+        LINE=LINE,
+        AHEAD=AHEAD,
         num_warps=tiles.warps,
         num_stages=tiles.stages,
-        enable_fp_fusion=True,
+        **launch(x.device),
     )
-    return _added(sums, bias, out)
+    return out
 
 
-def int4_product(
-    x: torch.Tensor,
-    packed: torch.Tensor,
-    scales: torch.Tensor,
-    zeros: torch.Tensor | None,
-    bias: torch.Tensor | None,
-) -> torch.Tensor:
-    """Multiply `x` [M, K] of 2 bytes, M up to 64, by weights as `Int4Linear` has them → [M, N]."""
+def int4_parts(x: torch.Tensor, packed: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None) -> torch.Tensor:
+    """Multiply `x` [M, K] of 2 bytes, M up to 64, by weights as `Int4Linear` has them → float32 [S, M, N]."""
     (rows, inputs), outputs = x.shape, len(packed)
     tiles = tiles_of(rows, outputs, inputs)
-    out, sums = _empty(x, outputs, tiles)
+    out = x.new_empty(tiles.parts, rows, outputs, dtype=torch.float32)
     _int4[(triton.cdiv(outputs, tiles.outputs), tiles.parts)](
         x=x,
         packed=packed,
         scales=scales,
         zeros=zeros,
-        bias=bias,
-        out=sums,
+        out=out,
         rows=rows,
         groups=inputs // GROUP,
         outputs=outputs,
@@ -100,14 +93,32 @@ def int4_product(
         ROWS=tiles.rows,
         OUTPUTS=tiles.outputs,
         HALF=GROUP // 2,
-        PARTS=tiles.parts,
+        LINE=LINE,
+        AHEAD=AHEAD,
         ZEROS=zeros is not None,
-        BIAS=bias is not None,
         num_warps=tiles.warps,
         num_stages=tiles.stages,
-        enable_fp_fusion=True,
+        **launch(x.device),
     )
-    return _added(sums, bias, out)
+    return out
+
+
+def added(parts: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
+    """Add `parts` [S, M, N] up in their order, and `bias` [N] → [M, N] of `dtype`."""
+    out = parts.new_empty(parts.shape[1:], dtype=dtype)
+    count, block = out.numel(), 256
+    _add[(triton.cdiv(count, block),)](
+        parts=parts,
+        bias=bias,
+        out=out,
+        count=count,
+        outputs=out.shape[1],
+        PARTS=len(parts),
+        BIAS=bias is not None,
+        BLOCK=block,
+        **launch(parts.device),
+    )
+    return out
 
 
 def int8_floats(levels: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -141,52 +152,33 @@ def int4_floats(
     return out
 
 
-def _empty(x: torch.Tensor, outputs: int, tiles: Tiles) -> tuple[torch.Tensor, torch.Tensor]:
-    """The output [M, N], and what the tiles are written to: the output itself, or its parts, float32 [S, M, N]."""
-    out = x.new_empty(len(x), outputs)
-    return out, out[None] if tiles.parts == 1 else x.new_empty(tiles.parts, *out.shape, dtype=torch.float32)
-
-
-def _added(sums: torch.Tensor, bias: torch.Tensor | None, out: torch.Tensor) -> torch.Tensor:
-    if len(sums) > 1:
-        count, block = out.numel(), 256
-        _add[(triton.cdiv(count, block),)](
-            sums=sums,
-            bias=bias,
-            out=out,
-            count=count,
-            outputs=out.shape[1],
-            PARTS=len(sums),
-            BIAS=bias is not None,
-            BLOCK=block,
-            enable_fp_fusion=True,
-        )
-    return out
-
-
 # Triton looks names up that annotations hold: it finds tl.tensor, and not typing.Any
 @triton.jit  # type: ignore[untyped-decorator]
 def _int8(
     x: tl.tensor,
     levels: tl.tensor,
     scales: tl.tensor,
-    bias: tl.tensor,
     out: tl.tensor,
     rows: int,
     inputs: int,
     outputs: int,
     each: int,
-    ROWS: tl.constexpr,  # noqa: N803
-    OUTPUTS: tl.constexpr,  # noqa: N803
-    INPUTS: tl.constexpr,  # noqa: N803
-    PARTS: tl.constexpr,  # noqa: N803
-    BIAS: tl.constexpr,  # noqa: N803
+    ROWS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    INPUTS: tl.constexpr,
+    LINE: tl.constexpr,
+    AHEAD: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ) -> None:
     n, m, k = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS), tl.arange(0, ROWS), tl.arange(0, INPUTS)
     is_output, is_row = n < outputs, m < rows
     weights = levels + n[:, None].to(tl.int64) * inputs
     total = tl.zeros((OUTPUTS, ROWS), tl.float32)
     first = tl.program_id(1) * each
+    if OVERLAP:
+        lines = first + tl.arange(0, AHEAD)[None, :] * LINE
+        prefetch(levels + tl.minimum(n, outputs - 1)[:, None].to(tl.int64) * inputs + tl.minimum(lines, inputs - 1))
+    enter(OVERLAP)
     for start in range(first, tl.minimum(first + each, inputs), INPUTS):
         at = start + k
         is_input = at < inputs
@@ -196,7 +188,7 @@ def _int8(
         weight = (level.to(tl.int32) + 0x4B000080).to(tl.float32, bitcast=True) - 8388736.0  # 2^23 + 128
         total = tl.dot(weight.to(row.dtype), tl.trans(row), total)
     total *= tl.load(scales + n, mask=is_output, other=0.0)[:, None]
-    _store(total, bias, out, n, m, rows, outputs, PARTS, BIAS)
+    _store(total, out, n, m, rows, outputs)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -205,18 +197,18 @@ def _int4(
     packed: tl.tensor,
     scales: tl.tensor,
     zeros: tl.tensor,
-    bias: tl.tensor,
     out: tl.tensor,
     rows: int,
     groups: int,
     outputs: int,
     each: int,
-    ROWS: tl.constexpr,  # noqa: N803
-    OUTPUTS: tl.constexpr,  # noqa: N803
-    HALF: tl.constexpr,  # noqa: N803
-    PARTS: tl.constexpr,  # noqa: N803
-    ZEROS: tl.constexpr,  # noqa: N803
-    BIAS: tl.constexpr,  # noqa: N803
+    ROWS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    HALF: tl.constexpr,
+    LINE: tl.constexpr,
+    AHEAD: tl.constexpr,
+    ZEROS: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ) -> None:
     n, m, k = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS), tl.arange(0, ROWS), tl.arange(0, HALF)
     is_output, is_row = n < outputs, m < rows
@@ -225,6 +217,11 @@ def _int4(
     total = tl.zeros((OUTPUTS, ROWS), tl.float32)
     first = tl.program_id(1) * each
     last = tl.minimum(first + each, groups)
+    if OVERLAP:
+        lines = first * HALF + tl.arange(0, AHEAD)[None, :] * LINE
+        row = tl.minimum(n, outputs - 1)[:, None].to(tl.int64) * groups * HALF
+        prefetch(packed + row + tl.minimum(lines, groups * HALF - 1))
+    enter(OVERLAP)
     # what a group's sum is multiplied by is asked for while the group before is computed
     next_scale = tl.load(scales + first * outputs + n, mask=is_output, other=0.0)
     zero = tl.full((OUTPUTS,), 8388616.0, tl.float32)  # 2^23 + 8
@@ -243,7 +240,7 @@ def _int4(
         part = tl.dot((_float(codes & 15) - zero[:, None]).to(low.dtype), tl.trans(low))
         part = tl.dot((_float(codes >> 4) - zero[:, None]).to(high.dtype), tl.trans(high), part)
         total += part * scale[:, None]
-    _store(total, bias, out, n, m, rows, outputs, PARTS, BIAS)
+    _store(total, out, n, m, rows, outputs)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -253,47 +250,37 @@ def _float(codes: tl.tensor) -> tl.tensor:
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _store(
-    total: tl.tensor,
-    bias: tl.tensor,
-    out: tl.tensor,
-    n: tl.tensor,
-    m: tl.tensor,
-    rows: int,
-    outputs: int,
-    PARTS: tl.constexpr,  # noqa: N803
-    BIAS: tl.constexpr,  # noqa: N803
-) -> None:
-    """Write a tile [OUTPUTS, ROWS] as outputs, or as one of PARTS sums, which have no bias yet."""
-    if BIAS and PARTS == 1:
-        total += tl.load(bias + n, mask=n < outputs, other=0.0).to(tl.float32)[:, None]
+def _store(total: tl.tensor, out: tl.tensor, n: tl.tensor, m: tl.tensor, rows: int, outputs: int) -> None:
+    """Write the sums of a tile [OUTPUTS, ROWS] to its part of the output."""
     at = (tl.program_id(1) * rows + m).to(tl.int64)[:, None] * outputs + n[None, :]
-    tl.store(out + at, tl.trans(total).to(out.dtype.element_ty), mask=(m < rows)[:, None] & (n < outputs)[None, :])
+    tl.store(out + at, tl.trans(total), mask=(m < rows)[:, None] & (n < outputs)[None, :])
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _add(
-    sums: tl.tensor,
+    parts: tl.tensor,
     bias: tl.tensor,
     out: tl.tensor,
     count: int,
     outputs: int,
-    PARTS: tl.constexpr,  # noqa: N803
-    BIAS: tl.constexpr,  # noqa: N803
-    BLOCK: tl.constexpr,  # noqa: N803
+    PARTS: tl.constexpr,
+    BIAS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ) -> None:
+    enter(OVERLAP)
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
-    total = tl.load(sums + at, mask=inside, other=0.0)
+    total = tl.load(parts + at, mask=inside, other=0.0)
     for part in tl.static_range(1, PARTS):
-        total += tl.load(sums + part * count + at, mask=inside, other=0.0)
+        total += tl.load(parts + part * count + at, mask=inside, other=0.0)
     if BIAS:
         total += tl.load(bias + at % outputs, mask=inside, other=0.0).to(tl.float32)
     tl.store(out + at, total.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _int8_floats(levels: tl.tensor, scales: tl.tensor, out: tl.tensor, inputs: int, INPUTS: tl.constexpr) -> None:  # noqa: N803
+def _int8_floats(levels: tl.tensor, scales: tl.tensor, out: tl.tensor, inputs: int, INPUTS: tl.constexpr) -> None:
     n, k = tl.program_id(0).to(tl.int64), tl.program_id(1) * INPUTS + tl.arange(0, INPUTS)
     weight = tl.load(levels + n * inputs + k, mask=k < inputs, other=0).to(tl.float32) * tl.load(scales + n)
     tl.store(out + n * inputs + k, weight.to(out.dtype.element_ty), mask=k < inputs)
@@ -307,9 +294,9 @@ def _int4_floats(
     out: tl.tensor,
     outputs: int,
     groups: int,
-    GROUPS: tl.constexpr,  # noqa: N803
-    HALF: tl.constexpr,  # noqa: N803
-    ZEROS: tl.constexpr,  # noqa: N803
+    GROUPS: tl.constexpr,
+    HALF: tl.constexpr,
+    ZEROS: tl.constexpr,
 ) -> None:
     n, group = tl.program_id(0).to(tl.int64), (tl.program_id(1) * GROUPS + tl.arange(0, GROUPS))[:, None]
     inside = group < groups
