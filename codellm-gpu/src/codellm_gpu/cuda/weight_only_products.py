@@ -16,8 +16,8 @@ import triton.language as tl
 from codellm_gpu.cuda.overlap import LINE, enter, launch, prefetch
 from codellm_gpu.cuda.rounding import GROUP
 
-PROGRAMS = 512
-"""Programs that keep the memory of a large GPU busy: about four for each of its multiprocessors."""
+PROGRAMS = {64: 512, 128: 264}
+"""Programs of tiles of so many outputs that are on a large GPU at once: about four and two a multiprocessor."""
 INPUTS = 128
 """Inputs of a step of a program."""
 AHEAD = 4
@@ -42,9 +42,9 @@ def tiles_of(rows: int, outputs: int, inputs: int) -> Tiles:
     They depend on the shapes alone, so that a product is cut the same way in every run.
     """
     height = max(16, triton.next_power_of_2(rows))
-    width, warps, stages = (64, 4, 4) if height == 16 else (128, 4, 4) if height == 32 else (128, 8, 3)
+    width, warps, stages = (64, 4, 4) if height == 16 else (128, 8, 4 if height == 32 else 3)
     steps = triton.cdiv(inputs, INPUTS)
-    parts = max(1, min(PROGRAMS // triton.cdiv(outputs, width), steps // 2))
+    parts = max(1, min(PROGRAMS[width] // triton.cdiv(outputs, width), steps // 2))
     each = triton.cdiv(steps, parts)
     return Tiles(height, width, triton.cdiv(steps, each), each, warps, stages)
 
