@@ -7,6 +7,8 @@ same tokens here and there, but for rounding.
 
 from __future__ import annotations
 
+import math
+
 import attrs
 import numpy as np
 import torch
@@ -83,46 +85,69 @@ class BatchSampler:
 
 
 GREEDY = SamplingParams()
-FIELDS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 @attrs.frozen(eq=False)
 class SamplingTensors:
-    """The parameters of every row [B], and whether any row asks for the costly steps."""
+    """The parameters of every row, each [B, 1], and whether any row asks for the costly steps."""
 
     temperature: torch.Tensor
+    """Next to nothing where a row is greedy."""
+    greedy: torch.Tensor
+    """Whether a row is, [B]."""
     top_k: torch.Tensor
-    """The vocabulary's size where all are kept."""
+    """Infinity where all are kept."""
     top_p: torch.Tensor
+    """Infinity where all are kept."""
     min_p: torch.Tensor
     penalty: torch.Tensor
     filtered: torch.Tensor
     """Whether a row asks for top-k or top-p."""
     drawn: bool
     sorts: bool
+    floored: bool
+    """Whether a drawn row asks for min-p."""
     penalized: bool
 
     @classmethod
     def of(cls, sequences: list[Sequence | None], device: torch.device) -> SamplingTensors | None:
         """Parameters of the sequences, None where all just take the likeliest; free slots do."""
         params = [GREEDY if sequence is None else sequence.params for sequence in sequences]
-        if all(each.temperature == 0 and each.repetition_penalty == 1.0 for each in params):
+        drawn = [each for each in params if each.temperature > 0]
+        penalized = any(each.repetition_penalty != 1.0 for each in params)
+        if not drawn and not penalized:
             return None
-        filters = [bool(each.top_k or each.top_p < 1.0) for each in params]
-        drawn = [each.temperature > 0 for each in params]
-        rows = [[getattr(each, field) for each in params] for field in FIELDS]
-        temperature, top_k, top_p, min_p, penalty, filtered = upload([*rows, filters], device, torch.float64)
+        rows = [
+            (
+                max(each.temperature, 1e-30),
+                each.temperature == 0,
+                each.top_k or math.inf,
+                each.top_p if each.top_p < 1.0 else math.inf,
+                each.min_p,
+                each.repetition_penalty,
+                _filtered(each),
+            )
+            for each in params
+        ]
+        columns = upload(rows, device, torch.float64)[:, :, None].unbind(1)
+        temperature, greedy, top_k, top_p, min_p, penalty, filtered = columns
         return cls(
-            temperature=temperature,
+            temperature=temperature.float(),
+            greedy=greedy[:, 0] > 0,
             top_k=top_k,
             top_p=top_p,
-            min_p=min_p,
-            penalty=penalty,
+            min_p=min_p.float(),
+            penalty=penalty.float(),
             filtered=filtered > 0,
-            drawn=any(drawn),
-            sorts=any(both for both in map(all, zip(filters, drawn, strict=True))),
-            penalized=any(each.repetition_penalty != 1.0 for each in params),
+            drawn=bool(drawn),
+            sorts=any(map(_filtered, drawn)),
+            floored=any(each.min_p > 0 for each in drawn),
+            penalized=penalized,
         )
+
+
+def _filtered(params: SamplingParams) -> bool:
+    return bool(params.top_k or params.top_p < 1.0)
 
 
 def likeliest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -146,24 +171,25 @@ def sample(
     ids = scores.argmax(dim=-1)  # the first of equal maxima
     top = scores.gather(-1, ids[:, None])  # [B, 1]
     if params.drawn and uniform is not None:
-        ids = torch.where(params.temperature > 0, draw(scores, top, params, uniform), ids)
+        ids = torch.where(params.greedy, ids, draw(scores, top, params, uniform))
     logprobs = logits.log_softmax(dim=-1).gather(-1, ids[:, None])  # [B, 1]
-    return ids, torch.where(top.isfinite(), logprobs, torch.nan)[:, 0]
+    if seen is not None:  # a penalty below 1 may have made a logit infinite
+        logprobs = torch.where(top.isfinite(), logprobs, torch.nan)
+    return ids, logprobs[:, 0]
 
 
 def penalized(logits: torch.Tensor, penalty: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
     """Logits of seen ids divided (positive) or multiplied (negative) by the row's penalty: Keskar et al. 2019, 4.1."""
-    rate = penalty.float()[:, None]
-    return torch.where(seen, torch.where(logits > 0, logits / rate, logits * rate), logits)
+    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
 def draw(scores: torch.Tensor, top: torch.Tensor, params: SamplingTensors, uniform: torch.Tensor) -> torch.Tensor:
     """An id of each row [B], by inverting the cumulative distribution at `uniform` [B]."""
-    rate = params.temperature.clamp_min(1e-30).float()[:, None]
-    weights = ((scores - top) / rate).exp()  # [B, V], the likeliest 1
+    weights = ((scores - top) / params.temperature).exp()  # [B, V], the likeliest 1
     if params.sorts:
         weights = top_k_top_p(weights, params)
-    weights = torch.where(weights >= params.min_p.float()[:, None], weights, 0.0)
+    if params.floored:
+        weights = torch.where(weights >= params.min_p, weights, 0.0)
     cumulative = weights.cumsum(dim=-1, dtype=torch.float64)  # sums of a whole vocabulary need float64
     total = cumulative[:, -1:]
     drawn = torch.minimum(uniform[:, None] * total, total.nextafter(torch.zeros_like(total)))  # never the end itself
@@ -175,13 +201,10 @@ def top_k_top_p(weights: torch.Tensor, params: SamplingTensors) -> torch.Tensor:
 
     Of top-p is kept the smallest set whose probability reaches it: while what came before has not.
     """
-    size = weights.shape[-1]
     ranked, order = weights.sort(dim=-1, descending=True, stable=True)  # of equals, the lowest id comes first
-    rank = torch.arange(size, device=weights.device)
-    limit = torch.where(params.top_k > 0, params.top_k, size)[:, None]
-    ranked = torch.where(rank < limit, ranked, 0.0)
+    rank = torch.arange(weights.shape[-1], device=weights.device)
+    ranked = torch.where(rank < params.top_k, ranked, 0.0)
     cumulative = ranked.cumsum(dim=-1, dtype=torch.float64)
     before = torch.nn.functional.pad(cumulative[:, :-1], (1, 0))
-    whole = params.top_p[:, None] >= 1.0
-    ranked = torch.where(whole | (before < params.top_p[:, None] * cumulative[:, -1:]), ranked, 0.0)
-    return torch.where(params.filtered[:, None], torch.zeros_like(weights).scatter(-1, order, ranked), weights)
+    ranked = torch.where(before < params.top_p * cumulative[:, -1:], ranked, 0.0)
+    return torch.where(params.filtered, torch.zeros_like(weights).scatter(-1, order, ranked), weights)
