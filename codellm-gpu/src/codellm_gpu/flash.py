@@ -12,31 +12,18 @@ B slots, T tokens of each, N query heads, KV key-value heads, D the head_dim, R 
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import attrs
 import torch
 from transformers import AttentionInterface
 
-from codellm.errors import BackendUnavailableError, InvalidValueError
-from codellm.torch.cache import Cache
+from codellm.torch.cache import Cache, join
 from codellm.torch.transformers_engine import CacheLayer, TransformersEngine
+from codellm_gpu.flash_kernels import Kernels, kernels, require
 
 NAME = "codellm-ring"
 """Ours among transformers' attentions. What it calls flash_attention_2 would be checked and unpadded by it."""
-REMEDY = 'pip install "codellm-gpu[flash-attn]" --no-build-isolation'
-CAPABILITY = (8, 0)
-"""Ampere, the first that the kernels are compiled for (README of Dao-AILab/flash-attention)."""
-
-
-@attrs.frozen
-class Kernels:
-    """The two functions of flash-attn: for chunks and for single tokens."""
-
-    chunk: Callable[..., torch.Tensor]
-    step: Callable[..., torch.Tensor]
 
 
 class FlashEngine(TransformersEngine):
@@ -51,9 +38,7 @@ class FlashEngine(TransformersEngine):
     @staticmethod
     def kernels() -> Kernels:
         """Kernels of flash-attn, which is imported now."""
-        from flash_attn import flash_attn_func, flash_attn_with_kvcache
-
-        return Kernels(flash_attn_func, flash_attn_with_kvcache)
+        return kernels()
 
     @staticmethod
     def require(device: torch.device, dtype: torch.dtype) -> None:
@@ -68,10 +53,8 @@ class FlashEngine(TransformersEngine):
 
     def chunk_layers(self, slot: int, positions: torch.Tensor, start: int) -> tuple[list[CacheLayer], dict[str, Any]]:
         cache = self.cache
-        cells = self.everywhere(cache.cells(positions[0]))
         layers: list[CacheLayer] = [
-            JoinedLayer(keys[slot], values[slot], start, cells[keys.device])
-            for keys, values in zip(cache.keys, cache.values, strict=True)
+            JoinedLayer(keys[slot], values[slot], start) for keys, values in zip(cache.keys, cache.values, strict=True)
         ]
         cut = start + positions.shape[1] > cache.window
         window = (cache.window - 1, 0) if cut else (-1, -1)
@@ -85,27 +68,6 @@ class FlashEngine(TransformersEngine):
             return self._kernels.step(q, k, v, cache_seqlens=lengths[q.device], softmax_scale=softmax_scale)
 
         return layers, {"kernel": kernel}
-
-
-def require(device: torch.device, dtype: torch.dtype) -> None:
-    """See that the kernels run on `device` and in `dtype`.
-
-    Raises:
-        BackendUnavailableError: flash-attn is not installed, or the GPU is too old.
-        InvalidValueError: they never do.
-    """
-    if device.type != "cuda":
-        raise InvalidValueError(f"flash_attention_2 runs on the device cuda, not {device}; take sdpa there")
-    if importlib.util.find_spec("flash_attn") is None:
-        raise BackendUnavailableError(f"flash_attention_2 needs flash-attn, which is not installed; {REMEDY}")
-    if dtype == torch.float32:
-        raise InvalidValueError("flash_attention_2 computes in float16 or bfloat16, not float32; take sdpa for that")
-    found = torch.cuda.get_device_capability(device)
-    if found < CAPABILITY:
-        name = torch.cuda.get_device_name(device)
-        raise BackendUnavailableError(
-            f"flash_attention_2 needs a GPU of compute capability 8.0, and {name} has {found[0]}.{found[1]}; take sdpa"
-        )
 
 
 def attend(
@@ -127,10 +89,10 @@ def attend(
 class JoinedLayer(CacheLayer):
     """A layer that shows a chunk of one slot with what it sees before it, and keeps of it what later tokens see."""
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, start: int, cells: torch.Tensor) -> None:
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, start: int) -> None:
         super().__init__()
         self._keys, self._values = keys, values  # [R, KV, D]
-        self._start, self._cells = start, cells  # [T]
+        self._start = start
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Keep of [1, KV, T, D] the last R, → them behind the tokens before them, in order: [1, KV, S, D]."""
@@ -138,13 +100,4 @@ class JoinedLayer(CacheLayer):
 
     def _join(self, ring: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
         tokens = new[0].transpose(0, 1).to(ring.dtype)  # [T, KV, D]
-        size, end = len(ring), self._start + len(tokens)
-        if end <= size:
-            ring[self._start : end] = tokens
-            return ring[None, :end].transpose(1, 2).to(new.dtype)
-        seen = min(self._start, size - 1)
-        begin = (self._start - seen) % size
-        first = ring[begin : begin + seen]
-        joined = torch.cat([first, ring[: seen - len(first)], tokens])  # before what is read is overwritten
-        ring.index_copy_(0, self._cells[-size:], tokens[-size:])
-        return joined[None].transpose(1, 2).to(new.dtype)
+        return join(ring, tokens, self._start)[None].transpose(1, 2).to(new.dtype)

@@ -87,3 +87,25 @@ class Cache:
 def ring_size(config: Config, context_length: int, chunk: int) -> int:
     """Cells that a slot needs: of the window, the oldest query of a chunk still sees all of its own."""
     return context_length if config.sliding_window is None else min(context_length, config.sliding_window + chunk - 1)
+
+
+def join(ring: torch.Tensor, tokens: torch.Tensor, start: int) -> torch.Tensor:
+    """Keep `tokens` [T, KV, D], at positions from `start` on, in the `ring` [R, KV, D] of a slot, or the last R.
+
+    → What they may see, in order: the last of those before them, R - 1 at most, and them: [S, KV, D], where they lie in
+    the ring like that a view of it. No host waits for a device here.
+    """
+    size, end = len(ring), start + len(tokens)
+    if end <= size:
+        ring[start:end] = tokens
+        return ring[:end]
+    seen = min(start, size - 1)
+    begin = (start - seen) % size
+    first = ring[begin : begin + seen]
+    joined = torch.cat([first, ring[: seen - len(first)], tokens])  # before what is read is overwritten
+    kept = tokens[-size:]
+    cell = (end - len(kept)) % size
+    straight = min(len(kept), size - cell)
+    ring[cell : cell + straight] = kept[:straight]
+    ring[: len(kept) - straight] = kept[straight:]
+    return joined

@@ -16,7 +16,7 @@ from torch import nn
 
 from codellm.errors import InvalidValueError
 from codellm.torch.cache import Cache
-from codellm.torch.decoder import Attention, Decoder, Layer
+from codellm.torch.decoder import Decoder, Layer
 from codellm.torch.linear import Linear
 from codellm_gpu.cuda.attention import Parts, attend
 from codellm_gpu.cuda.choice import Choose, fastest
@@ -80,7 +80,7 @@ class GraphSteps:
         self.device = cache.keys[0].device
         self._choose = choose
         self.buffers = Buffers.allocate(decoder)
-        self.norms = [_head_norms(layer.attention) for layer in _layers(decoder)]
+        self.norms = [HeadNorms.of(layer.attention) for layer in _layers(decoder)]
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
         self._steps: dict[int, _Step] = {}
@@ -203,14 +203,6 @@ class _Step:
 
 def _layers(decoder: Decoder) -> list[Layer]:
     return [cast("Layer", layer) for layer in decoder.layers]
-
-
-def _head_norms(attention: Attention) -> HeadNorms | None:
-    """The norms of queries and keys, which Qwen3 has."""
-    q_norm, k_norm = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
-    if q_norm is None or k_norm is None:
-        return None
-    return HeadNorms(torch.stack([q_norm.weight, k_norm.weight]), q_norm.eps)
 
 
 def _rows_of(count: int) -> int:

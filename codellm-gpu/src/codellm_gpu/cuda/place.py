@@ -5,9 +5,10 @@ A row is a token of some slot at some position; a program has one head of a row.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
+import torch
 import triton
 import triton.language as tl
 
@@ -15,7 +16,7 @@ from codellm_gpu.cuda.overlap import enter, launch
 from codellm_gpu.cuda.sums import Sums, added
 
 if TYPE_CHECKING:
-    import torch
+    from codellm.torch.decoder import Attention
 
 
 @attrs.frozen(eq=False)
@@ -34,6 +35,14 @@ class HeadNorms:
 
     weight: torch.Tensor
     epsilon: float
+
+    @classmethod
+    def of(cls, attention: Attention) -> Self | None:
+        """Those of `attention`, which Qwen3 has."""
+        norms: list[Any] = [attention.q_norm, attention.k_norm]
+        if None in norms:
+            return None
+        return cls(torch.stack([norm.weight for norm in norms]), norms[0].eps)
 
 
 def place(
