@@ -47,6 +47,7 @@ def rotate(
         ROWS=ROWS,
         BLOCK=triton.next_power_of_2(head_dim // 2),
         num_warps=4,
+        enable_fp_fusion=True,  # as it was by default; Triton 3.9 wants it said
     )
 
 
