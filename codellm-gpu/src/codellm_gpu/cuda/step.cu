@@ -1,0 +1,868 @@
+// One decoding step of one sequence as one persistent kernel: a block per multiprocessor, all layers, no launch between.
+//
+// Weights lie in the order in which each block reads them (tape.py). A producer warp copies them, page after page,
+// into a ring in shared memory and never stops at a barrier of the grid, so that memory works on while activations are
+// exchanged. W consumer warps multiply: group i of a block's tape belongs to warp i mod W, a page holds one group of
+// each warp. What a page's scales and every vector are is said in tape.py; the sizes below are macros of kernel.py.
+//
+// A matrix product takes the tensor cores' m16n8k16 with weights as A and activations as B. A tile has 8 rows of the
+// matrix: the upper and lower 8 rows of A are two halves of k, which columns 0 and 1 of B take, and c0 + c3 is the sum.
+//
+// Barriers of the grid: after qkv, attention, o_proj, up, down of each layer and after the logits. No float is added
+// atomically, so a step repeats to the bit.
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned u32;
+typedef unsigned long long u64;
+
+constexpr int T = W * 32;                      // consumer threads
+constexpr int GQ = NH / KV;                    // query heads of a key-value head
+constexpr int QKV = (NH + 2 * KV) * D;
+constexpr int UP = GATED ? 2 * FF : FF;
+constexpr int G = 4;                           // chunks of a group
+constexpr bool QUANTIZED = LAYER_BITS != 16;
+constexpr float SHRINK = QUANTIZED && !FP16 ? 16.f : 1.f;  // float16 has less range than the bfloat16 of the model
+constexpr int NWAYS = (H / 4 + T - 1) / T;     // float4s of the residual stream a thread holds
+
+template <int BITS> struct Chunk {             // 512 bytes: 8 rows by SIZE columns
+  static constexpr int SIZE = 512 / BITS;      // 32, 64, 128
+  static constexpr bool HALF = BITS != 16 || FP16;   // activations are float16, else bfloat16
+};
+template <int BITS, int K> struct Groups {     // of a row of K columns, padded
+  static constexpr int PER_TILE = (K + G * Chunk<BITS>::SIZE - 1) / (G * Chunk<BITS>::SIZE);
+  static constexpr int PADDED = PER_TILE * G * Chunk<BITS>::SIZE;
+};
+__host__ __device__ constexpr int cmax(int a, int b) { return a > b ? a : b; }
+constexpr int KMAX = cmax(cmax(Groups<LAYER_BITS, H>::PADDED, Groups<LAYER_BITS, FF>::PADDED),
+                          cmax(Groups<LAYER_BITS, NH * D>::PADDED, Groups<HEAD_BITS, H>::PADDED));
+constexpr int GROUP_BYTES = G * 512 + (LAYER_BITS == 4 ? 64 + (ZEROS ? 32 : 0) : 0);
+constexpr int PAGE = W * GROUP_BYTES;
+
+// Shared memory: ring | activations, or what attention merges | offsets | partial sums | scratch | mbarriers
+constexpr int HALVES = D / 64, UNITS = W / HALVES;
+constexpr int X_BYTES = cmax(KMAX * 2, UNITS * GQ * (D + 2) * 4);
+constexpr int X_AT = PAGES * PAGE;
+constexpr int Z_AT = X_AT + (X_BYTES + 15) / 16 * 16;
+constexpr int RED_AT = Z_AT + (QUANTIZED || HEAD_BITS != 16 ? (KMAX / 64) * 4 : 16);
+constexpr int ROPE_AT = RED_AT + TILES * W * 8 * 4;
+constexpr int QUERY_AT = ROPE_AT + D * 4;
+constexpr int TMP_AT = QUERY_AT + 16 * D * 2;
+constexpr int BARS_AT = TMP_AT + 128 * 4;
+
+// ---- instructions -----------------------------------------------------------------------------------------------
+
+__device__ __forceinline__ uint4 lds128(u32 a) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3},[%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(a));
+  return v;
+}
+__device__ __forceinline__ uint2 lds64(u32 a) {
+  uint2 v;
+  asm volatile("ld.shared.v2.u32 {%0,%1},[%2];" : "=r"(v.x), "=r"(v.y) : "r"(a));
+  return v;
+}
+__device__ __forceinline__ u32 lds32(u32 a) {
+  u32 v;
+  asm volatile("ld.shared.u32 %0,[%1];" : "=r"(v) : "r"(a));
+  return v;
+}
+// What other blocks wrote is read past the first-level cache.
+__device__ __forceinline__ float ldcg(const float* p) {
+  float v;
+  asm volatile("ld.global.cg.f32 %0,[%1];" : "=f"(v) : "l"(p) : "memory");
+  return v;
+}
+__device__ __forceinline__ float4 ldcg4(const float* p) {
+  float4 v;
+  asm volatile("ld.global.cg.v4.f32 {%0,%1,%2,%3},[%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p) : "memory");
+  return v;
+}
+__device__ __forceinline__ uint4 ldcg4(const void* p) {
+  uint4 v;
+  asm volatile("ld.global.cg.v4.u32 {%0,%1,%2,%3},[%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p) : "memory");
+  return v;
+}
+__device__ __forceinline__ u32 acquire(const u32* p) {
+  u32 v;
+  asm volatile("ld.acquire.gpu.global.u32 %0,[%1];" : "=r"(v) : "l"(p) : "memory");
+  return v;
+}
+__device__ __forceinline__ void add_release(u32* p) {
+  asm volatile("red.release.gpu.global.add.u32 [%0],1;" ::"l"(p) : "memory");
+}
+__device__ __forceinline__ void consumers_sync() { asm volatile("bar.sync 1,%0;" ::"n"(T) : "memory"); }
+
+template <bool HALF> __device__ __forceinline__ u32 pack(float lo, float hi) {
+  u32 d;
+  if (HALF) asm("cvt.rn.f16x2.f32 %0,%1,%2;" : "=r"(d) : "f"(hi), "f"(lo));
+  else asm("cvt.rn.bf16x2.f32 %0,%1,%2;" : "=r"(d) : "f"(hi), "f"(lo));
+  return d;
+}
+template <bool HALF> __device__ __forceinline__ float low(u32 u) {
+  if (!HALF) return __uint_as_float(u << 16);
+  float f;
+  asm("{.reg .b16 a,b; mov.b32 {a,b},%1; cvt.f32.f16 %0,a;}" : "=f"(f) : "r"(u));
+  return f;
+}
+template <bool HALF> __device__ __forceinline__ float high(u32 u) {
+  if (!HALF) return __uint_as_float(u & 0xffff0000u);
+  float f;
+  asm("{.reg .b16 a,b; mov.b32 {a,b},%1; cvt.f32.f16 %0,b;}" : "=f"(f) : "r"(u));
+  return f;
+}
+template <bool HALF>
+__device__ __forceinline__ void mma(float (&c)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+  if (HALF)
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+  else
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// ---- the ring of pages --------------------------------------------------------------------------------------------
+
+__device__ __forceinline__ void bar_init(u32 bar, int count) {
+  asm volatile("mbarrier.init.shared.b64 [%0],%1;" ::"r"(bar), "r"(count) : "memory");
+}
+__device__ __forceinline__ void bar_arrive(u32 bar) {
+  asm volatile("{.reg .b64 s; mbarrier.arrive.shared.b64 s,[%0];}" ::"r"(bar) : "memory");
+}
+__device__ __forceinline__ void bar_wait(u32 bar, u32 parity) {
+  u32 done;
+  do {
+#if BULK
+    asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared.b64 p,[%1],%2; selp.u32 %0,1,0,p;}"
+                 : "=r"(done) : "r"(bar), "r"(parity) : "memory");
+#else
+    asm volatile("{.reg .b64 s; .reg .pred p; mbarrier.test_wait.parity.shared.b64 p,[%1],%2; selp.u32 %0,1,0,p;}"
+                 : "=r"(done) : "r"(bar), "r"(parity) : "memory");
+#endif
+  } while (!done);
+}
+
+// The producer warp: `pages` pages from `source` on. At most FLIGHT of them are under way: more would only lengthen the
+// queue before memory, in which the activations of the other blocks wait too.
+__device__ __forceinline__ void produce(const u8* source, int pages, u32 shared, int lane) {
+  const u32 full = shared + BARS_AT, empty = full + PAGES * 8;
+  u64 policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0,1.0;" : "=l"(policy));
+#if BULK
+  if (lane) return;
+#endif
+  int slot = 0, seen = 0;
+  u32 round = 0, seen_round = 0;
+  for (int page = 0; page < pages; page++) {
+    if (round) bar_wait(empty + slot * 8, (round - 1) & 1);
+    if (page >= FLIGHT) {
+      bar_wait(full + seen * 8, seen_round & 1);
+      if (++seen == PAGES) seen = 0, seen_round++;
+    }
+    const u32 to = shared + slot * PAGE, bar = full + slot * 8;
+#if BULK
+    asm volatile("{.reg .b64 s; mbarrier.arrive.expect_tx.shared.b64 s,[%0],%1;}" ::"r"(bar), "r"(PAGE) : "memory");
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0],[%1],%2,[%3],%4;"
+                 ::"r"(to), "l"(source), "r"(PAGE), "r"(bar), "l"(policy) : "memory");
+#else
+#pragma unroll 8
+    for (int at = lane * 16; at < PAGE; at += 512)
+      asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0],[%1],16,%2;" ::"r"(to + at), "l"(source + at), "l"(policy) : "memory");
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(bar) : "memory");
+#endif
+    source += PAGE;
+    if (++slot == PAGES) slot = 0, round++;
+  }
+#if !BULK
+  asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
+struct Reader {      // a consumer warp's way through the ring
+  u32 shared;
+  int slot;
+  u32 parity;
+  int next;          // its next group, counted from where the current product begins
+};
+
+// ---- products -----------------------------------------------------------------------------------------------------
+
+// Where element k of a vector of activations lies, so that a lane's elements of a chunk come in 16 bytes.
+template <int BITS> __device__ __forceinline__ int place(int k) {
+  if (BITS == 8) return (k & ~15) | (k & 4) << 1 | (k & 8) >> 1 | (k & 3);
+  if (BITS == 4)
+    return (k & ~127) | (k & 16) << 2 | (k & 96) >> 1 | (k & 4) << 1 | (k & 8) >> 1 | (k & 3);
+  return k;
+}
+// Four elements from k on, a multiple of 4, as they are stored: high nibbles stay in place, times 16, so their x is / 16.
+template <int BITS> __device__ __forceinline__ uint2 four(float a, float b, float c, float d) {
+  constexpr bool HALF = Chunk<BITS>::HALF;
+  const float s = BITS == 4 ? 0.0625f : 1.f;
+  return make_uint2(pack<HALF>(a, b), pack<HALF>(c * s, d * s));
+}
+
+__device__ __forceinline__ u32 nibbles(u32 u, u32 mask) {   // 1024 + nibble, or 1024 + 16 * nibble, twice
+  u32 t;
+  asm("lop3.b32 %0,%1,%2,%3,0xEA;" : "=r"(t) : "r"(u), "r"(mask), "r"(0x64006400u));
+  return t;
+}
+
+// One group of a tile: `at` is its shared memory, `x` the lane's activations, `z` the offsets of its chunks.
+template <int BITS>
+__device__ __forceinline__ void multiply(float (&c)[2][4], float& sum, u32 at, u32 x, u32 z, int lane) {
+  constexpr bool HALF = Chunk<BITS>::HALF;
+  constexpr int STRIDE = Chunk<BITS>::SIZE * 2;
+  const u32 w0 = at + lane * 16;
+  if (BITS == 16) {
+#pragma unroll
+    for (int j = 0; j < G; j++) {
+      const uint4 w = lds128(w0 + j * 512);
+      const uint2 b = lds64(x + j * STRIDE);
+      mma<HALF>(c[j & 1], w.x, w.z, w.y, w.w, b.x, b.y);
+    }
+  }
+  if (BITS == 8) {
+    const uint4 offsets = lds128(z);
+    float e[2][4] = {};
+#pragma unroll
+    for (int j = 0; j < G; j++) {
+      const uint4 w = lds128(w0 + j * 512), b = lds128(x + j * STRIDE);
+      const u32 magic = 0x64646464u;                         // 1024 + byte, as float16
+      mma<HALF>(e[0], __byte_perm(w.x, magic, 0x4140), __byte_perm(w.y, magic, 0x4140),
+                __byte_perm(w.x, magic, 0x4342), __byte_perm(w.y, magic, 0x4342), b.x, b.y);
+      mma<HALF>(e[1], __byte_perm(w.z, magic, 0x4140), __byte_perm(w.w, magic, 0x4140),
+                __byte_perm(w.z, magic, 0x4342), __byte_perm(w.w, magic, 0x4342), b.z, b.w);
+    }
+    sum += (e[0][0] + e[0][3]) + (e[1][0] + e[1][3]) -
+           ((__uint_as_float(offsets.x) + __uint_as_float(offsets.y)) + (__uint_as_float(offsets.z) + __uint_as_float(offsets.w)));
+  }
+  if (BITS == 4) {
+    const uint2 scales = lds64(at + G * 512 + (lane >> 2) * 8);
+    const uint4 offsets = lds128(z);
+    float plain[4] = {};
+    u32 zeros = 0;
+    if (ZEROS) {
+      zeros = lds32(at + G * 512 + 64 + (lane >> 2) * 4);
+      const uint4 v = lds128(z + (KMAX / 128) * 4);
+      plain[0] = __uint_as_float(v.x), plain[1] = __uint_as_float(v.y), plain[2] = __uint_as_float(v.z), plain[3] = __uint_as_float(v.w);
+    }
+#pragma unroll
+    for (int j = 0; j < G; j++) {
+      const uint4 w = lds128(w0 + j * 512), b = lds128(x + j * STRIDE), d = lds128(x + j * STRIDE + 128);
+      float e[4] = {};
+      const u32 words[4] = {w.x, w.y, w.z, w.w}, firsts[4] = {b.x, b.z, d.x, d.z}, seconds[4] = {b.y, b.w, d.y, d.w};
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const u32 u = words[i], v = u >> 8;
+        mma<HALF>(e, nibbles(u, 0x000f000fu), nibbles(v, 0x000f000fu), nibbles(u, 0x00f000f0u), nibbles(v, 0x00f000f0u),
+                  firsts[i], seconds[i]);
+      }
+      const u32 pair = j < 2 ? scales.x : scales.y;
+      const float scale = j & 1 ? high<SCALE_FP16>(pair) : low<SCALE_FP16>(pair);
+      const float offset = __uint_as_float(j == 0 ? offsets.x : j == 1 ? offsets.y : j == 2 ? offsets.z : offsets.w);
+      float value = e[0] + e[3] - offset;
+      if (ZEROS) value -= plain[j] * ((float)(zeros >> 8 * j & 255) - 8.f);
+      sum += value * scale;
+    }
+  }
+}
+
+// All tiles that this block has of a product, `tiles` of them here: warp w's partial sums go to red[tile][w][8].
+template <int BITS, int K> __device__ __forceinline__ void product(Reader& r, int tiles, float* red, int warp, int lane) {
+  constexpr int PER = Groups<BITS, K>::PER_TILE;
+  const int count = tiles * PER, half = lane >> 2 & 1;
+  const u32 lane_x = r.shared + X_AT + (lane & 3) * (BITS == 16 ? 16 : 32) + half * (BITS == 16 ? 8 : 16);
+  const u32 full = r.shared + BARS_AT, empty = full + PAGES * 8, z = r.shared + Z_AT;
+  float c[2][4] = {};
+  float sum = 0;
+  int tile = 0, group = r.next;
+  auto flush = [&]() {
+    if (BITS == 16) sum = (c[0][0] + c[0][3]) + (c[1][0] + c[1][3]);
+    if ((lane & 3) == 0) red[(tile * W + warp) * 8 + (lane >> 2)] = sum;
+    sum = 0;
+    if (BITS == 16)
+#pragma unroll
+      for (int i = 0; i < 8; i++) c[i >> 2][i & 3] = 0;
+    tile++;
+  };
+  int i = r.next;
+#pragma unroll 1
+  for (; i < count; i += W, group += W) {
+    while (group >= PER) group -= PER, flush();
+    bar_wait(full + r.slot * 8, r.parity);
+    multiply<BITS>(c, sum, r.shared + r.slot * PAGE + warp * GROUP_BYTES, lane_x + group * (G * Chunk<BITS>::SIZE * 2), z + group * (G * 4), lane);
+    __syncwarp();
+    if (lane == 0) bar_arrive(empty + r.slot * 8);
+    if (++r.slot == PAGES) r.slot = 0, r.parity ^= 1;
+  }
+  while (tile < tiles) flush();
+  r.next = i - count;
+}
+
+// The offsets of each chunk: nibbles and bytes stand for 1024 more (64 more in the high nibble) and their zero.
+template <int BITS, int K> __device__ __forceinline__ void offsets(char* shared, int warp, int lane) {
+  if (BITS == 16) return;
+  constexpr int LANES = Chunk<BITS>::SIZE / 4, CHUNKS = Groups<BITS, K>::PADDED / Chunk<BITS>::SIZE, STEP = W * (32 / LANES);
+  float* z = (float*)(shared + Z_AT);
+#pragma unroll
+  for (int n = 0; n < (CHUNKS + STEP - 1) / STEP; n++) {
+    const int chunk = n * STEP + (warp * 32 + lane) / LANES;
+    float v = 0, plain = 0;
+    if (chunk < CHUNKS) {
+      const uint2 x = *(const uint2*)(shared + X_AT + chunk * Chunk<BITS>::SIZE * 2 + lane % LANES * 8);
+      const float first = low<true>(x.x) + high<true>(x.x), second = low<true>(x.y) + high<true>(x.y);
+      v = BITS == 8 ? 1152.f * (first + second) : 1032.f * first + 1152.f * second;
+      plain = first + 16.f * second;
+    }
+#pragma unroll
+    for (int o = LANES / 2; o; o >>= 1) {
+      v += __shfl_xor_sync(~0u, v, o);
+      if (ZEROS) plain += __shfl_xor_sync(~0u, plain, o);
+    }
+    if (chunk < CHUNKS && lane % LANES == 0) {
+      z[chunk] = v;
+      if (ZEROS && BITS == 4) z[KMAX / 128 + chunk] = plain;
+    }
+  }
+  consumers_sync();
+}
+
+__device__ __forceinline__ float summed(const float* red, int tile, int row) {
+  float s = 0;
+#pragma unroll
+  for (int w = 0; w < W; w++) s += red[(tile * W + w) * 8 + row];
+  return s;
+}
+
+struct Place {       // a thread's row of a product
+  bool own;
+  int row;           // in the order of the tape
+  float bias, scale, before;
+};
+
+struct Block {
+  int index, blocks, tid, warp, lane;
+  int turn;          // tiles dealt so far: no product begins again at block 0, so uneven counts cancel
+  const float* vectors;
+  char* shared;
+  __device__ __forceinline__ int first() const { return (index - turn % blocks + blocks) % blocks; }
+};
+
+// One product: rows/8 tiles are dealt to the blocks; `before(row)` is read ahead, `after(place, value, gate)` takes the sum.
+// The tile of a gated product has four rows of the gate, then the same four of the other half.
+template <int BITS, int K, bool PAIRED, bool BIASED, class Before, class After>
+__device__ __forceinline__ void rows(Block& b, Reader& r, int count, Before before, After after) {
+  constexpr int ROWS = PAIRED ? 4 : 8;
+  float* red = (float*)(b.shared + RED_AT);
+  const int first = b.first(), all = count / 8;
+  const int mine = first < all ? (all - first + b.blocks - 1) / b.blocks : 0;
+  const float *bias = b.vectors, *scale = bias + (BIASED ? count : 0);
+#pragma unroll 1
+  for (int done = 0; done < mine || done == 0; done += TILES) {
+    const int tiles = mine - done < TILES ? mine - done : TILES, tile = b.tid / ROWS;
+    Place p;
+    p.own = tile < tiles;
+    p.row = (first + (done + tile) * b.blocks) * 8 + b.tid % ROWS;
+    p.bias = 0, p.scale = 1, p.before = 0;
+    float bias2 = 0, scale2 = 1;
+    if (p.own) {
+      p.before = before(p.row);
+      if (BIASED) p.bias = __ldg(bias + p.row), bias2 = PAIRED ? __ldg(bias + p.row + 4) : 0;
+      if (BITS == 8) p.scale = __ldg(scale + p.row), scale2 = PAIRED ? __ldg(scale + p.row + 4) : 1;
+    }
+    product<BITS, K>(r, tiles, red, b.warp, b.lane);
+    consumers_sync();
+    if (p.own) {
+      const float value = summed(red, tile, b.tid % ROWS) * p.scale + p.bias;
+      after(p, value, PAIRED ? summed(red, tile, b.tid % ROWS + 4) * scale2 + bias2 : 0.f);
+    }
+    if (done + TILES < mine) consumers_sync();
+  }
+  b.turn += all;
+  b.vectors += (BIASED ? count : 0) + (BITS == 8 ? count : 0);
+}
+
+// ---- norms --------------------------------------------------------------------------------------------------------
+
+struct Gain {        // a thread's part of a norm's weight and bias, read before it is needed
+  uint2 weight[NWAYS], bias[NWAYS];
+};
+__device__ __forceinline__ void read_gain(Gain& g, const u16* norm, int tid) {
+#pragma unroll
+  for (int i = 0; i < NWAYS; i++) {
+    const int k = (i * T + tid) * 4;
+    if (k < H) {
+      g.weight[i] = __ldg((const uint2*)(norm + k));
+      if (!RMS) g.bias[i] = __ldg((const uint2*)(norm + H + k));
+    }
+  }
+}
+// The normed residual stream → activations in shared memory. `read(k)` gives four elements of the stream.
+template <int BITS, class Read> __device__ __forceinline__ void norm(Block& b, const Gain& g, Read read) {
+  float* tmp = (float*)(b.shared + TMP_AT);
+  u16* x = (u16*)(b.shared + X_AT);
+  float4 v[NWAYS];
+  float s = 0, squares = 0;
+#pragma unroll
+  for (int i = 0; i < NWAYS; i++) {
+    const int k = (i * T + b.tid) * 4;
+    v[i] = k < H ? read(k) : make_float4(0, 0, 0, 0);
+  }
+#pragma unroll
+  for (int i = 0; i < NWAYS; i++) {
+    s += (v[i].x + v[i].y) + (v[i].z + v[i].w);
+    squares += (v[i].x * v[i].x + v[i].y * v[i].y) + (v[i].z * v[i].z + v[i].w * v[i].w);
+  }
+#pragma unroll
+  for (int o = 16; o; o >>= 1) {
+    s += __shfl_xor_sync(~0u, s, o);
+    squares += __shfl_xor_sync(~0u, squares, o);
+  }
+  if (b.lane == 0) tmp[b.warp] = s, tmp[32 + b.warp] = squares;
+  consumers_sync();
+  s = squares = 0;
+#pragma unroll
+  for (int i = 0; i < W; i++) s += tmp[i], squares += tmp[32 + i];
+  const float mean = RMS ? 0.f : s / H, rate = rsqrtf(squares / H - mean * mean + EPSILON);
+#pragma unroll
+  for (int i = 0; i < NWAYS; i++) {
+    const int k = (i * T + b.tid) * 4;
+    if (k < H) {
+      float y[4] = {(v[i].x - mean) * rate, (v[i].y - mean) * rate, (v[i].z - mean) * rate, (v[i].w - mean) * rate};
+      y[0] *= low<FP16>(g.weight[i].x), y[1] *= high<FP16>(g.weight[i].x), y[2] *= low<FP16>(g.weight[i].y), y[3] *= high<FP16>(g.weight[i].y);
+      if (!RMS)
+        y[0] += low<FP16>(g.bias[i].x), y[1] += high<FP16>(g.bias[i].x), y[2] += low<FP16>(g.bias[i].y), y[3] += high<FP16>(g.bias[i].y);
+      *(uint2*)(x + place<BITS>(k)) = four<BITS>(y[0], y[1], y[2], y[3]);
+    }
+  }
+  for (int k = H + b.tid * 4; k < Groups<BITS, H>::PADDED; k += T * 4) *(uint2*)(x + place<BITS>(k)) = make_uint2(0, 0);
+  consumers_sync();
+  offsets<BITS, H>(b.shared, b.warp, b.lane);
+}
+// Activations that other blocks computed → shared memory.
+template <int BITS, int K> __device__ __forceinline__ void fetch(Block& b, const u16* from) {
+  uint4* x = (uint4*)(b.shared + X_AT);
+#pragma unroll 4
+  for (int i = b.tid; i < Groups<BITS, K>::PADDED / 8; i += T) x[i] = ldcg4((const void*)(from + i * 8));
+  consumers_sync();
+  offsets<BITS, K>(b.shared, b.warp, b.lane);
+}
+
+// ---- attention ----------------------------------------------------------------------------------------------------
+
+// A head of q or k, D values over a warp's lanes: normed where the model norms them, rotated, rounded.
+template <class Put>
+__device__ __forceinline__ void head(const float* from, const u16* weight, const float* rope, int lane, Put put) {
+  constexpr int N = D / 32;
+  float v[N];
+#pragma unroll
+  for (int i = 0; i < N; i++) v[i] = ldcg(from + lane + 32 * i);
+  if (QK_NORM) {
+    float s = 0;
+#pragma unroll
+    for (int i = 0; i < N; i++) s += v[i] * v[i];
+#pragma unroll
+    for (int o = 16; o; o >>= 1) s += __shfl_xor_sync(~0u, s, o);
+    const float rate = rsqrtf(s / D + EPSILON);
+#pragma unroll
+    for (int i = 0; i < N; i++) v[i] *= rate * low<FP16>(weight[lane + 32 * i]);
+  }
+#pragma unroll
+  for (int i = 0; i < N / 2; i++) {
+    const float cos = rope[lane + 32 * i], sin = rope[D / 2 + lane + 32 * i];
+    put(lane + 32 * i, (u16)pack<FP16>(v[i] * cos - v[i + N / 2] * sin, 0.f));
+    put(lane + 32 * i + D / 2, (u16)pack<FP16>(v[i + N / 2] * cos + v[i] * sin, 0.f));
+  }
+}
+
+struct Span {        // what the token at `position` attends to, and how many blocks share it
+  int position, start, ring, count, splits, per;
+};
+
+// Attention of the GQ query heads of key-value head `kv` to part `split` of the cells. Heads are rows of the tensor
+// cores' A. A unit of warps takes 16 cells at a time, and each warp of it 64 of the D dimensions of the values. Any order
+// of a head's dimensions will do for q·k as long as both have it, and any of the cells for p·v: so keys and values are
+// read as they lie. Writes to `out(head, dim, value)` where one block has all cells, else unmerged to `part`.
+template <class Out>
+__device__ __forceinline__ void attend(Block& b, const Span& span, int kv, int split, const u16* keys, const u16* values, float* part, Out out) {
+  constexpr int ROWS = GQ > 8 ? 2 : 1;                        // of 8 heads
+  const int lane = b.lane, g = lane >> 2, q = lane & 3, unit = b.warp / HALVES, half = b.warp % HALVES;
+  const u16* query = (const u16*)(b.shared + QUERY_AT);
+  float* merge = (float*)(b.shared + X_AT);
+  const int begin = split * span.per, end = begin + span.per < span.count ? begin + span.per : span.count;
+  const int tiles = (end - begin + 15) / 16, units = tiles < UNITS ? tiles : UNITS;
+  auto cell = [&](int i) {                                    // of the i-th token attended to, as an offset
+    u32 t = span.start + (i < end ? i : end - 1);
+    if (t >= span.ring) t %= span.ring;
+    return (u64)t * (KV * D) + kv * D;
+  };
+  if (unit < units) {
+    float o[8][4] = {};
+    float most[2] = {-1e30f, -1e30f}, total[2] = {0, 0};
+    const float scale = 1.44269504f * rsqrtf((float)D);
+#pragma unroll 1
+    for (int tile = unit; tile < tiles; tile += units) {
+      const int base = begin + tile * 16;
+      uint4 k[2][D / 32], v[4];
+#pragma unroll
+      for (int n = 0; n < 2; n++) {
+        const u16* p = keys + cell(base + n * 8 + g) + q * 8;
+#pragma unroll
+        for (int j = 0; j < D / 32; j++) k[n][j] = ldcg4((const void*)(p + 32 * j));
+      }
+#pragma unroll
+      for (int n = 0; n < 4; n++) v[n] = ldcg4((const void*)(values + cell(base + 2 * q + (n & 1) + (n & 2) * 4) + half * 64 + g * 8));
+      float s[2][4] = {};
+#pragma unroll
+      for (int j = 0; j < D / 32; j++) {
+        const uint4 a = *(const uint4*)(query + g * D + 32 * j + q * 8);
+        const uint4 c = ROWS == 2 ? *(const uint4*)(query + (g + 8) * D + 32 * j + q * 8) : make_uint4(0, 0, 0, 0);
+#pragma unroll
+        for (int n = 0; n < 2; n++) {
+          mma<FP16>(s[n], a.x, c.x, a.y, c.y, k[n][j].x, k[n][j].y);
+          mma<FP16>(s[n], a.z, c.z, a.w, c.w, k[n][j].z, k[n][j].w);
+        }
+      }
+#pragma unroll
+      for (int n = 0; n < 2; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) s[n][i] = base + n * 8 + 2 * q + (i & 1) < end ? s[n][i] * scale : -1e30f;
+      u32 p[2][2] = {};
+#pragma unroll
+      for (int h = 0; h < ROWS; h++) {
+        float top = fmaxf(fmaxf(s[0][2 * h], s[0][2 * h + 1]), fmaxf(s[1][2 * h], s[1][2 * h + 1]));
+        top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
+        top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
+        top = fmaxf(top, most[h]);
+        const float shrink = exp2f(most[h] - top);
+        most[h] = top;
+        total[h] *= shrink;
+#pragma unroll
+        for (int d = 0; d < 8; d++) o[d][2 * h] *= shrink, o[d][2 * h + 1] *= shrink;
+#pragma unroll
+        for (int n = 0; n < 2; n++) {
+          const float e0 = exp2f(s[n][2 * h] - top), e1 = exp2f(s[n][2 * h + 1] - top);
+          total[h] += e0 + e1;
+          p[n][h] = pack<FP16>(e0, e1);
+        }
+      }
+      const u32 *v0 = (const u32*)&v[0], *v1 = (const u32*)&v[1], *v2 = (const u32*)&v[2], *v3 = (const u32*)&v[3];
+#pragma unroll
+      for (int i = 0; i < 4; i++) {                           // of two neighbouring dimensions, the pairs of cells
+        mma<FP16>(o[2 * i], p[0][0], p[0][1], p[1][0], p[1][1], __byte_perm(v0[i], v1[i], 0x5410), __byte_perm(v2[i], v3[i], 0x5410));
+        mma<FP16>(o[2 * i + 1], p[0][0], p[0][1], p[1][0], p[1][1], __byte_perm(v0[i], v1[i], 0x7632), __byte_perm(v2[i], v3[i], 0x7632));
+      }
+    }
+#pragma unroll
+    for (int h = 0; h < ROWS; h++) {
+      total[h] += __shfl_xor_sync(~0u, total[h], 1);
+      total[h] += __shfl_xor_sync(~0u, total[h], 2);
+      if (g + 8 * h < GQ) {
+        float* to = merge + (unit * GQ + g + 8 * h) * (D + 2);
+        if (q == 0 && half == 0) to[D] = most[h], to[D + 1] = total[h];
+#pragma unroll
+        for (int d = 0; d < 8; d++) {
+          to[half * 64 + 2 * q * 8 + d] = o[d][2 * h];
+          to[half * 64 + (2 * q + 1) * 8 + d] = o[d][2 * h + 1];
+        }
+      }
+    }
+  }
+  consumers_sync();
+#pragma unroll 1
+  for (int i = b.tid; i < GQ * D; i += T) {
+    const int h = i / D, d = i % D;
+    float top = -1e30f, sum = 0, value = 0;
+    for (int u = 0; u < units; u++) top = fmaxf(top, merge[(u * GQ + h) * (D + 2) + D]);
+    for (int u = 0; u < units; u++) {
+      const float* from = merge + (u * GQ + h) * (D + 2);
+      const float e = exp2f(from[D] - top);
+      sum += from[D + 1] * e, value += from[d] * e;
+    }
+    if (span.splits == 1) out(h, d, value / sum);
+    else {
+      float* to = part + ((u64)(kv * GQ + h) * MAX_SPLITS + split) * (D + 4);
+      to[d] = value;
+      if (d == 0) to[D] = top, to[D + 1] = sum;
+    }
+  }
+}
+
+// One head of what `splits` blocks attended to → out(dim, value).
+template <class Out> __device__ __forceinline__ void merge_splits(Block& b, int splits, const float* part, Out out) {
+  constexpr int WAYS = T / D;
+  float *weights = (float*)(b.shared + X_AT), *sums = weights + 64;
+  if (b.warp == 0) {
+    float m[2] = {-1e30f, -1e30f}, l[2] = {0, 0};
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+      if (b.lane + 32 * i < splits) m[i] = ldcg(part + (b.lane + 32 * i) * (D + 4) + D), l[i] = ldcg(part + (b.lane + 32 * i) * (D + 4) + D + 1);
+    float top = fmaxf(m[0], m[1]);
+#pragma unroll
+    for (int o = 16; o; o >>= 1) top = fmaxf(top, __shfl_xor_sync(~0u, top, o));
+    const float e0 = exp2f(m[0] - top), e1 = exp2f(m[1] - top);
+    float sum = l[0] * e0 + l[1] * e1;
+#pragma unroll
+    for (int o = 16; o; o >>= 1) sum += __shfl_xor_sync(~0u, sum, o);
+    weights[b.lane] = e0 / sum, weights[b.lane + 32] = e1 / sum;
+  }
+  const int way = b.tid / D, d = b.tid % D;
+  constexpr int MOST = (MAX_SPLITS + WAYS - 1) / WAYS;
+  float v[MOST];
+#pragma unroll
+  for (int i = 0; i < MOST; i++) v[i] = way < WAYS && way + i * WAYS < splits ? ldcg(part + (way + i * WAYS) * (D + 4) + d) : 0.f;
+  consumers_sync();
+  float value = 0;
+#pragma unroll
+  for (int i = 0; i < MOST; i++)
+    if (way + i * WAYS < splits) value += v[i] * weights[way + i * WAYS];
+  if (way < WAYS) sums[way * D + d] = value;
+  consumers_sync();
+  if (b.tid < D) {
+    value = 0;
+#pragma unroll
+    for (int i = 0; i < WAYS; i++) value += sums[i * D + b.tid];
+    out(b.tid, value);
+  }
+  consumers_sync();
+}
+
+// ---- the step -----------------------------------------------------------------------------------------------------
+
+struct Grid {        // a barrier of all blocks: a counter that only grows
+  u32 *counter, target, blocks;
+  __device__ __forceinline__ void arrive(int tid) {
+    consumers_sync();
+    target += blocks;
+    if (tid == 0) add_release(counter);
+  }
+  __device__ __forceinline__ void wait(int tid) {
+    if (tid == 0)
+      while ((int)(acquire(counter) - target) < 0) {}
+    consumers_sync();
+  }
+};
+
+struct Step {        // all that a step reads and writes, as kernel.py lays it out
+  const u8* tape;          // each block's part begins at starts[block]
+  const u64* starts;
+  const int* pages;        // of each block
+  const float* vectors;    // biases and int8's scales, of each product in turn
+  const u16* norms;        // weights and biases of the norms, in the order of use
+  const u16* embedding;    // [V, H]
+  const float *cos, *sin;  // [positions, D / 2]
+  u16 *keys, *values;      // of the sequence: [L][ring, KV, D], layer_cells elements between two layers
+  long long layer_cells;
+  u16 *attended, *hidden;  // activations of o_proj and down
+  float *x, *qkv, *part;   // the residual stream [H]; [QKV]; attention before it is merged [NH, MAX_SPLITS, D + 4]
+  float* logits;           // [V]
+  u64* best;               // the likeliest of each block's rows
+  float* sums;             // [blocks][2]: the largest logit of each block, and the sum of exp(logit - it)
+  u32* state;              // barrier: counter, its value when the step began; then a counter of each layer's kv heads
+  int ring, window, layers, vocabulary, vocabulary_rows;   // rows of the lm_head; ids that are looked at
+};
+#define STEP_PARAMETERS                                                                                              \
+  const u8 *tape, const u64 *starts, const int *pages, const float *vectors, const u16 *norms, const u16 *embedding,  \
+      const float *cos, const float *sin, u16 *keys, u16 *values, long long layer_cells, u16 *attended, u16 *hidden,  \
+      float *x, float *qkv, float *part, float *logits, u64 *best, float *sums, u32 *state, int ring, int window,     \
+      int layers, int vocabulary, int vocabulary_rows
+#define STEP_ARGUMENTS                                                                                               \
+  tape, starts, pages, vectors, norms, embedding, cos, sin, keys, values, layer_cells, attended, hidden, x, qkv,      \
+      part, logits, best, sums, state, ring, window, layers, vocabulary, vocabulary_rows
+
+__device__ __forceinline__ float gelu(float v) {   // the tanh form: x * sigmoid(2 u)
+  const float u = 0.7978845608f * (v + 0.044715f * v * v * v);
+  return v / (1.f + __expf(-2.f * u));
+}
+__device__ __forceinline__ float silu(float v) { return v / (1.f + __expf(-v)); }
+
+template <int BITS> __device__ __forceinline__ void put(u16* to, int k, float v) {
+  if (BITS == 4 && (k & 2)) v *= 0.0625f;
+  to[place<BITS>(k)] = (u16)pack<Chunk<BITS>::HALF>(v, 0.f);
+}
+
+extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, int position, const long long* token_at, long long* next, float* logprob) {
+  const Step p{STEP_ARGUMENTS};
+  extern __shared__ __align__(128) char shared[];
+  Block b;
+  b.index = blockIdx.x, b.blocks = gridDim.x, b.tid = threadIdx.x, b.warp = b.tid >> 5, b.lane = b.tid & 31;
+  b.turn = 0, b.vectors = p.vectors, b.shared = shared;
+  Reader r;
+  r.shared = (u32)__cvta_generic_to_shared(shared), r.slot = 0, r.parity = 0, r.next = b.warp;
+  if (b.tid < PAGES) {
+    bar_init(r.shared + BARS_AT + b.tid * 8, BULK ? 1 : 32);
+    bar_init(r.shared + BARS_AT + (PAGES + b.tid) * 8, W);
+#if BULK
+    asm volatile("fence.proxy.async;" ::: "memory");
+#endif
+  }
+  __syncthreads();
+  if (b.warp == W) {
+    produce(p.tape + p.starts[b.index], p.pages[b.index], r.shared, b.lane);
+    return;
+  }
+  const u32 base = p.state[1];
+  Grid grid{p.state, base, (u32)b.blocks};
+  u32* arrived = p.state + 2;
+  const int tid = b.tid, token = (int)*token_at;
+  float* rope = (float*)(shared + ROPE_AT);
+  for (int i = tid; i < D; i += T) rope[i] = i < D / 2 ? p.cos[(u64)position * (D / 2) + i] : p.sin[(u64)position * (D / 2) + i - D / 2];
+
+  Span span;
+  span.position = position, span.ring = p.ring;
+  span.start = position + 1 > p.window ? position + 1 - p.window : 0;
+  span.count = position + 1 - span.start;
+  int splits = (span.count + 15) / 16;
+  const int most = b.blocks / KV < MAX_SPLITS ? b.blocks / KV : MAX_SPLITS;
+  splits = splits < most ? splits : most;
+  span.per = ((span.count + splits - 1) / splits + 15) / 16 * 16;
+  span.splits = (span.count + span.per - 1) / span.per;
+  const int kv = b.index % KV, split = b.index / KV;
+
+  const u16* following = p.norms;                             // norms that are still to come
+  constexpr int NORM = RMS ? H : 2 * H;
+  auto embedded = [&](int k) {
+    const uint2 u = __ldg((const uint2*)(p.embedding + (u64)token * H + k));
+    return make_float4(low<FP16>(u.x), high<FP16>(u.x), low<FP16>(u.y), high<FP16>(u.y));
+  };
+  auto streamed = [&](int k) { return ldcg4(p.x + k); };
+  auto none = [](int) { return 0.f; };
+  Gain gain;
+  read_gain(gain, following, tid);
+  following += NORM;
+
+#pragma unroll 1
+  for (int layer = 0; layer < p.layers; layer++) {
+    u16 *keys = p.keys + layer * p.layer_cells, *values = p.values + layer * p.layer_cells;
+
+    if (layer == 0) norm<LAYER_BITS>(b, gain, embedded);
+    else norm<LAYER_BITS>(b, gain, streamed);
+    rows<LAYER_BITS, H, false, QKV_BIAS>(b, r, QKV, none, [&](const Place& at, float v, float) { p.qkv[at.row] = v; });
+    grid.arrive(tid);
+    if (split < span.splits) {                                // what attention will read, towards the second-level cache
+      const int begin = split * span.per, end = begin + span.per < span.count ? begin + span.per : span.count;
+      for (int i = tid; i < (end - begin) * (D / 32); i += T) {
+        const u64 at = (u64)((span.start + begin + i / (D / 32)) % span.ring) * (KV * D) + kv * D + i % (D / 32) * 32;
+        asm volatile("prefetch.global.L2 [%0];" ::"l"((i & 1 ? values : keys) + (at & ~63ull)));
+      }
+    }
+    grid.wait(tid);
+
+    if (split < span.splits) {
+      u16* query = (u16*)(shared + QUERY_AT);
+      const bool newest = split == span.splits - 1;
+      const u64 cell = (u64)(position % p.ring) * (KV * D) + kv * D;
+      for (int h = b.warp; h < 16 + (newest ? 2 : 0); h += W) {
+        if (h < GQ) head(p.qkv + (kv * GQ + h) * D, following, rope, b.lane, [&](int d, u16 v) { query[h * D + d] = v; });
+        else if (h < 16) for (int d = b.lane; d < D; d += 32) query[h * D + d] = 0;
+        else if (h == 16) head(p.qkv + (NH + kv) * D, following + D, rope, b.lane, [&](int d, u16 v) { keys[cell + d] = v; });
+        else for (int d = b.lane; d < D; d += 32) values[cell + d] = (u16)pack<FP16>(ldcg(p.qkv + (NH + KV + kv) * D + d), 0.f);
+      }
+      consumers_sync();
+      attend(b, span, kv, split, keys, values, p.part, [&](int h, int d, float v) { put<LAYER_BITS>(p.attended, (kv * GQ + h) * D + d, v); });
+      if (span.splits > 1) {
+        consumers_sync();
+        if (tid == 0) add_release(arrived + layer * KV + kv);
+      }
+    }
+    following += QK_NORM ? 2 * D : 0;
+    if (span.splits > 1)
+#pragma unroll 1
+      for (int h = b.blocks - 1 - b.index; h < NH; h += b.blocks) {
+        if (tid == 0)
+          while (acquire(arrived + layer * KV + h / GQ) < span.splits) {}
+        consumers_sync();
+        merge_splits(b, span.splits, p.part + (u64)h * MAX_SPLITS * (D + 4), [&](int d, float v) { put<LAYER_BITS>(p.attended, h * D + d, v); });
+      }
+    read_gain(gain, following, tid);
+    following += NORM;
+    grid.arrive(tid);
+    grid.wait(tid);
+
+    fetch<LAYER_BITS, NH * D>(b, p.attended);
+    auto stream_row = [&](int row) { return layer == 0 ? low<FP16>(p.embedding[(u64)token * H + row]) : ldcg(p.x + row); };
+    rows<LAYER_BITS, NH * D, false, O_BIAS>(b, r, H, stream_row, [&](const Place& at, float v, float) { p.x[at.row] = at.before + v; });
+    grid.arrive(tid);
+    grid.wait(tid);
+
+    norm<LAYER_BITS>(b, gain, streamed);
+    if (b.index == 0 && tid < KV) arrived[layer * KV + tid] = 0;   // nobody looks any more
+    rows<LAYER_BITS, H, GATED, UP_BIAS>(b, r, UP, none, [&](const Place& at, float v, float up) {
+      const int k = GATED ? at.row / 8 * 4 + at.row % 8 : at.row;
+      float y = (GATED ? silu(v) * up : gelu(v)) * (1.f / SHRINK);
+      if (SHRINK > 1.f) y = fminf(fmaxf(y, -65504.f), 65504.f);
+      put<LAYER_BITS>(p.hidden, k, y);
+    });
+    read_gain(gain, following, tid);
+    following += NORM;
+    grid.arrive(tid);
+    grid.wait(tid);
+
+    fetch<LAYER_BITS, FF>(b, p.hidden);
+    rows<LAYER_BITS, FF, false, DOWN_BIAS>(b, r, H, [&](int row) { return ldcg(p.x + row); },
+      [&](const Place& at, float v, float) { p.x[at.row] = at.before + (SHRINK > 1.f ? (v - at.bias) * SHRINK + at.bias : v); });
+    grid.arrive(tid);
+    grid.wait(tid);
+  }
+
+  norm<HEAD_BITS>(b, gain, streamed);
+  u64 top = 0;                                                // the logit, ordered as an integer, and the row's complement
+  float most_seen = -1e30f, sum = 0;
+  rows<HEAD_BITS, H, false, HEAD_BIAS>(b, r, (p.vocabulary_rows + 7) / 8 * 8, none, [&](const Place& at, float v, float) {
+    if (at.row < p.vocabulary_rows) p.logits[at.row] = v;
+    if (at.row >= p.vocabulary) return;
+    const u32 u = __float_as_uint(v), ordered = u & 0x80000000u ? ~u : u | 0x80000000u;
+    const u64 key = (u64)ordered << 32 | (u32)~at.row;
+    top = key > top ? key : top;
+    const float m = fmaxf(most_seen, v);
+    sum = sum * __expf(most_seen - m) + __expf(v - m);
+    most_seen = m;
+  });
+  auto join = [](float& m, float& s, float m2, float s2) {
+    const float most = fmaxf(m, m2);
+    s = s * __expf(m - most) + s2 * __expf(m2 - most), m = most;
+  };
+#pragma unroll
+  for (int o = 16; o; o >>= 1) {
+    const u64 k = __shfl_xor_sync(~0u, top, o);
+    top = k > top ? k : top;
+    const float m2 = __shfl_xor_sync(~0u, most_seen, o), s2 = __shfl_xor_sync(~0u, sum, o);
+    join(most_seen, sum, m2, s2);
+  }
+  float* tmp = (float*)(shared + TMP_AT);
+  u64* keys_seen = (u64*)(tmp + 64);
+  if (b.lane == 0) tmp[b.warp] = most_seen, tmp[32 + b.warp] = sum, keys_seen[b.warp] = top;
+  consumers_sync();
+  if (tid == 0) {
+    for (int w = 1; w < W; w++) join(most_seen, sum, tmp[w], tmp[32 + w]), top = keys_seen[w] > top ? keys_seen[w] : top;
+    p.best[b.index] = top, p.sums[2 * b.index] = most_seen, p.sums[2 * b.index + 1] = sum;
+  }
+  grid.arrive(tid);
+  if (b.index) return;
+  grid.wait(tid);
+  if (b.warp == 0) {
+    top = 0, most_seen = -1e30f, sum = 0;
+    for (int i = b.lane; i < b.blocks; i += 32) {
+      const uint4 seen = ldcg4((const void*)(p.best + (i & ~1)));
+      const u64 k = i & 1 ? (u64)seen.w << 32 | seen.z : (u64)seen.y << 32 | seen.x;
+      top = k > top ? k : top;
+      join(most_seen, sum, ldcg(p.sums + 2 * i), ldcg(p.sums + 2 * i + 1));
+    }
+#pragma unroll
+    for (int o = 16; o; o >>= 1) {
+      const u64 k = __shfl_xor_sync(~0u, top, o);
+      top = k > top ? k : top;
+      const float m2 = __shfl_xor_sync(~0u, most_seen, o), s2 = __shfl_xor_sync(~0u, sum, o);
+      join(most_seen, sum, m2, s2);
+    }
+    if (b.lane == 0) {
+      const u32 ordered = (u32)(top >> 32);
+      const float best = __uint_as_float(ordered & 0x80000000u ? ordered & 0x7fffffffu : ~ordered);
+      *next = (long long)(u32)~(u32)top;
+      *logprob = best - most_seen - __logf(sum);
+      p.state[1] = grid.target;
+    }
+  }
+}
