@@ -124,9 +124,10 @@ class Shape:
             return f"a size of {', '.join(map(str, self.columns))} is no multiple of {COLUMNS}"
         if group > HEADS_PER_GROUP:
             return f"{group} query heads of a key-value head; it takes up to {HEADS_PER_GROUP}"
-        if config.num_key_value_heads > gpu.blocks:
-            return f"{config.num_key_value_heads} key-value heads; the GPU has {gpu.blocks} multiprocessors"
-        if Launch.of(self, gpu).pages < 2:
+        launch = Launch.of(self, gpu)
+        if config.num_key_value_heads > launch.blocks:
+            return f"{config.num_key_value_heads} key-value heads for {launch.blocks} blocks"
+        if launch.pages < 2:
             return f"{gpu.shared_bytes >> 10} KiB of shared memory hold no activations of this size"
         return None
 
@@ -163,6 +164,8 @@ class Shape:
 class Launch:
     """What follows from a shape and a GPU: the ring's pages, and what a launch is told."""
 
+    blocks: int
+    """One on each multiprocessor, but no more than there are tiles of qkv or of the up projection: see step.cu."""
     pages: int
     flight: int
     """Pages under way at once."""
@@ -182,13 +185,10 @@ class Launch:
             width = max(width, -(-config.hidden_size // size) * size)
         group = config.num_attention_heads // config.num_key_value_heads
         units = WARPS // (config.head_dim // 64)
-        rows = max(
-            (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim,
-            config.hidden_size,
-            config.intermediate_size * (1 + shape.gated),
-        )
-        half = tape.ROWS // 2 if shape.gated else tape.ROWS
-        tiles = min(WARPS * 32 // half, -(-rows // tape.ROWS // gpu.blocks) + 1)
+        qkv = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
+        up = config.intermediate_size * (1 + shape.gated)
+        blocks = min(gpu.blocks, qkv // tape.ROWS, up // tape.ROWS)
+        tiles = min(WARPS * 32 // tape.ROWS, -(-max(qkv, up, config.hidden_size) // tape.ROWS // blocks) + 1)
         activations = max(width * 2, units * group * (config.head_dim + 2) * 4)
         quantized = shape.layer_bits != 16 or shape.head_bits != 16
         rest = (
@@ -196,16 +196,17 @@ class Launch:
             + (width // 64 * 4 if quantized else 16)
             + tiles * WARPS * tape.ROWS * 4
             + config.head_dim * 4
-            + 16 * config.head_dim * 2
+            + 18 * config.head_dim * 2
             + 128 * 4
         )
         page = WARPS * shape.group_bytes
         pages = max(0, (gpu.shared_bytes - rest) // (page + 16))
         return cls(
+            blocks=blocks,
             pages=pages,
             flight=max(1, min(pages, FLIGHT_BYTES // page)),
             tiles=tiles,
-            splits=max(1, min(MOST_SPLITS, gpu.blocks // config.num_key_value_heads)),
+            splits=max(1, min(MOST_SPLITS, blocks // config.num_key_value_heads)),
             shared_bytes=rest + pages * (page + 16),
         )
 
@@ -259,7 +260,7 @@ class StepKernel:
         if reason is not None:
             raise BackendUnavailableError(f"the step kernel: {reason}")
         self._load(compile_step(shape.macros(gpu), gpu.capability), Launch.of(shape, gpu), gpu, device)
-        self.tape = tape.Tape.of(decoder, blocks=gpu.blocks, warps=WARPS, size=shape.group_bytes)
+        self.tape = tape.Tape.of(decoder, blocks=Launch.of(shape, gpu).blocks, warps=WARPS, size=shape.group_bytes)
         self._keep(shape, gpu, decoder, cache, vocab_size)
 
     def _load(self, code: bytes, launch: Launch, gpu: Gpu, device: torch.device) -> None:
@@ -277,7 +278,7 @@ class StepKernel:
         if status != driver.CUresult.CUDA_SUCCESS:
             raise BackendUnavailableError(f"the driver grants the step kernel no shared memory ({status.name})")
         self._config = LaunchConfig(
-            grid=gpu.blocks, block=(WARPS + 1) * 32, shmem_size=launch.shared_bytes, is_cooperative=True
+            grid=launch.blocks, block=(WARPS + 1) * 32, shmem_size=launch.shared_bytes, is_cooperative=True
         )
 
     def _keep(self, shape: Shape, gpu: Gpu, decoder: Decoder, cache: Cache, vocab_size: int) -> None:
@@ -300,9 +301,9 @@ class StepKernel:
         )
         self._scratch = (
             *(room(shape.padded(heads), dtype=torch.int16), room(shape.padded(intermediate), dtype=torch.int16)),
-            *(room(hidden), room(rows), room(config.num_attention_heads, launch.splits, config.head_dim + 4)),
-            *(self.logits, room(gpu.blocks + 1, dtype=torch.int64), room(gpu.blocks, 2)),
-            room(2 + config.num_hidden_layers * config.num_key_value_heads, dtype=torch.int32),
+            *(room(hidden, dtype=torch.int32).fill_(1), room(rows), room(config.num_attention_heads, launch.splits, config.head_dim + 4)),
+            *(self.logits, room(launch.blocks + 1, dtype=torch.int64), room(launch.blocks, 2)),
+            torch.tensor([0, 0, 1], dtype=torch.int32, device=device),
         )
         sizes = map(np.int32, (cache.ring, cache.window, config.num_hidden_layers, vocab_size, self.logits.shape[1]))
         self._arguments = (

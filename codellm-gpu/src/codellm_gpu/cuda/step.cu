@@ -8,8 +8,10 @@
 // A matrix product takes the tensor cores' m16n8k16 with weights as A and activations as B. A tile has 8 rows of the
 // matrix: the upper and lower 8 rows of A are two halves of k, which columns 0 and 1 of B take, and c0 + c3 is the sum.
 //
-// Barriers of the grid: after qkv, attention, o_proj, up, down of each layer and after the logits. No float is added
-// atomically, so a step repeats to the bit.
+// Blocks exchange activations without a barrier or a fence: each 32-bit word carries a bit that says in which turn it was
+// written (the lowest of a float; see `Exchange`), and who reads it looks again until all bits are of this turn. A word
+// is written again only by a block that has seen what every reader made of it: each block has tiles of qkv and of the up
+// projection, and each of those needs all that came before. No float is added atomically, so a step repeats to the bit.
 
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -22,7 +24,9 @@ constexpr int QKV = (NH + 2 * KV) * D;
 constexpr int UP = GATED ? 2 * FF : FF;
 constexpr int G = 4;                           // chunks of a group
 constexpr bool QUANTIZED = LAYER_BITS != 16;
-constexpr float SHRINK = QUANTIZED && !FP16 ? 16.f : 1.f;  // float16 has less range than the bfloat16 of the model
+// What o_proj and down take is exchanged in another scale: float16 has less range than the bfloat16 of a model that is
+// quantized, and plain bfloat16 gives the highest bit of its exponent (see `tagged`).
+constexpr float SHRINK = FP16 ? 1.f : QUANTIZED ? 1.f / 16 : 5.421010862427522e-20f;
 constexpr int NWAYS = (H / 4 + T - 1) / T;     // float4s of the residual stream a thread holds
 
 template <int BITS> struct Chunk {             // 512 bytes: 8 rows by SIZE columns
@@ -47,42 +51,23 @@ constexpr int Z_AT = X_AT + (X_BYTES + 15) / 16 * 16;
 constexpr int RED_AT = Z_AT + (QUANTIZED || HEAD_BITS != 16 ? (KMAX / 64) * 4 : 16);
 constexpr int ROPE_AT = RED_AT + TILES * W * 8 * 4;
 constexpr int QUERY_AT = ROPE_AT + D * 4;
-constexpr int TMP_AT = QUERY_AT + 16 * D * 2;
+constexpr int TMP_AT = QUERY_AT + 18 * D * 2;   // 16 query heads, then the newest key and value
 constexpr int BARS_AT = TMP_AT + 128 * 4;
 
 // ---- instructions -----------------------------------------------------------------------------------------------
 
-__device__ __forceinline__ uint4 lds128(u32 a) {
-  uint4 v;
-  asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3},[%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(a));
-  return v;
-}
-__device__ __forceinline__ uint2 lds64(u32 a) {
-  uint2 v;
-  asm volatile("ld.shared.v2.u32 {%0,%1},[%2];" : "=r"(v.x), "=r"(v.y) : "r"(a));
-  return v;
-}
-__device__ __forceinline__ u32 lds32(u32 a) {
+// What other blocks write is read past the first-level cache.
+__device__ __forceinline__ u32 ldcg(const void* p) {
   u32 v;
-  asm volatile("ld.shared.u32 %0,[%1];" : "=r"(v) : "r"(a));
-  return v;
-}
-// What other blocks wrote is read past the first-level cache.
-__device__ __forceinline__ float ldcg(const float* p) {
-  float v;
-  asm volatile("ld.global.cg.f32 %0,[%1];" : "=f"(v) : "l"(p) : "memory");
-  return v;
-}
-__device__ __forceinline__ float4 ldcg4(const float* p) {
-  float4 v;
-  asm volatile("ld.global.cg.v4.f32 {%0,%1,%2,%3},[%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p) : "memory");
+  asm volatile("ld.relaxed.gpu.global.u32 %0,[%1];" : "=r"(v) : "l"(p) : "memory");
   return v;
 }
 __device__ __forceinline__ uint4 ldcg4(const void* p) {
   uint4 v;
-  asm volatile("ld.global.cg.v4.u32 {%0,%1,%2,%3},[%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p) : "memory");
+  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0,%1,%2,%3},[%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p) : "memory");
   return v;
 }
+__device__ __forceinline__ void stcg(void* p, u32 v) { asm volatile("st.relaxed.gpu.global.u32 [%0],%1;" ::"l"(p), "r"(v) : "memory"); }
 __device__ __forceinline__ u32 acquire(const u32* p) {
   u32 v;
   asm volatile("ld.acquire.gpu.global.u32 %0,[%1];" : "=r"(v) : "l"(p) : "memory");
@@ -114,13 +99,32 @@ template <bool HALF> __device__ __forceinline__ float high(u32 u) {
 template <bool HALF>
 __device__ __forceinline__ void mma(float (&c)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
   if (HALF)
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
   else
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// ---- exchange -----------------------------------------------------------------------------------------------------
+
+// A float with the turn as its lowest bit.
+__device__ __forceinline__ u32 tagged(float v, u32 turn) { return __float_as_uint(v) & ~1u | turn; }
+__device__ __forceinline__ bool fresh(u32 v, u32 turn) { return ((v ^ turn) & 1) == 0; }
+__device__ __forceinline__ bool fresh(uint4 v, u32 turn) { return (((v.x ^ turn) | (v.y ^ turn) | (v.z ^ turn) | (v.w ^ turn)) & 1) == 0; }
+
+// Pairs of activations in a word. float16 spares its lowest bit. bfloat16 has none to spare but the highest of its
+// exponent, which is zero once all are scaled by 2^-64 (SHRINK).
+template <bool HALF> constexpr u32 TURN_BIT = HALF ? 1u : 0x4000u;
+template <bool HALF> __device__ __forceinline__ u32 tagged(float a, float b, u32 turn) {
+  if (!HALF && !(fabsf(a) < 1.9f)) b = __uint_as_float(0x7fffffffu);   // what the bit would hide
+  return pack<HALF>(a, b) & ~TURN_BIT<HALF> | turn * TURN_BIT<HALF>;
+}
+template <bool HALF> __device__ __forceinline__ bool fresh_pairs(uint4 v, u32 turn) {
+  const u32 want = turn * TURN_BIT<HALF>;
+  return (((v.x ^ want) | (v.y ^ want) | (v.z ^ want) | (v.w ^ want)) & TURN_BIT<HALF>) == 0;
 }
 
 // ---- the ring of pages --------------------------------------------------------------------------------------------
@@ -209,72 +213,83 @@ __device__ __forceinline__ u32 nibbles(u32 u, u32 mask) {   // 1024 + nibble, or
   return t;
 }
 
-// One group of a tile: `at` is its shared memory, `x` the lane's activations, `z` the offsets of its chunks.
+__device__ __forceinline__ uint4 read128(const char* p) { return *(const uint4*)p; }
+__device__ __forceinline__ uint2 read64(const char* p) { return *(const uint2*)p; }
+
+// One group of a tile: `at` is its place in the ring, `x` the lane's activations, `z` the offsets of its chunks. All is
+// read before it is multiplied, and chunks take turns, so that no product waits for the one before it.
 template <int BITS>
-__device__ __forceinline__ void multiply(float (&c)[2][4], float& sum, u32 at, u32 x, u32 z, int lane) {
+__device__ __forceinline__ void multiply(float (&c)[2][4], float& sum, const char* at, const char* x, const float* z, int lane) {
   constexpr bool HALF = Chunk<BITS>::HALF;
   constexpr int STRIDE = Chunk<BITS>::SIZE * 2;
-  const u32 w0 = at + lane * 16;
-  if (BITS == 16) {
+  uint4 w[G];
 #pragma unroll
-    for (int j = 0; j < G; j++) {
-      const uint4 w = lds128(w0 + j * 512);
-      const uint2 b = lds64(x + j * STRIDE);
-      mma<HALF>(c[j & 1], w.x, w.z, w.y, w.w, b.x, b.y);
-    }
+  for (int j = 0; j < G; j++) w[j] = read128(at + j * 512 + lane * 16);
+  if (BITS == 16) {
+    uint2 b[G];
+#pragma unroll
+    for (int j = 0; j < G; j++) b[j] = read64(x + j * STRIDE);
+#pragma unroll
+    for (int j = 0; j < G; j++) mma<HALF>(c[j & 1], w[j].x, w[j].z, w[j].y, w[j].w, b[j].x, b[j].y);
   }
   if (BITS == 8) {
-    const uint4 offsets = lds128(z);
-    float e[2][4] = {};
+    const float4 offsets = *(const float4*)z;
+    uint4 b[G];
 #pragma unroll
-    for (int j = 0; j < G; j++) {
-      const uint4 w = lds128(w0 + j * 512), b = lds128(x + j * STRIDE);
-      const u32 magic = 0x64646464u;                         // 1024 + byte, as float16
-      mma<HALF>(e[0], __byte_perm(w.x, magic, 0x4140), __byte_perm(w.y, magic, 0x4140),
-                __byte_perm(w.x, magic, 0x4342), __byte_perm(w.y, magic, 0x4342), b.x, b.y);
-      mma<HALF>(e[1], __byte_perm(w.z, magic, 0x4140), __byte_perm(w.w, magic, 0x4140),
-                __byte_perm(w.z, magic, 0x4342), __byte_perm(w.w, magic, 0x4342), b.z, b.w);
-    }
-    sum += (e[0][0] + e[0][3]) + (e[1][0] + e[1][3]) -
-           ((__uint_as_float(offsets.x) + __uint_as_float(offsets.y)) + (__uint_as_float(offsets.z) + __uint_as_float(offsets.w)));
+    for (int j = 0; j < G; j++) b[j] = read128(x + j * STRIDE);
+    float e[G][4] = {};
+    const u32 magic = 0x64646464u;                           // 1024 + byte, as float16
+#pragma unroll
+    for (int j = 0; j < G; j++)
+      mma<HALF>(e[j], __byte_perm(w[j].x, magic, 0x4140), __byte_perm(w[j].y, magic, 0x4140),
+                __byte_perm(w[j].x, magic, 0x4342), __byte_perm(w[j].y, magic, 0x4342), b[j].x, b[j].y);
+#pragma unroll
+    for (int j = 0; j < G; j++)
+      mma<HALF>(e[j], __byte_perm(w[j].z, magic, 0x4140), __byte_perm(w[j].w, magic, 0x4140),
+                __byte_perm(w[j].z, magic, 0x4342), __byte_perm(w[j].w, magic, 0x4342), b[j].z, b[j].w);
+    sum += ((e[0][0] + e[0][3] - offsets.x) + (e[1][0] + e[1][3] - offsets.y)) +
+           ((e[2][0] + e[2][3] - offsets.z) + (e[3][0] + e[3][3] - offsets.w));
   }
   if (BITS == 4) {
-    const uint2 scales = lds64(at + G * 512 + (lane >> 2) * 8);
-    const uint4 offsets = lds128(z);
-    float plain[4] = {};
-    u32 zeros = 0;
-    if (ZEROS) {
-      zeros = lds32(at + G * 512 + 64 + (lane >> 2) * 4);
-      const uint4 v = lds128(z + (KMAX / 128) * 4);
-      plain[0] = __uint_as_float(v.x), plain[1] = __uint_as_float(v.y), plain[2] = __uint_as_float(v.z), plain[3] = __uint_as_float(v.w);
+    const uint2 scales = read64(at + G * 512 + (lane >> 2) * 8);
+    const float4 offsets = *(const float4*)z;
+    float4 plain = make_float4(0, 0, 0, 0);
+    u32 zeros = 0x08080808u;
+    if (ZEROS) zeros = *(const u32*)(at + G * 512 + 64 + (lane >> 2) * 4), plain = *(const float4*)(z + KMAX / 128);
+    float e[G][4] = {};
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      uint4 b[G];
+#pragma unroll
+      for (int j = 0; j < G; j++) b[j] = read128(x + j * STRIDE + half * 128);
+#pragma unroll
+      for (int i = 0; i < 2; i++)
+#pragma unroll
+        for (int j = 0; j < G; j++) {
+          const u32 u = half ? (i ? w[j].w : w[j].z) : (i ? w[j].y : w[j].x), v = u >> 8;
+          mma<HALF>(e[j], nibbles(u, 0x000f000fu), nibbles(v, 0x000f000fu), nibbles(u, 0x00f000f0u), nibbles(v, 0x00f000f0u),
+                    i ? b[j].z : b[j].x, i ? b[j].w : b[j].y);
+        }
     }
+    const float scale[G] = {low<SCALE_FP16>(scales.x), high<SCALE_FP16>(scales.x), low<SCALE_FP16>(scales.y), high<SCALE_FP16>(scales.y)};
+    const float offset[G] = {offsets.x, offsets.y, offsets.z, offsets.w}, all[G] = {plain.x, plain.y, plain.z, plain.w};
 #pragma unroll
     for (int j = 0; j < G; j++) {
-      const uint4 w = lds128(w0 + j * 512), b = lds128(x + j * STRIDE), d = lds128(x + j * STRIDE + 128);
-      float e[4] = {};
-      const u32 words[4] = {w.x, w.y, w.z, w.w}, firsts[4] = {b.x, b.z, d.x, d.z}, seconds[4] = {b.y, b.w, d.y, d.w};
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
-        const u32 u = words[i], v = u >> 8;
-        mma<HALF>(e, nibbles(u, 0x000f000fu), nibbles(v, 0x000f000fu), nibbles(u, 0x00f000f0u), nibbles(v, 0x00f000f0u),
-                  firsts[i], seconds[i]);
-      }
-      const u32 pair = j < 2 ? scales.x : scales.y;
-      const float scale = j & 1 ? high<SCALE_FP16>(pair) : low<SCALE_FP16>(pair);
-      const float offset = __uint_as_float(j == 0 ? offsets.x : j == 1 ? offsets.y : j == 2 ? offsets.z : offsets.w);
-      float value = e[0] + e[3] - offset;
-      if (ZEROS) value -= plain[j] * ((float)(zeros >> 8 * j & 255) - 8.f);
-      sum += value * scale;
+      float value = e[j][0] + e[j][3] - offset[j];
+      if (ZEROS) value -= all[j] * ((float)(zeros >> 8 * j & 255) - 8.f);
+      sum += value * scale[j];
     }
   }
 }
 
 // All tiles that this block has of a product, `tiles` of them here: warp w's partial sums go to red[tile][w][8].
-template <int BITS, int K> __device__ __forceinline__ void product(Reader& r, int tiles, float* red, int warp, int lane) {
+template <int BITS, int K>
+__device__ __forceinline__ void product(Reader& r, char* shared, int tiles, float* red, int warp, int lane) {
   constexpr int PER = Groups<BITS, K>::PER_TILE;
   const int count = tiles * PER, half = lane >> 2 & 1;
-  const u32 lane_x = r.shared + X_AT + (lane & 3) * (BITS == 16 ? 16 : 32) + half * (BITS == 16 ? 8 : 16);
-  const u32 full = r.shared + BARS_AT, empty = full + PAGES * 8, z = r.shared + Z_AT;
+  const char* x = shared + X_AT + (lane & 3) * (BITS == 16 ? 16 : 32) + half * (BITS == 16 ? 8 : 16);
+  const u32 full = r.shared + BARS_AT, empty = full + PAGES * 8;
+  const float* z = (const float*)(shared + Z_AT);
   float c[2][4] = {};
   float sum = 0;
   int tile = 0, group = r.next;
@@ -292,7 +307,7 @@ template <int BITS, int K> __device__ __forceinline__ void product(Reader& r, in
   for (; i < count; i += W, group += W) {
     while (group >= PER) group -= PER, flush();
     bar_wait(full + r.slot * 8, r.parity);
-    multiply<BITS>(c, sum, r.shared + r.slot * PAGE + warp * GROUP_BYTES, lane_x + group * (G * Chunk<BITS>::SIZE * 2), z + group * (G * 4), lane);
+    multiply<BITS>(c, sum, shared + r.slot * PAGE + warp * GROUP_BYTES, x + group * (G * Chunk<BITS>::SIZE * 2), z + group * G, lane);
     __syncwarp();
     if (lane == 0) bar_arrive(empty + r.slot * 8);
     if (++r.slot == PAGES) r.slot = 0, r.parity ^= 1;
@@ -301,32 +316,19 @@ template <int BITS, int K> __device__ __forceinline__ void product(Reader& r, in
   r.next = i - count;
 }
 
-// The offsets of each chunk: nibbles and bytes stand for 1024 more (64 more in the high nibble) and their zero.
-template <int BITS, int K> __device__ __forceinline__ void offsets(char* shared, int warp, int lane) {
-  if (BITS == 16) return;
-  constexpr int LANES = Chunk<BITS>::SIZE / 4, CHUNKS = Groups<BITS, K>::PADDED / Chunk<BITS>::SIZE, STEP = W * (32 / LANES);
-  float* z = (float*)(shared + Z_AT);
+// The offsets of chunks, whose activations lie over LANES lanes: nibbles and bytes stand for 1024 more, 64 more in the high
+// nibble, and for their zero. `first` is a lane's sum of what low nibbles take, `second` of what high ones do.
+template <int BITS, int LANES> __device__ __forceinline__ void offset(float* z, int chunk, float first, float second, int lane, bool there) {
+  float v = BITS == 8 ? 1152.f * (first + second) : 1032.f * first + 1152.f * second, plain = first + 16.f * second;
 #pragma unroll
-  for (int n = 0; n < (CHUNKS + STEP - 1) / STEP; n++) {
-    const int chunk = n * STEP + (warp * 32 + lane) / LANES;
-    float v = 0, plain = 0;
-    if (chunk < CHUNKS) {
-      const uint2 x = *(const uint2*)(shared + X_AT + chunk * Chunk<BITS>::SIZE * 2 + lane % LANES * 8);
-      const float first = low<true>(x.x) + high<true>(x.x), second = low<true>(x.y) + high<true>(x.y);
-      v = BITS == 8 ? 1152.f * (first + second) : 1032.f * first + 1152.f * second;
-      plain = first + 16.f * second;
-    }
-#pragma unroll
-    for (int o = LANES / 2; o; o >>= 1) {
-      v += __shfl_xor_sync(~0u, v, o);
-      if (ZEROS) plain += __shfl_xor_sync(~0u, plain, o);
-    }
-    if (chunk < CHUNKS && lane % LANES == 0) {
-      z[chunk] = v;
-      if (ZEROS && BITS == 4) z[KMAX / 128 + chunk] = plain;
-    }
+  for (int o = LANES / 2; o; o >>= 1) {
+    v += __shfl_xor_sync(~0u, v, o);
+    if (ZEROS) plain += __shfl_xor_sync(~0u, plain, o);
   }
-  consumers_sync();
+  if (there && lane % LANES == 0) {
+    z[chunk] = v;
+    if (ZEROS && BITS == 4) z[KMAX / 128 + chunk] = plain;
+  }
 }
 
 __device__ __forceinline__ float summed(const float* red, int tile, int row) {
@@ -348,11 +350,12 @@ struct Block {
   const float* vectors;
   char* shared;
   __device__ __forceinline__ int first() const { return (index - turn % blocks + blocks) % blocks; }
+  __device__ __forceinline__ bool has(int rows) const { return first() < rows / 8; }   // whether it has tiles of a product
 };
 
 // One product: rows/8 tiles are dealt to the blocks; `before(row)` is read ahead, `after(place, value, gate)` takes the sum.
 // The tile of a gated product has four rows of the gate, then the same four of the other half.
-template <int BITS, int K, bool PAIRED, bool BIASED, class Before, class After>
+template <int BITS, int K, bool PAIRED, bool BIASED, bool SHRUNK, class Before, class After>
 __device__ __forceinline__ void rows(Block& b, Reader& r, int count, Before before, After after) {
   constexpr int ROWS = PAIRED ? 4 : 8;
   float* red = (float*)(b.shared + RED_AT);
@@ -372,10 +375,10 @@ __device__ __forceinline__ void rows(Block& b, Reader& r, int count, Before befo
       if (BIASED) p.bias = __ldg(bias + p.row), bias2 = PAIRED ? __ldg(bias + p.row + 4) : 0;
       if (BITS == 8) p.scale = __ldg(scale + p.row), scale2 = PAIRED ? __ldg(scale + p.row + 4) : 1;
     }
-    product<BITS, K>(r, tiles, red, b.warp, b.lane);
+    product<BITS, K>(r, b.shared, tiles, red, b.warp, b.lane);
     consumers_sync();
     if (p.own) {
-      const float value = summed(red, tile, b.tid % ROWS) * p.scale + p.bias;
+      const float value = summed(red, tile, b.tid % ROWS) * (SHRUNK ? p.scale * (1.f / SHRINK) : p.scale) + p.bias;
       after(p, value, PAIRED ? summed(red, tile, b.tid % ROWS + 4) * scale2 + bias2 : 0.f);
     }
     if (done + TILES < mine) consumers_sync();
@@ -385,6 +388,8 @@ __device__ __forceinline__ void rows(Block& b, Reader& r, int count, Before befo
 }
 
 // ---- norms --------------------------------------------------------------------------------------------------------
+
+constexpr u32 BY_O = 0, BY_DOWN = 1;             // the residual stream is written twice a layer: that tells the turn
 
 struct Gain {        // a thread's part of a norm's weight and bias, read before it is needed
   uint2 weight[NWAYS], bias[NWAYS];
@@ -399,17 +404,34 @@ __device__ __forceinline__ void read_gain(Gain& g, const u16* norm, int tid) {
     }
   }
 }
-// The normed residual stream → activations in shared memory. `read(k)` gives four elements of the stream.
+// A thread's part of the residual stream, once all of it is of this turn. One lane of a warp waits for it: if all did,
+// what they read again and again would hold up the weights.
+__device__ __forceinline__ void read_stream(Block& b, float4 (&v)[NWAYS], const float* stream, u32 turn) {
+  if (b.lane == 0 && b.tid * 4 < H)
+    while (!fresh(ldcg4(stream + b.tid * 4), turn)) {}
+  __syncwarp();
+  bool all;
+  do {
+    all = true;
+#pragma unroll
+    for (int i = 0; i < NWAYS; i++) {
+      const int k = (i * T + b.tid) * 4;
+      if (k >= H) continue;
+      const uint4 u = ldcg4(stream + k);
+      all &= fresh(u, turn);
+      v[i] = make_float4(__uint_as_float(u.x), __uint_as_float(u.y), __uint_as_float(u.z), __uint_as_float(u.w));
+    }
+  } while (!__all_sync(~0u, all));
+}
+// The normed residual stream → activations in shared memory. `read` fills a thread's part of the stream.
 template <int BITS, class Read> __device__ __forceinline__ void norm(Block& b, const Gain& g, Read read) {
   float* tmp = (float*)(b.shared + TMP_AT);
   u16* x = (u16*)(b.shared + X_AT);
   float4 v[NWAYS];
   float s = 0, squares = 0;
 #pragma unroll
-  for (int i = 0; i < NWAYS; i++) {
-    const int k = (i * T + b.tid) * 4;
-    v[i] = k < H ? read(k) : make_float4(0, 0, 0, 0);
-  }
+  for (int i = 0; i < NWAYS; i++) v[i] = make_float4(0, 0, 0, 0);
+  read(v);
 #pragma unroll
   for (int i = 0; i < NWAYS; i++) {
     s += (v[i].x + v[i].y) + (v[i].z + v[i].w);
@@ -426,39 +448,88 @@ template <int BITS, class Read> __device__ __forceinline__ void norm(Block& b, c
 #pragma unroll
   for (int i = 0; i < W; i++) s += tmp[i], squares += tmp[32 + i];
   const float mean = RMS ? 0.f : s / H, rate = rsqrtf(squares / H - mean * mean + EPSILON);
+  float* z = (float*)(b.shared + Z_AT);
+  constexpr int SIZE = Chunk<BITS>::SIZE;
 #pragma unroll
   for (int i = 0; i < NWAYS; i++) {
     const int k = (i * T + b.tid) * 4;
+    uint2 y = make_uint2(0, 0);
     if (k < H) {
-      float y[4] = {(v[i].x - mean) * rate, (v[i].y - mean) * rate, (v[i].z - mean) * rate, (v[i].w - mean) * rate};
-      y[0] *= low<FP16>(g.weight[i].x), y[1] *= high<FP16>(g.weight[i].x), y[2] *= low<FP16>(g.weight[i].y), y[3] *= high<FP16>(g.weight[i].y);
+      float n[4] = {(v[i].x - mean) * rate, (v[i].y - mean) * rate, (v[i].z - mean) * rate, (v[i].w - mean) * rate};
+      n[0] *= low<FP16>(g.weight[i].x), n[1] *= high<FP16>(g.weight[i].x), n[2] *= low<FP16>(g.weight[i].y), n[3] *= high<FP16>(g.weight[i].y);
       if (!RMS)
-        y[0] += low<FP16>(g.bias[i].x), y[1] += high<FP16>(g.bias[i].x), y[2] += low<FP16>(g.bias[i].y), y[3] += high<FP16>(g.bias[i].y);
-      *(uint2*)(x + place<BITS>(k)) = four<BITS>(y[0], y[1], y[2], y[3]);
+        n[0] += low<FP16>(g.bias[i].x), n[1] += high<FP16>(g.bias[i].x), n[2] += low<FP16>(g.bias[i].y), n[3] += high<FP16>(g.bias[i].y);
+      y = four<BITS>(n[0], n[1], n[2], n[3]);
+      *(uint2*)(x + place<BITS>(k)) = y;
     }
+    if (BITS != 16) offset<BITS, SIZE / 4>(z, k / SIZE, low<true>(y.x) + high<true>(y.x), low<true>(y.y) + high<true>(y.y), b.lane, k < H);
   }
-  for (int k = H + b.tid * 4; k < Groups<BITS, H>::PADDED; k += T * 4) *(uint2*)(x + place<BITS>(k)) = make_uint2(0, 0);
+  for (int k = H + b.tid * 4; k < Groups<BITS, H>::PADDED; k += T * 4) {
+    *(uint2*)(x + place<BITS>(k)) = make_uint2(0, 0);
+    if (BITS != 16 && k % SIZE == 0) z[k / SIZE] = 0, z[ZEROS && BITS == 4 ? KMAX / 128 + k / SIZE : k / SIZE] = 0;
+  }
   consumers_sync();
-  offsets<BITS, H>(b.shared, b.warp, b.lane);
 }
-// Activations that other blocks computed → shared memory.
-template <int BITS, int K> __device__ __forceinline__ void fetch(Block& b, const u16* from) {
-  uint4* x = (uint4*)(b.shared + X_AT);
-#pragma unroll 4
-  for (int i = b.tid; i < Groups<BITS, K>::PADDED / 8; i += T) x[i] = ldcg4((const void*)(from + i * 8));
+// Activations that other blocks computed → shared memory, once all are of this turn.
+template <int BITS, int K> __device__ __forceinline__ void fetch(Block& b, const u16* from, u32 turn) {
+  constexpr bool HALF = Chunk<BITS>::HALF;
+  constexpr int COUNT = K / 8, ALL = Groups<BITS, K>::PADDED / 8, WAYS = (ALL + T - 1) / T, LANES = Chunk<BITS>::SIZE / 8;
+  char* x = b.shared + X_AT;
+  float* z = (float*)(b.shared + Z_AT);
+  uint4 v[WAYS];
+  if (b.lane == 0 && b.tid < COUNT)
+    while (!fresh_pairs<HALF>(ldcg4(from + b.tid * 8), turn)) {}
+  __syncwarp();
+  bool all;
+  do {
+    all = true;
+#pragma unroll
+    for (int n = 0; n < WAYS; n++) {
+      v[n] = make_uint4(0, 0, 0, 0);
+      if (n * T + b.tid >= COUNT) continue;
+      v[n] = ldcg4(from + (n * T + b.tid) * 8);
+      all &= fresh_pairs<HALF>(v[n], turn);
+    }
+  } while (!__all_sync(~0u, all));
+  consumers_sync();                                           // nobody reads what was there
+#pragma unroll
+  for (int n = 0; n < WAYS; n++) {
+    const int i = n * T + b.tid;
+    if (!HALF) v[n].x &= ~TURN_BIT<HALF>, v[n].y &= ~TURN_BIT<HALF>, v[n].z &= ~TURN_BIT<HALF>, v[n].w &= ~TURN_BIT<HALF>;
+    if (i < ALL) *(uint4*)(x + i * 16) = v[n];
+    if (BITS != 16)                                           // in 16 bytes are two fours of elements, as `four` stores them
+      offset<BITS, LANES>(z, i / LANES, (low<true>(v[n].x) + high<true>(v[n].x)) + (low<true>(v[n].z) + high<true>(v[n].z)),
+                          (low<true>(v[n].y) + high<true>(v[n].y)) + (low<true>(v[n].w) + high<true>(v[n].w)), b.lane, i < ALL);
+  }
   consumers_sync();
-  offsets<BITS, K>(b.shared, b.warp, b.lane);
+}
+// An element of the activations that others will fetch: of two neighbours, the even one writes both.
+template <int BITS> __device__ __forceinline__ void put(u16* to, int k, float v, u32 turn, int lane) {
+  v *= BITS == 4 && (k & 2) ? SHRINK * 0.0625f : SHRINK;
+  if (Chunk<BITS>::HALF) v = v > 65504.f ? 65504.f : v < -65504.f ? -65504.f : v;   // which leaves NaN what it is
+  const float next = __shfl_down_sync(3u << (lane & 30), v, 1);
+  if (!(k & 1)) stcg(to + place<BITS>(k), tagged<Chunk<BITS>::HALF>(v, next, turn));
 }
 
 // ---- attention ----------------------------------------------------------------------------------------------------
 
+__device__ __forceinline__ void read_head(float (&v)[D / 32], const float* from, u32 turn, int lane) {
+  bool all;
+  do {
+    all = true;
+#pragma unroll
+    for (int i = 0; i < D / 32; i++) {
+      const u32 u = ldcg(from + lane + 32 * i);
+      all &= fresh(u, turn), v[i] = __uint_as_float(u);
+    }
+  } while (!__all_sync(~0u, all));
+}
 // A head of q or k, D values over a warp's lanes: normed where the model norms them, rotated, rounded.
 template <class Put>
-__device__ __forceinline__ void head(const float* from, const u16* weight, const float* rope, int lane, Put put) {
+__device__ __forceinline__ void head(const float* from, u32 turn, const u16* weight, const float* rope, int lane, Put put) {
   constexpr int N = D / 32;
   float v[N];
-#pragma unroll
-  for (int i = 0; i < N; i++) v[i] = ldcg(from + lane + 32 * i);
+  read_head(v, from, turn, lane);
   if (QK_NORM) {
     float s = 0;
 #pragma unroll
@@ -477,43 +548,62 @@ __device__ __forceinline__ void head(const float* from, const u16* weight, const
   }
 }
 
-struct Span {        // what the token at `position` attends to, and how many blocks share it
-  int position, start, ring, count, splits, per;
+// Keys and values of 16 cells, as a warp multiplies them: read as they lie, since any order of a head's dimensions will do
+// for q·k as long as both have it, and any of the cells for p·v.
+struct Cells {
+  uint4 k[2][D / 32], v[4];
+};
+struct Attention {   // of a block: the cells from `begin` to `end` of those that the token attends to
+  const u16 *keys, *values;
+  u32 start, ring;
+  int kv, begin, end, tiles, units;
+  bool newest;       // whether the last of them is the token's own, which is not in the cache yet
+  __device__ __forceinline__ u64 cell(int i) const {         // of the i-th token attended to, as an offset
+    u32 t = start + (i < end ? i : end - 1);
+    if (t >= ring) t %= ring;
+    return (u64)t * (KV * D) + kv * D;
+  }
+  __device__ __forceinline__ void read_keys(Cells& c, int tile, int lane) const {
+#pragma unroll
+    for (int n = 0; n < 2; n++) {
+      const u16* p = keys + cell(begin + tile * 16 + n * 8 + (lane >> 2)) + (lane & 3) * 8;
+#pragma unroll
+      for (int j = 0; j < D / 32; j++) c.k[n][j] = ldcg4(p + 32 * j);
+    }
+  }
+  __device__ __forceinline__ void read_values(Cells& c, int tile, int half, int lane) const {
+#pragma unroll
+    for (int n = 0; n < 4; n++)
+      c.v[n] = ldcg4(values + cell(begin + tile * 16 + 2 * (lane & 3) + (n & 1) + (n & 2) * 4) + half * 64 + (lane >> 2) * 8);
+  }
 };
 
-// Attention of the GQ query heads of key-value head `kv` to part `split` of the cells. Heads are rows of the tensor
-// cores' A. A unit of warps takes 16 cells at a time, and each warp of it 64 of the D dimensions of the values. Any order
-// of a head's dimensions will do for q·k as long as both have it, and any of the cells for p·v: so keys and values are
-// read as they lie. Writes to `out(head, dim, value)` where one block has all cells, else unmerged to `part`.
-template <class Out>
-__device__ __forceinline__ void attend(Block& b, const Span& span, int kv, int split, const u16* keys, const u16* values, float* part, Out out) {
+// Attention of the GQ query heads of a key-value head to a block's cells. Heads are rows of the tensor cores' A. A unit
+// of warps takes 16 cells at a time, the first of them read before, and each warp of it 64 of the D dimensions of the
+// values. Hands on `out(head, dim, value, largest, sum)`: value and sum in units of 2^largest.
+template <class Out> __device__ __forceinline__ void attend(Block& b, const Attention& at, Cells& cells, Out out) {
   constexpr int ROWS = GQ > 8 ? 2 : 1;                        // of 8 heads
   const int lane = b.lane, g = lane >> 2, q = lane & 3, unit = b.warp / HALVES, half = b.warp % HALVES;
-  const u16* query = (const u16*)(b.shared + QUERY_AT);
+  const u16 *query = (const u16*)(b.shared + QUERY_AT), *newest = query + 16 * D;
   float* merge = (float*)(b.shared + X_AT);
-  const int begin = split * span.per, end = begin + span.per < span.count ? begin + span.per : span.count;
-  const int tiles = (end - begin + 15) / 16, units = tiles < UNITS ? tiles : UNITS;
-  auto cell = [&](int i) {                                    // of the i-th token attended to, as an offset
-    u32 t = span.start + (i < end ? i : end - 1);
-    if (t >= span.ring) t %= span.ring;
-    return (u64)t * (KV * D) + kv * D;
-  };
-  if (unit < units) {
+  if (unit < at.units) {
     float o[8][4] = {};
     float most[2] = {-1e30f, -1e30f}, total[2] = {0, 0};
     const float scale = 1.44269504f * rsqrtf((float)D);
 #pragma unroll 1
-    for (int tile = unit; tile < tiles; tile += units) {
-      const int base = begin + tile * 16;
-      uint4 k[2][D / 32], v[4];
+    for (int tile = unit; tile < at.tiles; tile += at.units) {
+      const int base = at.begin + tile * 16;
+      if (at.newest && tile == at.tiles - 1) {
+        const int own = at.end - 1 - base;                    // its place among the 16
 #pragma unroll
-      for (int n = 0; n < 2; n++) {
-        const u16* p = keys + cell(base + n * 8 + g) + q * 8;
+        for (int n = 0; n < 2; n++)
+          if (n * 8 + g >= own)
 #pragma unroll
-        for (int j = 0; j < D / 32; j++) k[n][j] = ldcg4((const void*)(p + 32 * j));
+            for (int j = 0; j < D / 32; j++) cells.k[n][j] = *(const uint4*)(newest + 32 * j + q * 8);
+#pragma unroll
+        for (int n = 0; n < 4; n++)
+          if (2 * q + (n & 1) + (n & 2) * 4 >= own) cells.v[n] = *(const uint4*)(newest + D + half * 64 + g * 8);
       }
-#pragma unroll
-      for (int n = 0; n < 4; n++) v[n] = ldcg4((const void*)(values + cell(base + 2 * q + (n & 1) + (n & 2) * 4) + half * 64 + g * 8));
       float s[2][4] = {};
 #pragma unroll
       for (int j = 0; j < D / 32; j++) {
@@ -521,14 +611,16 @@ __device__ __forceinline__ void attend(Block& b, const Span& span, int kv, int s
         const uint4 c = ROWS == 2 ? *(const uint4*)(query + (g + 8) * D + 32 * j + q * 8) : make_uint4(0, 0, 0, 0);
 #pragma unroll
         for (int n = 0; n < 2; n++) {
-          mma<FP16>(s[n], a.x, c.x, a.y, c.y, k[n][j].x, k[n][j].y);
-          mma<FP16>(s[n], a.z, c.z, a.w, c.w, k[n][j].z, k[n][j].w);
+          mma<FP16>(s[n], a.x, c.x, a.y, c.y, cells.k[n][j].x, cells.k[n][j].y);
+          mma<FP16>(s[n], a.z, c.z, a.w, c.w, cells.k[n][j].z, cells.k[n][j].w);
         }
       }
+      const bool more = tile + at.units < at.tiles;
+      if (more) at.read_keys(cells, tile + at.units, lane);
 #pragma unroll
       for (int n = 0; n < 2; n++)
 #pragma unroll
-        for (int i = 0; i < 4; i++) s[n][i] = base + n * 8 + 2 * q + (i & 1) < end ? s[n][i] * scale : -1e30f;
+        for (int i = 0; i < 4; i++) s[n][i] = base + n * 8 + 2 * q + (i & 1) < at.end ? s[n][i] * scale : -1e30f;
       u32 p[2][2] = {};
 #pragma unroll
       for (int h = 0; h < ROWS; h++) {
@@ -548,12 +640,13 @@ __device__ __forceinline__ void attend(Block& b, const Span& span, int kv, int s
           p[n][h] = pack<FP16>(e0, e1);
         }
       }
-      const u32 *v0 = (const u32*)&v[0], *v1 = (const u32*)&v[1], *v2 = (const u32*)&v[2], *v3 = (const u32*)&v[3];
+      const u32 *v0 = (const u32*)&cells.v[0], *v1 = (const u32*)&cells.v[1], *v2 = (const u32*)&cells.v[2], *v3 = (const u32*)&cells.v[3];
 #pragma unroll
       for (int i = 0; i < 4; i++) {                           // of two neighbouring dimensions, the pairs of cells
         mma<FP16>(o[2 * i], p[0][0], p[0][1], p[1][0], p[1][1], __byte_perm(v0[i], v1[i], 0x5410), __byte_perm(v2[i], v3[i], 0x5410));
         mma<FP16>(o[2 * i + 1], p[0][0], p[0][1], p[1][0], p[1][1], __byte_perm(v0[i], v1[i], 0x7632), __byte_perm(v2[i], v3[i], 0x7632));
       }
+      if (more) at.read_values(cells, tile + at.units, half, lane);
     }
 #pragma unroll
     for (int h = 0; h < ROWS; h++) {
@@ -575,30 +668,34 @@ __device__ __forceinline__ void attend(Block& b, const Span& span, int kv, int s
   for (int i = b.tid; i < GQ * D; i += T) {
     const int h = i / D, d = i % D;
     float top = -1e30f, sum = 0, value = 0;
-    for (int u = 0; u < units; u++) top = fmaxf(top, merge[(u * GQ + h) * (D + 2) + D]);
-    for (int u = 0; u < units; u++) {
+    for (int u = 0; u < at.units; u++) top = fmaxf(top, merge[(u * GQ + h) * (D + 2) + D]);
+    for (int u = 0; u < at.units; u++) {
       const float* from = merge + (u * GQ + h) * (D + 2);
       const float e = exp2f(from[D] - top);
       sum += from[D + 1] * e, value += from[d] * e;
     }
-    if (span.splits == 1) out(h, d, value / sum);
-    else {
-      float* to = part + ((u64)(kv * GQ + h) * MAX_SPLITS + split) * (D + 4);
-      to[d] = value;
-      if (d == 0) to[D] = top, to[D + 1] = sum;
-    }
+    out(h, d, value, top, sum);
   }
 }
 
 // One head of what `splits` blocks attended to → out(dim, value).
-template <class Out> __device__ __forceinline__ void merge_splits(Block& b, int splits, const float* part, Out out) {
-  constexpr int WAYS = T / D;
+template <class Out> __device__ __forceinline__ void merge_splits(Block& b, int splits, const float* part, u32 turn, Out out) {
+  constexpr int WAYS = T / D, MOST = (MAX_SPLITS + WAYS - 1) / WAYS;
   float *weights = (float*)(b.shared + X_AT), *sums = weights + 64;
+  consumers_sync();                                           // nobody reads what was there
   if (b.warp == 0) {
     float m[2] = {-1e30f, -1e30f}, l[2] = {0, 0};
+    bool all;
+    do {
+      all = true;
 #pragma unroll
-    for (int i = 0; i < 2; i++)
-      if (b.lane + 32 * i < splits) m[i] = ldcg(part + (b.lane + 32 * i) * (D + 4) + D), l[i] = ldcg(part + (b.lane + 32 * i) * (D + 4) + D + 1);
+      for (int i = 0; i < 2; i++)
+        if (b.lane + 32 * i < splits) {
+          const u32 u = ldcg(part + (b.lane + 32 * i) * (D + 4) + D), v = ldcg(part + (b.lane + 32 * i) * (D + 4) + D + 1);
+          all &= fresh(u, turn) && fresh(v, turn);
+          m[i] = __uint_as_float(u), l[i] = __uint_as_float(v);
+        }
+    } while (!__all_sync(~0u, all));
     float top = fmaxf(m[0], m[1]);
 #pragma unroll
     for (int o = 16; o; o >>= 1) top = fmaxf(top, __shfl_xor_sync(~0u, top, o));
@@ -609,15 +706,22 @@ template <class Out> __device__ __forceinline__ void merge_splits(Block& b, int 
     weights[b.lane] = e0 / sum, weights[b.lane + 32] = e1 / sum;
   }
   const int way = b.tid / D, d = b.tid % D;
-  constexpr int MOST = (MAX_SPLITS + WAYS - 1) / WAYS;
-  float v[MOST];
-#pragma unroll
-  for (int i = 0; i < MOST; i++) v[i] = way < WAYS && way + i * WAYS < splits ? ldcg(part + (way + i * WAYS) * (D + 4) + d) : 0.f;
+  u32 v[MOST];
   consumers_sync();
+  bool all;
+  do {
+    all = true;
+#pragma unroll
+    for (int i = 0; i < MOST; i++) {
+      v[i] = turn;
+      if (way < WAYS && way + i * WAYS < splits) v[i] = ldcg(part + (way + i * WAYS) * (D + 4) + d);
+      all &= fresh(v[i], turn);
+    }
+  } while (!__all_sync(~0u, all));
   float value = 0;
 #pragma unroll
   for (int i = 0; i < MOST; i++)
-    if (way + i * WAYS < splits) value += v[i] * weights[way + i * WAYS];
+    if (way + i * WAYS < splits) value += __uint_as_float(v[i]) * weights[way + i * WAYS];
   if (way < WAYS) sums[way * D + d] = value;
   consumers_sync();
   if (b.tid < D) {
@@ -626,7 +730,6 @@ template <class Out> __device__ __forceinline__ void merge_splits(Block& b, int 
     for (int i = 0; i < WAYS; i++) value += sums[i * D + b.tid];
     out(b.tid, value);
   }
-  consumers_sync();
 }
 
 // ---- the step -----------------------------------------------------------------------------------------------------
@@ -660,7 +763,7 @@ struct Step {        // all that a step reads and writes, as kernel.py lays it o
   float* logits;           // [V]
   u64* best;               // the likeliest of each block's rows
   float* sums;             // [blocks][2]: the largest logit of each block, and the sum of exp(logit - it)
-  u32* state;              // barrier: counter, its value when the step began; then a counter of each layer's kv heads
+  u32* state;              // the barrier's counter, its value when the step began, and the layers computed so far
   int ring, window, layers, vocabulary, vocabulary_rows;   // rows of the lm_head; ids that are looked at
 };
 #define STEP_PARAMETERS                                                                                              \
@@ -677,11 +780,6 @@ __device__ __forceinline__ float gelu(float v) {   // the tanh form: x * sigmoid
   return v / (1.f + __expf(-2.f * u));
 }
 __device__ __forceinline__ float silu(float v) { return v / (1.f + __expf(-v)); }
-
-template <int BITS> __device__ __forceinline__ void put(u16* to, int k, float v) {
-  if (BITS == 4 && (k & 2)) v *= 0.0625f;
-  to[place<BITS>(k)] = (u16)pack<Chunk<BITS>::HALF>(v, 0.f);
-}
 
 extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, int position, const long long* token_at, long long* next, float* logprob) {
   const Step p{STEP_ARGUMENTS};
@@ -705,21 +803,22 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
   }
   const u32 base = p.state[1];
   Grid grid{p.state, base, (u32)b.blocks};
-  u32* arrived = p.state + 2;
+  const u32 turns = p.state[2];
   const int tid = b.tid, token = (int)*token_at;
   float* rope = (float*)(shared + ROPE_AT);
   for (int i = tid; i < D; i += T) rope[i] = i < D / 2 ? p.cos[(u64)position * (D / 2) + i] : p.sin[(u64)position * (D / 2) + i - D / 2];
 
-  Span span;
-  span.position = position, span.ring = p.ring;
-  span.start = position + 1 > p.window ? position + 1 - p.window : 0;
-  span.count = position + 1 - span.start;
-  int splits = (span.count + 15) / 16;
-  const int most = b.blocks / KV < MAX_SPLITS ? b.blocks / KV : MAX_SPLITS;
-  splits = splits < most ? splits : most;
-  span.per = ((span.count + splits - 1) / splits + 15) / 16 * 16;
-  span.splits = (span.count + span.per - 1) / span.per;
-  const int kv = b.index % KV, split = b.index / KV;
+  for (int i = tid; i < (16 - GQ) * D; i += T) ((u16*)(shared + QUERY_AT))[GQ * D + i] = 0;
+
+  Attention at;
+  at.ring = p.ring, at.start = position + 1 > p.window ? position + 1 - p.window : 0;
+  const int count = position + 1 - at.start, most = b.blocks / KV < MAX_SPLITS ? b.blocks / KV : MAX_SPLITS;
+  int splits = (count + 15) / 16 < most ? (count + 15) / 16 : most;
+  const int per = ((count + splits - 1) / splits + 15) / 16 * 16;
+  splits = (count + per - 1) / per;
+  const int split = b.index / KV;
+  at.kv = b.index % KV, at.begin = split * per, at.end = at.begin + per < count ? at.begin + per : count;
+  at.tiles = (at.end - at.begin + 15) / 16, at.units = at.tiles < UNITS ? at.tiles : UNITS, at.newest = split == splits - 1;
 
   const u16* following = p.norms;                             // norms that are still to come
   constexpr int NORM = RMS ? H : 2 * H;
@@ -727,7 +826,11 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
     const uint2 u = __ldg((const uint2*)(p.embedding + (u64)token * H + k));
     return make_float4(low<FP16>(u.x), high<FP16>(u.x), low<FP16>(u.y), high<FP16>(u.y));
   };
-  auto streamed = [&](int k) { return ldcg4(p.x + k); };
+  auto read_embedding = [&](float4 (&v)[NWAYS]) {
+#pragma unroll
+    for (int i = 0; i < NWAYS; i++)
+      if ((i * T + tid) * 4 < H) v[i] = embedded((i * T + tid) * 4);
+  };
   auto none = [](int) { return 0.f; };
   Gain gain;
   read_gain(gain, following, tid);
@@ -736,85 +839,72 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
 #pragma unroll 1
   for (int layer = 0; layer < p.layers; layer++) {
     u16 *keys = p.keys + layer * p.layer_cells, *values = p.values + layer * p.layer_cells;
+    const u32 turn = turns + layer & 1;
+    at.keys = keys, at.values = values;
+    auto stream = [&](u32 written) { return [&b, &p, written](float4 (&v)[NWAYS]) { read_stream(b, v, p.x, written); }; };
 
-    if (layer == 0) norm<LAYER_BITS>(b, gain, embedded);
-    else norm<LAYER_BITS>(b, gain, streamed);
-    rows<LAYER_BITS, H, false, QKV_BIAS>(b, r, QKV, none, [&](const Place& at, float v, float) { p.qkv[at.row] = v; });
-    grid.arrive(tid);
-    if (split < span.splits) {                                // what attention will read, towards the second-level cache
-      const int begin = split * span.per, end = begin + span.per < span.count ? begin + span.per : span.count;
-      for (int i = tid; i < (end - begin) * (D / 32); i += T) {
-        const u64 at = (u64)((span.start + begin + i / (D / 32)) % span.ring) * (KV * D) + kv * D + i % (D / 32) * 32;
-        asm volatile("prefetch.global.L2 [%0];" ::"l"((i & 1 ? values : keys) + (at & ~63ull)));
-      }
-    }
-    grid.wait(tid);
+    if (layer == 0) norm<LAYER_BITS>(b, gain, read_embedding);
+    else norm<LAYER_BITS>(b, gain, stream(BY_DOWN));
+    rows<LAYER_BITS, H, false, QKV_BIAS, false>(b, r, QKV, none, [&](const Place& to, float v, float) { stcg(p.qkv + to.row, tagged(v, turn)); });
 
-    if (split < span.splits) {
+    if (split < splits) {
+      Cells cells;
+      if (b.warp / HALVES < at.units) at.read_keys(cells, b.warp / HALVES, b.lane), at.read_values(cells, b.warp / HALVES, b.warp % HALVES, b.lane);
       u16* query = (u16*)(shared + QUERY_AT);
-      const bool newest = split == span.splits - 1;
-      const u64 cell = (u64)(position % p.ring) * (KV * D) + kv * D;
-      for (int h = b.warp; h < 16 + (newest ? 2 : 0); h += W) {
-        if (h < GQ) head(p.qkv + (kv * GQ + h) * D, following, rope, b.lane, [&](int d, u16 v) { query[h * D + d] = v; });
-        else if (h < 16) for (int d = b.lane; d < D; d += 32) query[h * D + d] = 0;
-        else if (h == 16) head(p.qkv + (NH + kv) * D, following + D, rope, b.lane, [&](int d, u16 v) { keys[cell + d] = v; });
-        else for (int d = b.lane; d < D; d += 32) values[cell + d] = (u16)pack<FP16>(ldcg(p.qkv + (NH + KV + kv) * D + d), 0.f);
+      const u64 cell = (u64)(position % p.ring) * (KV * D) + at.kv * D;
+      for (int h = b.warp; h < GQ + (at.newest ? 2 : 0); h += W) {
+        if (h < GQ) head(p.qkv + (at.kv * GQ + h) * D, turn, following, rope, b.lane, [&](int d, u16 v) { query[h * D + d] = v; });
+        else if (h == GQ) head(p.qkv + (NH + at.kv) * D, turn, following + D, rope, b.lane, [&](int d, u16 v) { query[16 * D + d] = keys[cell + d] = v; });
+        else {
+          float v[D / 32];
+          read_head(v, p.qkv + (NH + KV + at.kv) * D, turn, b.lane);
+#pragma unroll
+          for (int i = 0; i < D / 32; i++) query[17 * D + b.lane + 32 * i] = values[cell + b.lane + 32 * i] = (u16)pack<FP16>(v[i], 0.f);
+        }
       }
       consumers_sync();
-      attend(b, span, kv, split, keys, values, p.part, [&](int h, int d, float v) { put<LAYER_BITS>(p.attended, (kv * GQ + h) * D + d, v); });
-      if (span.splits > 1) {
-        consumers_sync();
-        if (tid == 0) add_release(arrived + layer * KV + kv);
-      }
+      attend(b, at, cells, [&](int h, int d, float v, float top, float sum) {
+        if (splits == 1) return put<LAYER_BITS>(p.attended, (at.kv * GQ + h) * D + d, v / sum, turn, b.lane);
+        float* to = p.part + ((u64)(at.kv * GQ + h) * MAX_SPLITS + split) * (D + 4);
+        stcg(to + d, tagged(v, turn));
+        if (d == 0) stcg(to + D, tagged(top, turn)), stcg(to + D + 1, tagged(sum, turn));
+      });
     }
+    if (split >= splits && split < MAX_SPLITS || splits == 1)   // what no block attends to has a turn too
+      for (int i = tid; split < MAX_SPLITS && i < GQ * (D + 2); i += T)
+        stcg(p.part + ((u64)(at.kv * GQ + i / (D + 2)) * MAX_SPLITS + split) * (D + 4) + i % (D + 2), turn);
     following += QK_NORM ? 2 * D : 0;
-    if (span.splits > 1)
+    if (splits > 1)
 #pragma unroll 1
-      for (int h = b.blocks - 1 - b.index; h < NH; h += b.blocks) {
-        if (tid == 0)
-          while (acquire(arrived + layer * KV + h / GQ) < span.splits) {}
-        consumers_sync();
-        merge_splits(b, span.splits, p.part + (u64)h * MAX_SPLITS * (D + 4), [&](int d, float v) { put<LAYER_BITS>(p.attended, h * D + d, v); });
-      }
+      for (int h = b.blocks - 1 - b.index; h < NH; h += b.blocks)
+        merge_splits(b, splits, p.part + (u64)h * MAX_SPLITS * (D + 4), turn, [&](int d, float v) { put<LAYER_BITS>(p.attended, h * D + d, v, turn, b.lane); });
     read_gain(gain, following, tid);
     following += NORM;
-    grid.arrive(tid);
-    grid.wait(tid);
 
-    fetch<LAYER_BITS, NH * D>(b, p.attended);
-    auto stream_row = [&](int row) { return layer == 0 ? low<FP16>(p.embedding[(u64)token * H + row]) : ldcg(p.x + row); };
-    rows<LAYER_BITS, NH * D, false, O_BIAS>(b, r, H, stream_row, [&](const Place& at, float v, float) { p.x[at.row] = at.before + v; });
-    grid.arrive(tid);
-    grid.wait(tid);
+    if (b.has(H)) fetch<LAYER_BITS, NH * D>(b, p.attended, turn);
+    auto residual = [&](int row) { return layer == 0 ? low<FP16>(p.embedding[(u64)token * H + row]) : __uint_as_float(ldcg(p.x + row)); };
+    rows<LAYER_BITS, NH * D, false, O_BIAS, true>(b, r, H, residual, [&](const Place& to, float v, float) { stcg(p.x + to.row, tagged(to.before + v, BY_O)); });
 
-    norm<LAYER_BITS>(b, gain, streamed);
-    if (b.index == 0 && tid < KV) arrived[layer * KV + tid] = 0;   // nobody looks any more
-    rows<LAYER_BITS, H, GATED, UP_BIAS>(b, r, UP, none, [&](const Place& at, float v, float up) {
-      const int k = GATED ? at.row / 8 * 4 + at.row % 8 : at.row;
-      float y = (GATED ? silu(v) * up : gelu(v)) * (1.f / SHRINK);
-      if (SHRINK > 1.f) y = fminf(fmaxf(y, -65504.f), 65504.f);
-      put<LAYER_BITS>(p.hidden, k, y);
+    norm<LAYER_BITS>(b, gain, stream(BY_O));
+    rows<LAYER_BITS, H, GATED, UP_BIAS, false>(b, r, UP, none, [&](const Place& to, float v, float up) {
+      put<LAYER_BITS>(p.hidden, GATED ? to.row / 8 * 4 + to.row % 8 : to.row, GATED ? silu(v) * up : gelu(v), turn, b.lane);
     });
     read_gain(gain, following, tid);
     following += NORM;
-    grid.arrive(tid);
-    grid.wait(tid);
 
-    fetch<LAYER_BITS, FF>(b, p.hidden);
-    rows<LAYER_BITS, FF, false, DOWN_BIAS>(b, r, H, [&](int row) { return ldcg(p.x + row); },
-      [&](const Place& at, float v, float) { p.x[at.row] = at.before + (SHRINK > 1.f ? (v - at.bias) * SHRINK + at.bias : v); });
-    grid.arrive(tid);
-    grid.wait(tid);
+    if (b.has(H)) fetch<LAYER_BITS, FF>(b, p.hidden, turn);
+    rows<LAYER_BITS, FF, false, DOWN_BIAS, true>(b, r, H, [&](int row) { return __uint_as_float(ldcg(p.x + row)); },
+      [&](const Place& to, float v, float) { stcg(p.x + to.row, tagged(to.before + v, BY_DOWN)); });
   }
 
-  norm<HEAD_BITS>(b, gain, streamed);
+  norm<HEAD_BITS>(b, gain, [&](float4 (&v)[NWAYS]) { read_stream(b, v, p.x, BY_DOWN); });
   u64 top = 0;                                                // the logit, ordered as an integer, and the row's complement
   float most_seen = -1e30f, sum = 0;
-  rows<HEAD_BITS, H, false, HEAD_BIAS>(b, r, (p.vocabulary_rows + 7) / 8 * 8, none, [&](const Place& at, float v, float) {
-    if (at.row < p.vocabulary_rows) p.logits[at.row] = v;
-    if (at.row >= p.vocabulary) return;
+  rows<HEAD_BITS, H, false, HEAD_BIAS, false>(b, r, (p.vocabulary_rows + 7) / 8 * 8, none, [&](const Place& to, float v, float) {
+    if (to.row < p.vocabulary_rows) p.logits[to.row] = v;
+    if (to.row >= p.vocabulary) return;
     const u32 u = __float_as_uint(v), ordered = u & 0x80000000u ? ~u : u | 0x80000000u;
-    const u64 key = (u64)ordered << 32 | (u32)~at.row;
+    const u64 key = (u64)ordered << 32 | (u32)~to.row;
     top = key > top ? key : top;
     const float m = fmaxf(most_seen, v);
     sum = sum * __expf(most_seen - m) + __expf(v - m);
@@ -845,10 +935,10 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
   if (b.warp == 0) {
     top = 0, most_seen = -1e30f, sum = 0;
     for (int i = b.lane; i < b.blocks; i += 32) {
-      const uint4 seen = ldcg4((const void*)(p.best + (i & ~1)));
+      const uint4 seen = ldcg4((p.best + (i & ~1)));
       const u64 k = i & 1 ? (u64)seen.w << 32 | seen.z : (u64)seen.y << 32 | seen.x;
       top = k > top ? k : top;
-      join(most_seen, sum, ldcg(p.sums + 2 * i), ldcg(p.sums + 2 * i + 1));
+      join(most_seen, sum, __uint_as_float(ldcg(p.sums + 2 * i)), __uint_as_float(ldcg(p.sums + 2 * i + 1)));
     }
 #pragma unroll
     for (int o = 16; o; o >>= 1) {
@@ -862,7 +952,7 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
       const float best = __uint_as_float(ordered & 0x80000000u ? ordered & 0x7fffffffu : ~ordered);
       *next = (long long)(u32)~(u32)top;
       *logprob = best - most_seen - __logf(sum);
-      p.state[1] = grid.target;
+      p.state[1] = grid.target, p.state[2] = turns + p.layers;
     }
   }
 }
