@@ -293,11 +293,13 @@ class StepKernel:
         self.logits = room(1, decoder.lm_head.out_features)
         self._chosen = [(room(1, dtype=torch.int64), room(1)) for _ in range(2)]
         self._turn, self.likeliest = 0, self._chosen[0]
-        keys, values = cache.keys, cache.values
-        stride = (keys[1].data_ptr() - keys[0].data_ptr()) // keys[0].itemsize if len(keys) > 1 else 0
+        self._cache = cache  # whose memory the addresses below are of
+        keys, values = (
+            torch.tensor([layer.data_ptr() for layer in part], device=device) for part in (cache.keys, cache.values)
+        )
         self._tensors = (
             *(self.tape.data, self.tape.starts, self.tape.pages, self.tape.vectors, self.tape.norms),
-            *(decoder.embedding.weight, decoder.cos, decoder.sin, keys[0], values[0]),
+            *(decoder.embedding.weight, decoder.cos, decoder.sin, keys, values),
         )
         self._scratch = (
             *(room(shape.padded(heads), dtype=torch.int16), room(shape.padded(intermediate), dtype=torch.int16)),
@@ -307,9 +309,7 @@ class StepKernel:
         )
         sizes = map(np.int32, (cache.ring, cache.window, config.num_hidden_layers, vocab_size, self.logits.shape[1]))
         self._arguments = (
-            *(tensor.data_ptr() for tensor in self._tensors),
-            stride,
-            *(tensor.data_ptr() for tensor in self._scratch),
+            *(tensor.data_ptr() for tensor in (*self._tensors, *self._scratch)),
             *sizes,
         )
 

@@ -756,8 +756,7 @@ struct Step {        // all that a step reads and writes, as kernel.py lays it o
   const u16* norms;        // weights and biases of the norms, in the order of use
   const u16* embedding;    // [V, H]
   const float *cos, *sin;  // [positions, D / 2]
-  u16 *keys, *values;      // of the sequence: [L][ring, KV, D], layer_cells elements between two layers
-  long long layer_cells;
+  u16 *const *keys, *const *values;   // of the sequence, each layer's [ring, KV, D]
   u16 *attended, *hidden;  // activations of o_proj and down
   float *x, *qkv, *part;   // the residual stream [H]; [QKV]; attention before it is merged [NH, MAX_SPLITS, D + 4]
   float* logits;           // [V]
@@ -768,11 +767,11 @@ struct Step {        // all that a step reads and writes, as kernel.py lays it o
 };
 #define STEP_PARAMETERS                                                                                              \
   const u8 *tape, const u64 *starts, const int *pages, const float *vectors, const u16 *norms, const u16 *embedding,  \
-      const float *cos, const float *sin, u16 *keys, u16 *values, long long layer_cells, u16 *attended, u16 *hidden,  \
+      const float *cos, const float *sin, u16 *const *keys, u16 *const *values, u16 *attended, u16 *hidden,  \
       float *x, float *qkv, float *part, float *logits, u64 *best, float *sums, u32 *state, int ring, int window,     \
       int layers, int vocabulary, int vocabulary_rows
 #define STEP_ARGUMENTS                                                                                               \
-  tape, starts, pages, vectors, norms, embedding, cos, sin, keys, values, layer_cells, attended, hidden, x, qkv,      \
+  tape, starts, pages, vectors, norms, embedding, cos, sin, keys, values, attended, hidden, x, qkv,      \
       part, logits, best, sums, state, ring, window, layers, vocabulary, vocabulary_rows
 
 __device__ __forceinline__ float gelu(float v) {   // the tanh form: x * sigmoid(2 u)
@@ -838,7 +837,7 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
 
 #pragma unroll 1
   for (int layer = 0; layer < p.layers; layer++) {
-    u16 *keys = p.keys + layer * p.layer_cells, *values = p.values + layer * p.layer_cells;
+    u16 *keys = __ldg(p.keys + layer), *values = __ldg(p.values + layer);
     const u32 turn = turns + layer & 1;
     at.keys = keys, at.values = values;
     auto stream = [&](u32 written) { return [&b, &p, written](float4 (&v)[NWAYS]) { read_stream(b, v, p.x, written); }; };
