@@ -22,7 +22,9 @@ def projection(bits: int, rows: int, columns: int, *, zeros: bool, seed: int) ->
     codes = torch.randint(0, 1 << bits, (rows, columns), dtype=torch.uint8)
     if bits == 8:
         scales = torch.rand(rows) + 0.5
-        return tape.Projection(8, codes, scales, None, None), ((codes.double() - 128) * scales.double()[:, None]).numpy()
+        return tape.Projection(8, codes, scales, None, None), (
+            (codes.double() - 128) * scales.double()[:, None]
+        ).numpy()
     scales = (torch.rand(rows, columns // 128) + 0.5).to(torch.float16)
     points = torch.randint(0, 16, scales.shape, dtype=torch.uint8) if zeros else torch.full(scales.shape, 8)
     values = (codes.double().view(rows, -1, 128) - points[..., None]) * scales.double()[..., None]

@@ -53,16 +53,20 @@ class TransformersCudaBackend(TransformersBackend):
         return super().engine(attention)
 
     def bandwidth(self, device: str) -> float | None:
-        """What the GPU reads from its memory, measured once per process (about 0.1 s once torch is there)."""
-        if device == "cpu":
-            from codellm.system.machine import default_threads, read_bandwidth
+        return bandwidth(device)
 
-            return read_bandwidth(default_threads())
-        import torch
 
-        from codellm.torch import device as devices
+def bandwidth(device: str) -> float | None:
+    """What the GPU reads from its memory, measured once per process (about 0.1 s once torch is there)."""
+    if device == "cpu":
+        from codellm.system.machine import default_threads, read_bandwidth
 
-        return devices.read_bandwidth(torch.device("cuda")) if torch.cuda.is_available() else None
+        return read_bandwidth(default_threads())
+    import torch
+
+    from codellm.torch import device as devices
+
+    return devices.read_bandwidth(torch.device("cuda")) if torch.cuda.is_available() else None
 
 
 def driver() -> Availability:

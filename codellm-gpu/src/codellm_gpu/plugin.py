@@ -10,6 +10,7 @@ from codellm.hookspec import hookimpl
 if TYPE_CHECKING:
     from codellm.artifacts.request import Artifact, QuantizeRequest
     from codellm.backend import Backend
+    from codellm.finding import Finding
     from codellm.scheme import Scheme
 
 
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 def codellm_backends() -> Iterable[Backend]:
     """Backends on CUDA; they run on the CPU where that is asked for."""
     from codellm_gpu.backend import TransformersCudaBackend
+    from codellm_gpu.cuda.backend import TorchCudaBackend
 
-    return (TransformersCudaBackend(),)
+    return TorchCudaBackend(), TransformersCudaBackend()
 
 
 @hookimpl
@@ -27,6 +29,14 @@ def codellm_schemes() -> Iterable[Scheme]:
     from codellm.torch.gptq import SCHEMES
 
     return SCHEMES
+
+
+@hookimpl
+def codellm_doctor() -> Iterable[Finding]:
+    """Whether a step of one sequence can be one kernel here."""
+    from codellm_gpu.doctor import examine
+
+    return (examine(),)
 
 
 @hookimpl

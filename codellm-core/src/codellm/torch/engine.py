@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 from collections.abc import Sequence as Seq
+from typing import ClassVar
 
 import torch
 
@@ -18,6 +19,8 @@ class Engine(abc.ABC):
     position may be computed again; those after it are forgotten.
     """
 
+    skips_idle: ClassVar[bool] = False
+    """Whether `decode` takes the position -1 of a slot that has no token, and computes nothing for it."""
     likeliest: tuple[torch.Tensor, torch.Tensor] | None = None
     """What the last `decode` has already found where it finds it: of each slot the id of the greatest logit, the lowest
     of equals, int64 [P], and that id's log-probability, float32 [P], NaN where a logit is NaN or infinite. Both last

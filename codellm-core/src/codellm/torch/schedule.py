@@ -168,6 +168,9 @@ class Scheduler:
         # where a slot would go on: what idle ones write there is overwritten before it is read
         last = self._engine.context_length - 1
         positions = [min(slot.done, last) for slot in self._slots]
+        if self._engine.skips_idle:
+            busy = {slot.id for slot in generating}
+            positions = [position if slot in busy else -1 for slot, position in enumerate(positions)]
         logits = self._engine.decode(self._next_ids(generating), positions)
         for slot in generating:
             slot.done += 1

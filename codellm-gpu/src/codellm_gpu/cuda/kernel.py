@@ -251,16 +251,27 @@ def _compiled(text: str, macros: Mapping[str, str], arch: str) -> bytes:
 
 
 class StepKernel:
-    """The step of `decoder` for one sequence, in slot 0 of `cache`: weights laid out on a tape, kernel ready."""
+    """The step of `decoder` for one sequence of `cache`: weights laid out on a tape, kernel ready.
 
-    def __init__(self, config: Config, decoder: Decoder, cache: Cache, vocab_size: int) -> None:
+    Raises:
+        BackendUnavailableError: it cannot be made, or its copy of the weights leaves fewer than `room` bytes free.
+    """
+
+    def __init__(self, config: Config, decoder: Decoder, cache: Cache, vocab_size: int, room: int = 0) -> None:
         device = decoder.embedding.weight.device
         shape, gpu = Shape.of(config, decoder), Gpu.of(device)
         reason = shape.fault(gpu)
         if reason is not None:
             raise BackendUnavailableError(f"the step kernel: {reason}")
         self._load(compile_step(shape.macros(gpu), gpu.capability), Launch.of(shape, gpu), gpu, device)
-        self.tape = tape.Tape.of(decoder, blocks=Launch.of(shape, gpu).blocks, warps=WARPS, size=shape.group_bytes)
+        blocks, size = Launch.of(shape, gpu).blocks, shape.group_bytes
+        try:
+            self.tape = tape.Tape.of(decoder, blocks=blocks, warps=WARPS, size=size, zeros=shape.zeros)
+        except torch.OutOfMemoryError:
+            raise no_room() from None
+        torch.cuda.empty_cache()  # of what was packed
+        if torch.cuda.mem_get_info(device)[0] < room:
+            raise no_room()
         self._keep(shape, gpu, decoder, cache, vocab_size)
 
     def _load(self, code: bytes, launch: Launch, gpu: Gpu, device: torch.device) -> None:
@@ -290,8 +301,9 @@ class StepKernel:
 
         hidden, heads, intermediate = shape.columns
         rows = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
-        self.logits = room(1, decoder.lm_head.out_features)
-        self._chosen = [(room(1, dtype=torch.int64), room(1)) for _ in range(2)]
+        slots = len(cache.keys[0])
+        self.logits = room(slots, decoder.lm_head.out_features)
+        self._chosen = [(room(slots, dtype=torch.int64), room(slots)) for _ in range(2)]
         self._turn, self.likeliest = 0, self._chosen[0]
         self._cache = cache  # whose memory the addresses below are of
         keys, values = (
@@ -303,8 +315,9 @@ class StepKernel:
         )
         self._scratch = (
             *(room(shape.padded(heads), dtype=torch.int16), room(shape.padded(intermediate), dtype=torch.int16)),
-            *(room(hidden, dtype=torch.int32).fill_(1), room(rows), room(config.num_attention_heads, launch.splits, config.head_dim + 4)),
-            *(self.logits, room(launch.blocks + 1, dtype=torch.int64), room(launch.blocks, 2)),
+            *(room(hidden, dtype=torch.int32).fill_(1), room(rows)),  # as if the last layer had written: see step.cu
+            room(config.num_attention_heads, launch.splits, config.head_dim + 4),
+            *(room(launch.blocks + 1, dtype=torch.int64), room(launch.blocks, 2)),
             torch.tensor([0, 0, 1], dtype=torch.int32, device=device),
         )
         sizes = map(np.int32, (cache.ring, cache.window, config.num_hidden_layers, vocab_size, self.logits.shape[1]))
@@ -313,20 +326,25 @@ class StepKernel:
             *sizes,
         )
 
-    def __call__(self, ids: torch.Tensor, position: int) -> torch.Tensor:
-        """Compute the token `ids` [1] at `position` → logits [1, V] in float32, good until the next step.
+    def __call__(self, ids: torch.Tensor, slot: int, position: int) -> torch.Tensor:
+        """Compute the token that `ids` [P] has for `slot`, at `position` → logits [P, V] in float32, of it alone.
 
-        `likeliest` then has the likeliest id after it [1] and the logarithm of its probability [1], until the step
-        after the next.
+        `likeliest` then has the likeliest id after it and the logarithm of its probability, both [P]. The logits are
+        good until the next step, those until the one after it.
         """
         from cuda.core import launch
 
         self._turn ^= 1
         self.likeliest = self._chosen[self._turn]
-        outputs = (tensor.data_ptr() for tensor in self.likeliest)
+        own = (tensor[slot].data_ptr() for tensor in (self.logits, ids, *self.likeliest))
         stream = CurrentStream(torch.cuda.current_stream().cuda_stream)
-        launch(stream, self._config, self._kernel, *self._arguments, np.int32(position), ids.data_ptr(), *outputs)
+        launch(stream, self._config, self._kernel, *self._arguments, np.int32(slot), np.int32(position), *own)
         return self.logits
+
+
+def no_room() -> BackendUnavailableError:
+    """The error of a GPU that does not hold the weights twice."""
+    return BackendUnavailableError("the step kernel: the GPU has no room for its copy of the weights")
 
 
 @attrs.frozen

@@ -756,10 +756,9 @@ struct Step {        // all that a step reads and writes, as kernel.py lays it o
   const u16* norms;        // weights and biases of the norms, in the order of use
   const u16* embedding;    // [V, H]
   const float *cos, *sin;  // [positions, D / 2]
-  u16 *const *keys, *const *values;   // of the sequence, each layer's [ring, KV, D]
+  u16 *const *keys, *const *values;   // each layer's [slots, ring, KV, D]
   u16 *attended, *hidden;  // activations of o_proj and down
   float *x, *qkv, *part;   // the residual stream [H]; [QKV]; attention before it is merged [NH, MAX_SPLITS, D + 4]
-  float* logits;           // [V]
   u64* best;               // the likeliest of each block's rows
   float* sums;             // [blocks][2]: the largest logit of each block, and the sum of exp(logit - it)
   u32* state;              // the barrier's counter, its value when the step began, and the layers computed so far
@@ -768,11 +767,11 @@ struct Step {        // all that a step reads and writes, as kernel.py lays it o
 #define STEP_PARAMETERS                                                                                              \
   const u8 *tape, const u64 *starts, const int *pages, const float *vectors, const u16 *norms, const u16 *embedding,  \
       const float *cos, const float *sin, u16 *const *keys, u16 *const *values, u16 *attended, u16 *hidden,  \
-      float *x, float *qkv, float *part, float *logits, u64 *best, float *sums, u32 *state, int ring, int window,     \
+      float *x, float *qkv, float *part, u64 *best, float *sums, u32 *state, int ring, int window,     \
       int layers, int vocabulary, int vocabulary_rows
 #define STEP_ARGUMENTS                                                                                               \
   tape, starts, pages, vectors, norms, embedding, cos, sin, keys, values, attended, hidden, x, qkv,      \
-      part, logits, best, sums, state, ring, window, layers, vocabulary, vocabulary_rows
+      part, best, sums, state, ring, window, layers, vocabulary, vocabulary_rows
 
 __device__ __forceinline__ float gelu(float v) {   // the tanh form: x * sigmoid(2 u)
   const float u = 0.7978845608f * (v + 0.044715f * v * v * v);
@@ -780,7 +779,7 @@ __device__ __forceinline__ float gelu(float v) {   // the tanh form: x * sigmoid
 }
 __device__ __forceinline__ float silu(float v) { return v / (1.f + __expf(-v)); }
 
-extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, int position, const long long* token_at, long long* next, float* logprob) {
+extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, int slot, int position, float* logits, const long long* token_at, long long* next, float* logprob) {
   const Step p{STEP_ARGUMENTS};
   extern __shared__ __align__(128) char shared[];
   Block b;
@@ -803,6 +802,7 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
   const u32 base = p.state[1];
   Grid grid{p.state, base, (u32)b.blocks};
   const u32 turns = p.state[2];
+  const u64 cells = (u64)slot * p.ring * (KV * D);             // of this sequence
   const int tid = b.tid, token = (int)*token_at;
   float* rope = (float*)(shared + ROPE_AT);
   for (int i = tid; i < D; i += T) rope[i] = i < D / 2 ? p.cos[(u64)position * (D / 2) + i] : p.sin[(u64)position * (D / 2) + i - D / 2];
@@ -837,7 +837,7 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
 
 #pragma unroll 1
   for (int layer = 0; layer < p.layers; layer++) {
-    u16 *keys = __ldg(p.keys + layer), *values = __ldg(p.values + layer);
+    u16 *keys = p.keys[layer] + cells, *values = p.values[layer] + cells;
     const u32 turn = turns + layer & 1;
     at.keys = keys, at.values = values;
     auto stream = [&](u32 written) { return [&b, &p, written](float4 (&v)[NWAYS]) { read_stream(b, v, p.x, written); }; };
@@ -847,8 +847,8 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
     rows<LAYER_BITS, H, false, QKV_BIAS, false>(b, r, QKV, none, [&](const Place& to, float v, float) { stcg(p.qkv + to.row, tagged(v, turn)); });
 
     if (split < splits) {
-      Cells cells;
-      if (b.warp / HALVES < at.units) at.read_keys(cells, b.warp / HALVES, b.lane), at.read_values(cells, b.warp / HALVES, b.warp % HALVES, b.lane);
+      Cells first;
+      if (b.warp / HALVES < at.units) at.read_keys(first, b.warp / HALVES, b.lane), at.read_values(first, b.warp / HALVES, b.warp % HALVES, b.lane);
       u16* query = (u16*)(shared + QUERY_AT);
       const u64 cell = (u64)(position % p.ring) * (KV * D) + at.kv * D;
       for (int h = b.warp; h < GQ + (at.newest ? 2 : 0); h += W) {
@@ -862,7 +862,7 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
         }
       }
       consumers_sync();
-      attend(b, at, cells, [&](int h, int d, float v, float top, float sum) {
+      attend(b, at, first, [&](int h, int d, float v, float top, float sum) {
         if (splits == 1) return put<LAYER_BITS>(p.attended, (at.kv * GQ + h) * D + d, v / sum, turn, b.lane);
         float* to = p.part + ((u64)(at.kv * GQ + h) * MAX_SPLITS + split) * (D + 4);
         stcg(to + d, tagged(v, turn));
@@ -900,7 +900,7 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
   u64 top = 0;                                                // the logit, ordered as an integer, and the row's complement
   float most_seen = -1e30f, sum = 0;
   rows<HEAD_BITS, H, false, HEAD_BIAS, false>(b, r, (p.vocabulary_rows + 7) / 8 * 8, none, [&](const Place& to, float v, float) {
-    if (to.row < p.vocabulary_rows) p.logits[to.row] = v;
+    if (to.row < p.vocabulary_rows) logits[to.row] = v;
     if (to.row >= p.vocabulary) return;
     const u32 u = __float_as_uint(v), ordered = u & 0x80000000u ? ~u : u | 0x80000000u;
     const u64 key = (u64)ordered << 32 | (u32)~to.row;

@@ -47,11 +47,17 @@ class Projection:
     bias: torch.Tensor | None
 
     @classmethod
-    def of(cls, module: Any) -> Projection:
-        """The projection `module` of a decoder, plain or quantized."""
-        if not hasattr(module, "codes"):
-            return cls(16, module.weight, None, None, module.bias)
-        return cls(8 if module.scales.ndim == 1 else 4, module.codes(), module.scales, module.zeros, module.bias)
+    def of(cls, module: Any, *, zeros: bool) -> Projection:
+        """The projection `module` of a decoder, plain or quantized; with `zeros`, int4 has its zero points in any case."""
+        bits = bits_of(module)
+        if bits != 4:
+            return cls(
+                bits, module.codes() if bits == 8 else module.weight, getattr(module, "scales", None), None, module.bias
+            )
+        points = module.zeros
+        if zeros and points is None:
+            points = torch.full(module.scales.shape, 8, dtype=torch.uint8, device=module.scales.device)
+        return cls(bits, module.codes(), module.scales, points, module.bias)
 
     def paired(self) -> Projection:
         """The same with rows in the order of a gated product's tiles."""
@@ -161,8 +167,12 @@ class Tape:
     """Weight and bias of the norms in the order of use, those of queries and keys between a layer's two: [...]."""
 
     @classmethod
-    def of(cls, decoder: Decoder, *, blocks: int, warps: int, size: int) -> Tape:
-        """The tape of `decoder`, in groups of `size` bytes."""
+    def of(cls, decoder: Decoder, *, blocks: int, warps: int, size: int, zeros: bool) -> Tape:
+        """The tape of `decoder`, in groups of `size` bytes, with zero points where int4 has `zeros`.
+
+        Raises:
+            torch.OutOfMemoryError: there is no room for it.
+        """
         dealer, places = Dealer(blocks), []
         for module in modules(decoder):
             rows, columns = shape_of(module)
@@ -174,7 +184,8 @@ class Tape:
         data = torch.zeros((int(starts[-1]), size), dtype=torch.uint8, device=device)
         vectors = []
         for module, gate, ((block, begin), groups) in zip(modules(decoder), gates(decoder), places, strict=True):
-            projection = Projection.of(module).paired() if gate else Projection.of(module)
+            projection = Projection.of(module, zeros=zeros)
+            projection = projection.paired() if gate else projection
             first = torch.from_numpy(starts[block] + begin).to(device)
             index = (first[:, None] + torch.arange(groups, device=device)).flatten()
             data.index_copy_(0, index, pack(projection, size).view(-1, size))
