@@ -26,7 +26,7 @@ CAPABILITY = (8, 0)
 """Ampere: the first with copies into shared memory that nobody waits for, and products of bfloat16."""
 BULK_CAPABILITY = (9, 0)
 """Hopper: the first whose copy engine takes a page by one instruction."""
-WARPS = 15
+WARPS = 11
 """Consumer warps of a block; the producer is one more."""
 FLIGHT_BYTES = 96 << 10
 """Bytes of a block's pages that are under way at once."""
@@ -165,7 +165,8 @@ class Launch:
     """What follows from a shape and a GPU: the ring's pages, and what a launch is told."""
 
     blocks: int
-    """One on each multiprocessor, but no more than there are tiles of qkv or of the up projection: see step.cu."""
+    """One on each multiprocessor, an even number, no more than there are tiles of qkv or of the up projection: see
+    step.cu."""
     pages: int
     flight: int
     """Pages under way at once."""
@@ -179,7 +180,8 @@ class Launch:
     def of(cls, shape: Shape, gpu: Gpu) -> Launch:
         """As many pages as the GPU's shared memory holds beside the rest, whose layout is step.cu's."""
         config = shape.config
-        width = max(shape.padded(columns) for columns in shape.columns)
+        hidden, heads, intermediate = shape.columns
+        width = max(shape.padded(columns) for columns in (hidden, heads, tape.first_half(intermediate)))
         if shape.head_bits != shape.layer_bits:
             size = tape.CHUNKS * tape.columns_of_chunk(shape.head_bits)
             width = max(width, -(-config.hidden_size // size) * size)
@@ -187,8 +189,8 @@ class Launch:
         units = WARPS // (config.head_dim // 64)
         qkv = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
         up = config.intermediate_size * (1 + shape.gated)
-        blocks = min(gpu.blocks, qkv // tape.ROWS, up // tape.ROWS)
-        tiles = min(WARPS * 32 // tape.ROWS, -(-max(qkv, up, config.hidden_size) // tape.ROWS // blocks) + 1)
+        blocks = min(gpu.blocks, qkv // tape.ROWS, up // tape.ROWS) & ~1
+        tiles = min(WARPS * 32 // tape.ROWS, -(-max(qkv, up, 2 * config.hidden_size) // tape.ROWS // blocks) + 1)
         activations = max(width * 2, units * group * (config.head_dim + 2) * 4)
         quantized = shape.layer_bits != 16 or shape.head_bits != 16
         rest = (
@@ -315,10 +317,10 @@ class StepKernel:
         )
         self._scratch = (
             *(room(shape.padded(heads), dtype=torch.int16), room(shape.padded(intermediate), dtype=torch.int16)),
-            *(room(hidden, dtype=torch.int32).fill_(1), room(rows)),  # as if the last layer had written: see step.cu
+            *(room(3, hidden), room(rows)),
             room(config.num_attention_heads, launch.splits, config.head_dim + 4),
             *(room(launch.blocks + 1, dtype=torch.int64), room(launch.blocks, 2)),
-            torch.tensor([0, 0, 1], dtype=torch.int32, device=device),
+            torch.zeros(160, dtype=torch.int32, device=device).index_fill_(0, torch.tensor([2], device=device), 1),
         )
         sizes = map(np.int32, (cache.ring, cache.window, config.num_hidden_layers, vocab_size, self.logits.shape[1]))
         self._arguments = (

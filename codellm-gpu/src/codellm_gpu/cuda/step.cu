@@ -38,7 +38,8 @@ template <int BITS, int K> struct Groups {     // of a row of K columns, padded
   static constexpr int PADDED = PER_TILE * G * Chunk<BITS>::SIZE;
 };
 __host__ __device__ constexpr int cmax(int a, int b) { return a > b ? a : b; }
-constexpr int KMAX = cmax(cmax(Groups<LAYER_BITS, H>::PADDED, Groups<LAYER_BITS, FF>::PADDED),
+constexpr int FIRST = (FF / 128 + 1) / 2 * 128;  // columns of the first half of the down projection
+constexpr int KMAX = cmax(cmax(Groups<LAYER_BITS, H>::PADDED, Groups<LAYER_BITS, FIRST>::PADDED),
                           cmax(Groups<LAYER_BITS, NH * D>::PADDED, Groups<HEAD_BITS, H>::PADDED));
 constexpr int GROUP_BYTES = G * 512 + (LAYER_BITS == 4 ? 64 + (ZEROS ? 32 : 0) : 0);
 constexpr int PAGE = W * GROUP_BYTES;
@@ -126,6 +127,21 @@ template <bool HALF> __device__ __forceinline__ bool fresh_pairs(uint4 v, u32 tu
   const u32 want = turn * TURN_BIT<HALF>;
   return (((v.x ^ want) | (v.y ^ want) | (v.z ^ want) | (v.w ^ want)) & TURN_BIT<HALF>) == 0;
 }
+
+// How many blocks have written a vector: a relaxed count, which overtakes nothing and proves nothing. It says when to look.
+struct Hint {
+  u32 *count, target;
+  __device__ __forceinline__ void arrive(int tid) {
+    consumers_sync();
+    if (tid == 0) asm volatile("red.relaxed.gpu.global.add.u32 [%0],1;" ::"l"(count) : "memory");
+  }
+  __device__ __forceinline__ void wait(int tid, int arrivals) {
+    target += arrivals;
+    if (tid == 0)
+      while ((int)(ldcg(count) - target) < 0) {}
+    consumers_sync();
+  }
+};
 
 // ---- the ring of pages --------------------------------------------------------------------------------------------
 
@@ -215,28 +231,36 @@ __device__ __forceinline__ u32 nibbles(u32 u, u32 mask) {   // 1024 + nibble, or
 
 __device__ __forceinline__ uint4 read128(const char* p) { return *(const uint4*)p; }
 __device__ __forceinline__ uint2 read64(const char* p) { return *(const uint2*)p; }
+// Activations are read by the 8 lanes of B's columns 0 and 1 alone: what others have is multiplied into columns that nobody
+// looks at, and shared memory would hand 512 bytes to a warp where these are 128.
+__device__ __forceinline__ void few128(uint4& v, u32 at, u32 mine) {
+  asm volatile("{.reg .pred p; setp.ne.u32 p,%5,0; @p ld.shared.v4.u32 {%0,%1,%2,%3},[%4];}"
+               : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w) : "r"(at), "r"(mine) : "memory");
+}
+__device__ __forceinline__ void few64(uint4& v, u32 at, u32 mine) {
+  asm volatile("{.reg .pred p; setp.ne.u32 p,%3,0; @p ld.shared.v2.u32 {%0,%1},[%2];}" : "+r"(v.x), "+r"(v.y) : "r"(at), "r"(mine) : "memory");
+}
 
 // One group of a tile: `at` is its place in the ring, `x` the lane's activations, `z` the offsets of its chunks. All is
 // read before it is multiplied, and chunks take turns, so that no product waits for the one before it.
 template <int BITS>
-__device__ __forceinline__ void multiply(float (&c)[2][4], float& sum, const char* at, const char* x, const float* z, int lane) {
+__device__ __forceinline__ void multiply(float (&c)[2][4], uint4 (&b)[G], float& sum, const char* at, u32 x, const float* z, int lane) {
   constexpr bool HALF = Chunk<BITS>::HALF;
   constexpr int STRIDE = Chunk<BITS>::SIZE * 2;
+  const u32 mine = lane < 8;
   uint4 w[G];
 #pragma unroll
   for (int j = 0; j < G; j++) w[j] = read128(at + j * 512 + lane * 16);
   if (BITS == 16) {
-    uint2 b[G];
 #pragma unroll
-    for (int j = 0; j < G; j++) b[j] = read64(x + j * STRIDE);
+    for (int j = 0; j < G; j++) few64(b[j], x + j * STRIDE, mine);
 #pragma unroll
     for (int j = 0; j < G; j++) mma<HALF>(c[j & 1], w[j].x, w[j].z, w[j].y, w[j].w, b[j].x, b[j].y);
   }
   if (BITS == 8) {
     const float4 offsets = *(const float4*)z;
-    uint4 b[G];
 #pragma unroll
-    for (int j = 0; j < G; j++) b[j] = read128(x + j * STRIDE);
+    for (int j = 0; j < G; j++) few128(b[j], x + j * STRIDE, mine);
     float e[G][4] = {};
     const u32 magic = 0x64646464u;                           // 1024 + byte, as float16
 #pragma unroll
@@ -259,9 +283,8 @@ __device__ __forceinline__ void multiply(float (&c)[2][4], float& sum, const cha
     float e[G][4] = {};
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      uint4 b[G];
 #pragma unroll
-      for (int j = 0; j < G; j++) b[j] = read128(x + j * STRIDE + half * 128);
+      for (int j = 0; j < G; j++) few128(b[j], x + j * STRIDE + half * 128, mine);
 #pragma unroll
       for (int i = 0; i < 2; i++)
 #pragma unroll
@@ -287,10 +310,11 @@ template <int BITS, int K>
 __device__ __forceinline__ void product(Reader& r, char* shared, int tiles, float* red, int warp, int lane) {
   constexpr int PER = Groups<BITS, K>::PER_TILE;
   const int count = tiles * PER, half = lane >> 2 & 1;
-  const char* x = shared + X_AT + (lane & 3) * (BITS == 16 ? 16 : 32) + half * (BITS == 16 ? 8 : 16);
+  const u32 x = r.shared + X_AT + (lane & 3) * (BITS == 16 ? 16 : 32) + half * (BITS == 16 ? 8 : 16);
   const u32 full = r.shared + BARS_AT, empty = full + PAGES * 8;
   const float* z = (const float*)(shared + Z_AT);
   float c[2][4] = {};
+  uint4 b[G] = {};
   float sum = 0;
   int tile = 0, group = r.next;
   auto flush = [&]() {
@@ -307,7 +331,7 @@ __device__ __forceinline__ void product(Reader& r, char* shared, int tiles, floa
   for (; i < count; i += W, group += W) {
     while (group >= PER) group -= PER, flush();
     bar_wait(full + r.slot * 8, r.parity);
-    multiply<BITS>(c, sum, shared + r.slot * PAGE + warp * GROUP_BYTES, x + group * (G * Chunk<BITS>::SIZE * 2), z + group * G, lane);
+    multiply<BITS>(c, b, sum, shared + r.slot * PAGE + warp * GROUP_BYTES, x + group * (G * Chunk<BITS>::SIZE * 2), z + group * G, lane);
     __syncwarp();
     if (lane == 0) bar_arrive(empty + r.slot * 8);
     if (++r.slot == PAGES) r.slot = 0, r.parity ^= 1;
@@ -350,16 +374,17 @@ struct Block {
   const float* vectors;
   char* shared;
   __device__ __forceinline__ int first() const { return (index - turn % blocks + blocks) % blocks; }
-  __device__ __forceinline__ bool has(int rows) const { return first() < rows / 8; }   // whether it has tiles of a product
+  __device__ __forceinline__ bool has(int tiles) const { return first() < tiles; }   // any of so many tiles
 };
 
-// One product: rows/8 tiles are dealt to the blocks; `before(row)` is read ahead, `after(place, value, gate)` takes the sum.
-// The tile of a gated product has four rows of the gate, then the same four of the other half.
-template <int BITS, int K, bool PAIRED, bool BIASED, bool SHRUNK, class Before, class After>
+// One product: rows/8 tiles are dealt to the blocks, of two halves of the columns each where it is SPLIT, one half to the
+// even blocks. `before(row)` is read ahead, `after(place, value, gate)` takes the sum; the first half has the bias. The
+// tile of a gated product has four rows of the gate, then the same four of the other part.
+template <int BITS, int K, bool PAIRED, bool BIASED, bool SHRUNK, int SPLIT, class Before, class After>
 __device__ __forceinline__ void rows(Block& b, Reader& r, int count, Before before, After after) {
   constexpr int ROWS = PAIRED ? 4 : 8;
   float* red = (float*)(b.shared + RED_AT);
-  const int first = b.first(), all = count / 8;
+  const int first = b.first(), all = count / 8 * SPLIT;
   const int mine = first < all ? (all - first + b.blocks - 1) / b.blocks : 0;
   const float *bias = b.vectors, *scale = bias + (BIASED ? count : 0);
 #pragma unroll 1
@@ -367,12 +392,12 @@ __device__ __forceinline__ void rows(Block& b, Reader& r, int count, Before befo
     const int tiles = mine - done < TILES ? mine - done : TILES, tile = b.tid / ROWS;
     Place p;
     p.own = tile < tiles;
-    p.row = (first + (done + tile) * b.blocks) * 8 + b.tid % ROWS;
+    p.row = (first + (done + tile) * b.blocks) / SPLIT * 8 + b.tid % ROWS;
     p.bias = 0, p.scale = 1, p.before = 0;
     float bias2 = 0, scale2 = 1;
     if (p.own) {
       p.before = before(p.row);
-      if (BIASED) p.bias = __ldg(bias + p.row), bias2 = PAIRED ? __ldg(bias + p.row + 4) : 0;
+      if (BIASED && first % SPLIT == 0) p.bias = __ldg(bias + p.row), bias2 = PAIRED ? __ldg(bias + p.row + 4) : 0;
       if (BITS == 8) p.scale = __ldg(scale + p.row), scale2 = PAIRED ? __ldg(scale + p.row + 4) : 1;
     }
     product<BITS, K>(r, b.shared, tiles, red, b.warp, b.lane);
@@ -389,8 +414,6 @@ __device__ __forceinline__ void rows(Block& b, Reader& r, int count, Before befo
 
 // ---- norms --------------------------------------------------------------------------------------------------------
 
-constexpr u32 BY_O = 0, BY_DOWN = 1;             // the residual stream is written twice a layer: that tells the turn
-
 struct Gain {        // a thread's part of a norm's weight and bias, read before it is needed
   uint2 weight[NWAYS], bias[NWAYS];
 };
@@ -404,12 +427,8 @@ __device__ __forceinline__ void read_gain(Gain& g, const u16* norm, int tid) {
     }
   }
 }
-// A thread's part of the residual stream, once all of it is of this turn. One lane of a warp waits for it: if all did,
-// what they read again and again would hold up the weights.
-__device__ __forceinline__ void read_stream(Block& b, float4 (&v)[NWAYS], const float* stream, u32 turn) {
-  if (b.lane == 0 && b.tid * 4 < H)
-    while (!fresh(ldcg4(stream + b.tid * 4), turn)) {}
-  __syncwarp();
+// A thread's part of the residual stream, once all of it is of this turn: `second` is added where it has two parts.
+__device__ __forceinline__ void read_stream(Block& b, float4 (&v)[NWAYS], const float* stream, const float* second, u32 turn) {
   bool all;
   do {
     all = true;
@@ -417,9 +436,10 @@ __device__ __forceinline__ void read_stream(Block& b, float4 (&v)[NWAYS], const 
     for (int i = 0; i < NWAYS; i++) {
       const int k = (i * T + b.tid) * 4;
       if (k >= H) continue;
-      const uint4 u = ldcg4(stream + k);
-      all &= fresh(u, turn);
-      v[i] = make_float4(__uint_as_float(u.x), __uint_as_float(u.y), __uint_as_float(u.z), __uint_as_float(u.w));
+      const uint4 u = ldcg4(stream + k), w = second ? ldcg4(second + k) : make_uint4(0, 0, 0, 0);
+      all &= fresh(u, turn) && (!second || fresh(w, turn));
+      v[i] = make_float4(__uint_as_float(u.x) + __uint_as_float(w.x), __uint_as_float(u.y) + __uint_as_float(w.y),
+                         __uint_as_float(u.z) + __uint_as_float(w.z), __uint_as_float(u.w) + __uint_as_float(w.w));
     }
   } while (!__all_sync(~0u, all));
 }
@@ -471,22 +491,19 @@ template <int BITS, class Read> __device__ __forceinline__ void norm(Block& b, c
   consumers_sync();
 }
 // Activations that other blocks computed → shared memory, once all are of this turn.
-template <int BITS, int K> __device__ __forceinline__ void fetch(Block& b, const u16* from, u32 turn) {
+template <int BITS, int K> __device__ __forceinline__ void fetch(Block& b, const u16* from, int columns, u32 turn) {
   constexpr bool HALF = Chunk<BITS>::HALF;
-  constexpr int COUNT = K / 8, ALL = Groups<BITS, K>::PADDED / 8, WAYS = (ALL + T - 1) / T, LANES = Chunk<BITS>::SIZE / 8;
+  constexpr int ALL = Groups<BITS, K>::PADDED / 8, WAYS = (ALL + T - 1) / T, LANES = Chunk<BITS>::SIZE / 8;
   char* x = b.shared + X_AT;
   float* z = (float*)(b.shared + Z_AT);
   uint4 v[WAYS];
-  if (b.lane == 0 && b.tid < COUNT)
-    while (!fresh_pairs<HALF>(ldcg4(from + b.tid * 8), turn)) {}
-  __syncwarp();
   bool all;
   do {
     all = true;
 #pragma unroll
     for (int n = 0; n < WAYS; n++) {
       v[n] = make_uint4(0, 0, 0, 0);
-      if (n * T + b.tid >= COUNT) continue;
+      if ((n * T + b.tid) * 8 >= columns) continue;
       v[n] = ldcg4(from + (n * T + b.tid) * 8);
       all &= fresh_pairs<HALF>(v[n], turn);
     }
@@ -758,10 +775,12 @@ struct Step {        // all that a step reads and writes, as kernel.py lays it o
   const float *cos, *sin;  // [positions, D / 2]
   u16 *const *keys, *const *values;   // each layer's [slots, ring, KV, D]
   u16 *attended, *hidden;  // activations of o_proj and down
-  float *x, *qkv, *part;   // the residual stream [H]; [QKV]; attention before it is merged [NH, MAX_SPLITS, D + 4]
+  float *x, *qkv, *part;   // the residual stream [3][H]: after o_proj, then two that make it after down; [QKV]; attention
+                           // before it is merged [NH, MAX_SPLITS, D + 4]
   u64* best;               // the likeliest of each block's rows
   float* sums;             // [blocks][2]: the largest logit of each block, and the sum of exp(logit - it)
-  u32* state;              // the barrier's counter, its value when the step began, and the layers computed so far
+  u32* state;              // the barrier's counter, its value when the step began, and the layers computed so far; then the
+                           // hints, 32 words apart: count, and its value when the step began
   int ring, window, layers, vocabulary, vocabulary_rows;   // rows of the lm_head; ids that are looked at
 };
 #define STEP_PARAMETERS                                                                                              \
@@ -802,6 +821,9 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
   const u32 base = p.state[1];
   Grid grid{p.state, base, (u32)b.blocks};
   const u32 turns = p.state[2];
+  auto hint = [&](int number) { return Hint{p.state + 32 * number, p.state[32 * number + 1]}; };
+  Hint after_attention = hint(1), after_o = hint(2), after_up = hint(3), after_down = hint(4);
+  const float *o_x = p.x, *down_x[2] = {p.x + H, p.x + 2 * H};
   const u64 cells = (u64)slot * p.ring * (KV * D);             // of this sequence
   const int tid = b.tid, token = (int)*token_at;
   float* rope = (float*)(shared + ROPE_AT);
@@ -840,11 +862,10 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
     u16 *keys = p.keys[layer] + cells, *values = p.values[layer] + cells;
     const u32 turn = turns + layer & 1;
     at.keys = keys, at.values = values;
-    auto stream = [&](u32 written) { return [&b, &p, written](float4 (&v)[NWAYS]) { read_stream(b, v, p.x, written); }; };
 
     if (layer == 0) norm<LAYER_BITS>(b, gain, read_embedding);
-    else norm<LAYER_BITS>(b, gain, stream(BY_DOWN));
-    rows<LAYER_BITS, H, false, QKV_BIAS, false>(b, r, QKV, none, [&](const Place& to, float v, float) { stcg(p.qkv + to.row, tagged(v, turn)); });
+    else norm<LAYER_BITS>(b, gain, [&](float4 (&v)[NWAYS]) { after_down.wait(tid, b.blocks), read_stream(b, v, down_x[0], down_x[1], turn ^ 1); });
+    rows<LAYER_BITS, H, false, QKV_BIAS, false, 1>(b, r, QKV, none, [&](const Place& to, float v, float) { stcg(p.qkv + to.row, tagged(v, turn)); });
 
     if (split < splits) {
       Cells first;
@@ -868,6 +889,7 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
         stcg(to + d, tagged(v, turn));
         if (d == 0) stcg(to + D, tagged(top, turn)), stcg(to + D + 1, tagged(sum, turn));
       });
+      if (splits == 1) after_attention.arrive(tid);
     }
     if (split >= splits && split < MAX_SPLITS || splits == 1)   // what no block attends to has a turn too
       for (int i = tid; split < MAX_SPLITS && i < GQ * (D + 2); i += T)
@@ -875,31 +897,41 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
     following += QK_NORM ? 2 * D : 0;
     if (splits > 1)
 #pragma unroll 1
-      for (int h = b.blocks - 1 - b.index; h < NH; h += b.blocks)
-        merge_splits(b, splits, p.part + (u64)h * MAX_SPLITS * (D + 4), turn, [&](int d, float v) { put<LAYER_BITS>(p.attended, h * D + d, v, turn, b.lane); });
+      for (int h = b.blocks - 1 - b.index; h < NH; h += b.blocks) {
+                merge_splits(b, splits, p.part + (u64)h * MAX_SPLITS * (D + 4), turn, [&](int d, float v) { put<LAYER_BITS>(p.attended, h * D + d, v, turn, b.lane); });
+        after_attention.arrive(tid);
+      }
     read_gain(gain, following, tid);
     following += NORM;
 
-    if (b.has(H)) fetch<LAYER_BITS, NH * D>(b, p.attended, turn);
-    auto residual = [&](int row) { return layer == 0 ? low<FP16>(p.embedding[(u64)token * H + row]) : __uint_as_float(ldcg(p.x + row)); };
-    rows<LAYER_BITS, NH * D, false, O_BIAS, true>(b, r, H, residual, [&](const Place& to, float v, float) { stcg(p.x + to.row, tagged(to.before + v, BY_O)); });
+    after_attention.wait(tid, splits > 1 ? NH : KV);
+    if (b.has(H / 8)) fetch<LAYER_BITS, NH * D>(b, p.attended, NH * D, turn);
+    auto residual = [&](int row) {
+      return layer == 0 ? low<FP16>(p.embedding[(u64)token * H + row]) : __uint_as_float(ldcg(down_x[0] + row)) + __uint_as_float(ldcg(down_x[1] + row));
+    };
+    rows<LAYER_BITS, NH * D, false, O_BIAS, true, 1>(b, r, H, residual, [&](const Place& to, float v, float) { stcg(p.x + to.row, tagged(to.before + v, turn)); });
+    after_o.arrive(tid);
 
-    norm<LAYER_BITS>(b, gain, stream(BY_O));
-    rows<LAYER_BITS, H, GATED, UP_BIAS, false>(b, r, UP, none, [&](const Place& to, float v, float up) {
+    norm<LAYER_BITS>(b, gain, [&](float4 (&v)[NWAYS]) { after_o.wait(tid, b.blocks), read_stream(b, v, o_x, nullptr, turn); });
+    rows<LAYER_BITS, H, GATED, UP_BIAS, false, 1>(b, r, UP, none, [&](const Place& to, float v, float up) {
       put<LAYER_BITS>(p.hidden, GATED ? to.row / 8 * 4 + to.row % 8 : to.row, GATED ? silu(v) * up : gelu(v), turn, b.lane);
     });
+    after_up.arrive(tid);
     read_gain(gain, following, tid);
     following += NORM;
 
-    if (b.has(H)) fetch<LAYER_BITS, FF>(b, p.hidden, turn);
-    rows<LAYER_BITS, FF, false, DOWN_BIAS, true>(b, r, H, [&](int row) { return __uint_as_float(ldcg(p.x + row)); },
-      [&](const Place& to, float v, float) { stcg(p.x + to.row, tagged(to.before + v, BY_DOWN)); });
+    const int half = b.first() & 1;                           // of the columns: the number of blocks is even
+    after_up.wait(tid, b.blocks);
+    if (b.has(H / 4)) fetch<LAYER_BITS, FIRST>(b, p.hidden + half * FIRST, half ? FF - FIRST : FIRST, turn);
+    rows<LAYER_BITS, FIRST, false, DOWN_BIAS, true, 2>(b, r, H, [&](int row) { return half ? 0.f : __uint_as_float(ldcg(o_x + row)); },
+      [&](const Place& to, float v, float) { stcg(p.x + (1 + half) * H + to.row, tagged(to.before + v, turn)); });
+    after_down.arrive(tid);
   }
 
-  norm<HEAD_BITS>(b, gain, [&](float4 (&v)[NWAYS]) { read_stream(b, v, p.x, BY_DOWN); });
+  norm<HEAD_BITS>(b, gain, [&](float4 (&v)[NWAYS]) { after_down.wait(tid, b.blocks), read_stream(b, v, down_x[0], down_x[1], turns + p.layers - 1 & 1); });
   u64 top = 0;                                                // the logit, ordered as an integer, and the row's complement
   float most_seen = -1e30f, sum = 0;
-  rows<HEAD_BITS, H, false, HEAD_BIAS, false>(b, r, (p.vocabulary_rows + 7) / 8 * 8, none, [&](const Place& to, float v, float) {
+  rows<HEAD_BITS, H, false, HEAD_BIAS, false, 1>(b, r, (p.vocabulary_rows + 7) / 8 * 8, none, [&](const Place& to, float v, float) {
     if (to.row < p.vocabulary_rows) logits[to.row] = v;
     if (to.row >= p.vocabulary) return;
     const u32 u = __float_as_uint(v), ordered = u & 0x80000000u ? ~u : u | 0x80000000u;
@@ -952,6 +984,8 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
       *next = (long long)(u32)~(u32)top;
       *logprob = best - most_seen - __logf(sum);
       p.state[1] = grid.target, p.state[2] = turns + p.layers;
+      const Hint hints[4] = {after_attention, after_o, after_up, after_down};
+      for (int i = 0; i < 4; i++) p.state[32 * (i + 1) + 1] = hints[i].target;
     }
   }
 }

@@ -59,6 +59,14 @@ class Projection:
             points = torch.full(module.scales.shape, 8, dtype=torch.uint8, device=module.scales.device)
         return cls(bits, module.codes(), module.scales, points, module.bias)
 
+    def part(self, begin: int, end: int | None) -> Projection:
+        """The columns from `begin` to `end`, whole groups of int4."""
+        grouped = slice(begin // 128, None if end is None else end // 128)
+        scales, zeros = self.scales, self.zeros
+        if self.bits == 4 and scales is not None:
+            scales, zeros = scales[:, grouped], None if zeros is None else zeros[:, grouped]
+        return Projection(self.bits, self.codes[:, begin:end], scales, zeros, self.bias)
+
     def paired(self) -> Projection:
         """The same with rows in the order of a gated product's tiles."""
         order = gated_order(len(self.codes)).to(self.codes.device)
@@ -77,6 +85,11 @@ def gated_order(rows: int) -> torch.Tensor:
     return torch.arange(rows).view(2, rows // ROWS, half).permute(1, 0, 2).reshape(-1)
 
 
+def first_half(columns: int) -> int:
+    """Columns of the first of two halves, in whole chunks of 4 bits; the second has as many or fewer."""
+    return -(-columns // 256) * 128
+
+
 def columns_of_chunk(bits: int) -> int:
     """Columns of a chunk: 32, 64 or 128."""
     return CHUNK_BYTES // bits
@@ -90,6 +103,15 @@ def groups_of_tile(bits: int, columns: int) -> int:
 def group_bytes(bits: int, zeros: bool) -> int:
     """Bytes of a group with what stands behind its chunks."""
     return CHUNKS * CHUNK_BYTES + (CHUNKS * ROWS * (3 if zeros else 2) if bits == 4 else 0)
+
+
+def pack_halves(projection: Projection, size: int) -> torch.Tensor:
+    """Tiles of the two halves of a matrix's columns in turn, as `pack` has them: uint8 [N / 8 * 2, groups, size]."""
+    half = first_half(projection.codes.shape[1])
+    first, second = pack(projection.part(0, half), size), pack(projection.part(half, None), size)
+    missing = first.shape[1] - second.shape[1]
+    second = torch.nn.functional.pad(second, (0, 0, 0, missing))
+    return torch.stack([first, second], dim=1).flatten(0, 1)
 
 
 def pack(projection: Projection, size: int) -> torch.Tensor:
@@ -174,21 +196,23 @@ class Tape:
             torch.OutOfMemoryError: there is no room for it.
         """
         dealer, places = Dealer(blocks), []
-        for module in modules(decoder):
-            rows, columns = shape_of(module)
-            groups = groups_of_tile(bits_of(module), columns)
-            places.append((dealer.deal(-(-rows // ROWS), groups), groups))
+        for part in parts(decoder):
+            rows, columns = shape_of(part.module)
+            columns = first_half(columns) if part.halved else columns
+            groups = groups_of_tile(bits_of(part.module), columns)
+            places.append((dealer.deal(-(-rows // ROWS) * (1 + part.halved), groups), groups))
         pages = -(-dealer.taken // warps)
         starts = np.concatenate([[0], np.cumsum(pages * warps)])
         device = decoder.embedding.weight.device
         data = torch.zeros((int(starts[-1]), size), dtype=torch.uint8, device=device)
         vectors = []
-        for module, gate, ((block, begin), groups) in zip(modules(decoder), gates(decoder), places, strict=True):
-            projection = Projection.of(module, zeros=zeros)
-            projection = projection.paired() if gate else projection
+        for part, ((block, begin), groups) in zip(parts(decoder), places, strict=True):
+            projection = Projection.of(part.module, zeros=zeros)
+            projection = projection.paired() if part.gated else projection
             first = torch.from_numpy(starts[block] + begin).to(device)
             index = (first[:, None] + torch.arange(groups, device=device)).flatten()
-            data.index_copy_(0, index, pack(projection, size).view(-1, size))
+            packed = (pack_halves if part.halved else pack)(projection, size)
+            data.index_copy_(0, index, packed.view(-1, size))
             vectors += vectors_of(projection)
         return cls(
             data=data,
@@ -199,18 +223,23 @@ class Tape:
         )
 
 
-def modules(decoder: Decoder) -> Iterator[Any]:
+@attrs.frozen(eq=False)
+class Part:
+    """A projection of a decoder: whether it is gate and up in one, and whether its columns come in halves."""
+
+    module: Any
+    gated: bool = False
+    halved: bool = False
+
+
+def parts(decoder: Decoder) -> Iterator[Part]:
     """The projections of `decoder` in the order in which a step multiplies by them."""
     for layer in layers(decoder):
-        yield from (layer.attention.qkv, layer.attention.o_proj, layer.feed_forward.up, layer.feed_forward.down)
-    yield decoder.lm_head
-
-
-def gates(decoder: Decoder) -> Iterator[bool]:
-    """Of each of `modules`, whether it is gate and up in one."""
-    for layer in layers(decoder):
-        yield from (False, False, layer.feed_forward.gated, False)
-    yield False
+        yield Part(layer.attention.qkv)
+        yield Part(layer.attention.o_proj)
+        yield Part(layer.feed_forward.up, gated=layer.feed_forward.gated)
+        yield Part(layer.feed_forward.down, halved=True)
+    yield Part(decoder.lm_head)
 
 
 def norms(decoder: Decoder) -> Iterator[torch.Tensor]:
