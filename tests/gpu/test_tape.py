@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from codellm_gpu.cuda import tape
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from codellm_gpu.cuda import tape
 from support.step_emulator import activations, multiplied
 
 BITS = (16, 8, 4)

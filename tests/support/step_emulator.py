@@ -32,7 +32,7 @@ def activations(x: np.ndarray, bits: int) -> np.ndarray:
 def multiplied(
     parts: list[np.ndarray], bits: int, rows: int, x: np.ndarray, *, turn: int, warps: int, zeros: bool
 ) -> np.ndarray:
-    """The product [N] of a matrix whose groups each block has in `parts`, with activations `x`; without int8's scales."""
+    """The product [N] of a matrix whose groups each block has in `parts` and of `x`; without int8's scales."""
     blocks, size = len(parts), CHUNKS * 512 // bits
     groups, tiles = len(x) // size, rows // 8
     result = np.zeros(rows)

@@ -74,7 +74,7 @@ def _loaded(made: Plan, scheme: Scheme | None, attention: str, kernel: str) -> T
         context_length=made.context_length,
         chunk=made.chunk,
     )
-    return TorchModel(made.info("torch-cuda", weight_bytes(made, decoder), scheme), tokenizer, engine)
+    return TorchModel(made.info("torch-cuda", weight_bytes(decoder), scheme), tokenizer, engine)
 
 
 def decoder_of(made: Plan, scheme: Scheme | None) -> Decoder:
@@ -104,12 +104,12 @@ def _kernel(made: Plan, decoder: Decoder, cache: Any, vocab_size: int, *, asked:
         return None
 
 
-def weight_bytes(made: Plan, decoder: Decoder) -> int:
+def weight_bytes(decoder: Decoder) -> int:
     """Bytes of weights that one decoded token reads: of an embedding that is no output too, one row."""
     embedding = decoder.embedding.weight
     held = {id(part): part.nbytes for part in (*decoder.parameters(), *decoder.buffers())}
     for table in (decoder.cos, decoder.sin):
         held.pop(id(table))
-    if decoder.lm_head.weight is not embedding if hasattr(decoder.lm_head, "weight") else True:
+    if getattr(decoder.lm_head, "weight", None) is not embedding:
         held.pop(id(embedding))
     return sum(held.values())

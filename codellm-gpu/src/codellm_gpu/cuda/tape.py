@@ -1,7 +1,7 @@
 """The order in which weights lie for the step kernel: each block reads its own part from end to end.
 
-A tile is 8 rows of a matrix. Along the columns it is cut into groups of 4 chunks; a chunk is 512 bytes, 8 rows by 32
-columns of 16 bits, 64 of 8 or 128 of 4, so that each of a warp's 32 lanes (4 a row) finds 16 bytes that follow each
+A tile is 8 rows of a matrix. Along the columns it is cut into groups of 4 chunks; a chunk is 512 bytes, 8 rows by
+32 columns of 16 bits, 64 of 8 or 128 of 4, so that each of a warp's 32 lanes (4 a row) finds 16 bytes that follow each
 other in the row. Behind the chunks of int4 stand the scales of the group, [8 rows, 4 chunks] of 16 bits, and its zero
 points, bytes in the same order, where the model has them. Tiles of all products are dealt to the blocks in turn, without
 beginning again at a product, and the groups of a block to its warps in turn: a page is one group of each warp. The tile
@@ -48,7 +48,7 @@ class Projection:
 
     @classmethod
     def of(cls, module: Any, *, zeros: bool) -> Projection:
-        """The projection `module` of a decoder, plain or quantized; with `zeros`, int4 has its zero points in any case."""
+        """The projection `module` of a decoder, plain or quantized; with `zeros`, int4 has zero points in any case."""
         bits = bits_of(module)
         if bits != 4:
             return cls(
@@ -70,8 +70,8 @@ class Projection:
     def paired(self) -> Projection:
         """The same with rows in the order of a gated product's tiles."""
         order = gated_order(len(self.codes)).to(self.codes.device)
-        parts = (self.codes, self.scales, self.zeros, self.bias)
-        return Projection(self.bits, *(None if part is None else part[order] for part in parts))
+        scales, zeros, bias = (None if part is None else part[order] for part in (self.scales, self.zeros, self.bias))
+        return Projection(self.bits, self.codes[order], scales, zeros, bias)
 
 
 def bits_of(module: Any) -> int:
@@ -138,10 +138,11 @@ def pack(projection: Projection, size: int) -> torch.Tensor:
 
 def _words(lanes: torch.Tensor) -> torch.Tensor:
     """Codes of 4 bits [..., 32] → bytes [..., 16], words of 8 codes in the order of `NIBBLES`."""
-    words = lanes.unflatten(-1, (4, 8))
+    words = lanes.view(*lanes.shape[:-1], 4, 8)
     inverse = [NIBBLES.index(place) for place in range(8)]
-    ordered = words[..., inverse].unflatten(-1, (4, 2))
-    return (ordered[..., 0] | ordered[..., 1] << 4).flatten(-2)
+    ordered = words[..., inverse]
+    packed: torch.Tensor = ordered[..., ::2] | ordered[..., 1::2] << 4
+    return packed.flatten(-2)
 
 
 def _beside(part: torch.Tensor, tiles: int, groups: int) -> torch.Tensor:
