@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
-
 from codellm.torch.device import upload
 from codellm.torch.engine import Engine
 
 if TYPE_CHECKING:
+    import torch
+
     from codellm.torch.cache import Cache
     from codellm.torch.decoder import Decoder
     from codellm_gpu.cuda.graphs import GraphSteps

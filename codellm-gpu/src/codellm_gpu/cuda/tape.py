@@ -1,11 +1,12 @@
 """The order in which weights lie for the step kernel: each block reads its own part from end to end.
 
-A tile is 8 rows of a matrix. Along the columns it is cut into groups of 4 chunks; a chunk is 512 bytes, 8 rows by
-32 columns of 16 bits, 64 of 8 or 128 of 4, so that each of a warp's 32 lanes (4 a row) finds 16 bytes that follow each
+A tile is 8 rows of a matrix. Along the columns it is cut into groups of 4 chunks; a chunk is 512 bytes, 8 rows by 32
+columns of 16 bits, 64 of 8 or 128 of 4, so that each of a warp's 32 lanes (4 a row) finds 16 bytes that follow each
 other in the row. Behind the chunks of int4 stand the scales of the group, [8 rows, 4 chunks] of 16 bits, and its zero
-points, bytes in the same order, where the model has them. Tiles of all products are dealt to the blocks in turn, without
-beginning again at a product, and the groups of a block to its warps in turn: a page is one group of each warp. The tile
-of a gated product has 4 rows of the gate, then the same 4 of the other half.
+points, bytes in the same order, where the model has them. Tiles of all products are dealt to the blocks in turn,
+without beginning again at a product, and the groups of a block to its warps in turn: a page is one group of each warp.
+The tile of a gated product has 4 rows of the gate, then the same 4 of the other part; of the down projection each tile
+comes twice, for two halves of the columns, so that its few tiles are shared out evenly.
 
 N rows, K columns of a matrix; M blocks of the grid.
 """
