@@ -129,19 +129,18 @@ template <bool HALF> __device__ __forceinline__ bool fresh_pairs(uint4 v, u32 tu
 }
 
 // How many blocks have written a vector: a relaxed count, which overtakes nothing and proves nothing. It says when to look.
-struct Hint {
-  u32 *count, target;
-  __device__ __forceinline__ void arrive(int tid) {
-    consumers_sync();
-    if (tid == 0) asm volatile("red.relaxed.gpu.global.add.u32 [%0],1;" ::"l"(count) : "memory");
-  }
-  __device__ __forceinline__ void wait(int tid, int arrivals) {
-    target += arrivals;
-    if (tid == 0)
-      while ((int)(ldcg(count) - target) < 0) {}
-    consumers_sync();
-  }
-};
+// It only grows; `begun` in shared memory has its value when the step began.
+enum Hint { AFTER_ATTENTION, AFTER_O, AFTER_UP, AFTER_DOWN, HINTS };
+__device__ __forceinline__ u32* hint_count(u32* state, int hint) { return state + 32 * (hint + 1); }
+__device__ __forceinline__ void arrive(u32* state, Hint hint, int tid) {
+  consumers_sync();
+  if (tid == 0) asm volatile("red.relaxed.gpu.global.add.u32 [%0],1;" ::"l"(hint_count(state, hint)) : "memory");
+}
+__device__ __forceinline__ void await(u32* state, const u32* begun, Hint hint, u32 arrivals, int tid) {
+  if (tid == 0)
+    while ((int)(ldcg(hint_count(state, hint)) - begun[hint] - arrivals) < 0) {}
+  consumers_sync();
+}
 
 // ---- the ring of pages --------------------------------------------------------------------------------------------
 
@@ -244,10 +243,14 @@ __device__ __forceinline__ void few64(uint4& v, u32 at, u32 mine) {
 // One group of a tile: `at` is its place in the ring, `x` the lane's activations, `z` the offsets of its chunks. All is
 // read before it is multiplied, and chunks take turns, so that no product waits for the one before it.
 template <int BITS>
-__device__ __forceinline__ void multiply(float (&c)[2][4], uint4 (&b)[G], float& sum, const char* at, u32 x, const float* z, int lane) {
+__device__ __forceinline__ void multiply(float (&c)[2][4], uint4 (&b)[2 * G], float& sum, const char* at, u32 x, const float* z, int lane) {
   constexpr bool HALF = Chunk<BITS>::HALF;
   constexpr int STRIDE = Chunk<BITS>::SIZE * 2;
+#ifdef ALL_LANES
+  const u32 mine = 1;
+#else
   const u32 mine = lane < 8;
+#endif
   uint4 w[G];
 #pragma unroll
   for (int j = 0; j < G; j++) w[j] = read128(at + j * 512 + lane * 16);
@@ -282,18 +285,16 @@ __device__ __forceinline__ void multiply(float (&c)[2][4], uint4 (&b)[G], float&
     if (ZEROS) zeros = *(const u32*)(at + G * 512 + 64 + (lane >> 2) * 4), plain = *(const float4*)(z + KMAX / 128);
     float e[G][4] = {};
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
+    for (int j = 0; j < G; j++) few128(b[j], x + j * STRIDE, mine), few128(b[G + j], x + j * STRIDE + 128, mine);
 #pragma unroll
-      for (int j = 0; j < G; j++) few128(b[j], x + j * STRIDE + half * 128, mine);
+    for (int i = 0; i < 4; i++)
 #pragma unroll
-      for (int i = 0; i < 2; i++)
-#pragma unroll
-        for (int j = 0; j < G; j++) {
-          const u32 u = half ? (i ? w[j].w : w[j].z) : (i ? w[j].y : w[j].x), v = u >> 8;
-          mma<HALF>(e[j], nibbles(u, 0x000f000fu), nibbles(v, 0x000f000fu), nibbles(u, 0x00f000f0u), nibbles(v, 0x00f000f0u),
-                    i ? b[j].z : b[j].x, i ? b[j].w : b[j].y);
-        }
-    }
+      for (int j = 0; j < G; j++) {
+        const u32 u = i == 0 ? w[j].x : i == 1 ? w[j].y : i == 2 ? w[j].z : w[j].w, v = u >> 8;
+        const uint4& a = b[i / 2 * G + j];
+        mma<HALF>(e[j], nibbles(u, 0x000f000fu), nibbles(v, 0x000f000fu), nibbles(u, 0x00f000f0u), nibbles(v, 0x00f000f0u),
+                  i & 1 ? a.z : a.x, i & 1 ? a.w : a.y);
+      }
     const float scale[G] = {low<SCALE_FP16>(scales.x), high<SCALE_FP16>(scales.x), low<SCALE_FP16>(scales.y), high<SCALE_FP16>(scales.y)};
     const float offset[G] = {offsets.x, offsets.y, offsets.z, offsets.w}, all[G] = {plain.x, plain.y, plain.z, plain.w};
 #pragma unroll
@@ -314,7 +315,7 @@ __device__ __forceinline__ void product(Reader& r, char* shared, int tiles, floa
   const u32 full = r.shared + BARS_AT, empty = full + PAGES * 8;
   const float* z = (const float*)(shared + Z_AT);
   float c[2][4] = {};
-  uint4 b[G] = {};
+  uint4 b[2 * G] = {};
   float sum = 0;
   int tile = 0, group = r.next;
   auto flush = [&]() {
@@ -427,21 +428,21 @@ __device__ __forceinline__ void read_gain(Gain& g, const u16* norm, int tid) {
     }
   }
 }
-// A thread's part of the residual stream, once all of it is of this turn: `second` is added where it has two parts.
+// A thread's part of the residual stream, once all of it is of this turn: `second` is added where it has two parts. What was
+// not there yet is read again, and nothing else.
 __device__ __forceinline__ void read_stream(Block& b, float4 (&v)[NWAYS], const float* stream, const float* second, u32 turn) {
-  bool all;
+  u32 missing = (1u << NWAYS) - 1;
   do {
-    all = true;
 #pragma unroll
     for (int i = 0; i < NWAYS; i++) {
       const int k = (i * T + b.tid) * 4;
-      if (k >= H) continue;
-      const uint4 u = ldcg4(stream + k), w = second ? ldcg4(second + k) : make_uint4(0, 0, 0, 0);
-      all &= fresh(u, turn) && (!second || fresh(w, turn));
+      if (!(missing >> i & 1)) continue;
+      const uint4 u = k < H ? ldcg4(stream + k) : make_uint4(turn, turn, turn, turn), w = k < H && second ? ldcg4(second + k) : make_uint4(0, 0, 0, 0);
+      if (k >= H || fresh(u, turn) && (!second || fresh(w, turn))) missing &= ~(1u << i);
       v[i] = make_float4(__uint_as_float(u.x) + __uint_as_float(w.x), __uint_as_float(u.y) + __uint_as_float(w.y),
                          __uint_as_float(u.z) + __uint_as_float(w.z), __uint_as_float(u.w) + __uint_as_float(w.w));
     }
-  } while (!__all_sync(~0u, all));
+  } while (__any_sync(~0u, missing));
 }
 // The normed residual stream → activations in shared memory. `read` fills a thread's part of the stream.
 template <int BITS, class Read> __device__ __forceinline__ void norm(Block& b, const Gain& g, Read read) {
@@ -497,17 +498,16 @@ template <int BITS, int K> __device__ __forceinline__ void fetch(Block& b, const
   char* x = b.shared + X_AT;
   float* z = (float*)(b.shared + Z_AT);
   uint4 v[WAYS];
-  bool all;
+  u32 missing = (1u << WAYS) - 1;
   do {
-    all = true;
 #pragma unroll
     for (int n = 0; n < WAYS; n++) {
-      v[n] = make_uint4(0, 0, 0, 0);
-      if ((n * T + b.tid) * 8 >= columns) continue;
-      v[n] = ldcg4(from + (n * T + b.tid) * 8);
-      all &= fresh_pairs<HALF>(v[n], turn);
+      if (!(missing >> n & 1)) continue;
+      const bool there = (n * T + b.tid) * 8 < columns;
+      v[n] = there ? ldcg4(from + (n * T + b.tid) * 8) : make_uint4(0, 0, 0, 0);
+      if (!there || fresh_pairs<HALF>(v[n], turn)) missing &= ~(1u << n);
     }
-  } while (!__all_sync(~0u, all));
+  } while (__any_sync(~0u, missing));
   consumers_sync();                                           // nobody reads what was there
 #pragma unroll
   for (int n = 0; n < WAYS; n++) {
@@ -821,8 +821,8 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
   const u32 base = p.state[1];
   Grid grid{p.state, base, (u32)b.blocks};
   const u32 turns = p.state[2];
-  auto hint = [&](int number) { return Hint{p.state + 32 * number, p.state[32 * number + 1]}; };
-  Hint after_attention = hint(1), after_o = hint(2), after_up = hint(3), after_down = hint(4);
+  u32* begun = (u32*)(shared + TMP_AT) + 120;
+  if (b.tid < HINTS) begun[b.tid] = hint_count(p.state, b.tid)[1];
   const float *o_x = p.x, *down_x[2] = {p.x + H, p.x + 2 * H};
   const u64 cells = (u64)slot * p.ring * (KV * D);             // of this sequence
   const int tid = b.tid, token = (int)*token_at;
@@ -837,7 +837,7 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
   int splits = (count + 15) / 16 < most ? (count + 15) / 16 : most;
   const int per = ((count + splits - 1) / splits + 15) / 16 * 16;
   splits = (count + per - 1) / per;
-  const int split = b.index / KV;
+  const int split = b.index / KV, arrivals = splits > 1 ? NH : KV;   // of attention
   at.kv = b.index % KV, at.begin = split * per, at.end = at.begin + per < count ? at.begin + per : count;
   at.tiles = (at.end - at.begin + 15) / 16, at.units = at.tiles < UNITS ? at.tiles : UNITS, at.newest = split == splits - 1;
 
@@ -864,7 +864,7 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
     at.keys = keys, at.values = values;
 
     if (layer == 0) norm<LAYER_BITS>(b, gain, read_embedding);
-    else norm<LAYER_BITS>(b, gain, [&](float4 (&v)[NWAYS]) { after_down.wait(tid, b.blocks), read_stream(b, v, down_x[0], down_x[1], turn ^ 1); });
+    else norm<LAYER_BITS>(b, gain, [&](float4 (&v)[NWAYS]) { await(p.state, begun, AFTER_DOWN, b.blocks * layer, tid), read_stream(b, v, down_x[0], down_x[1], turn ^ 1); });
     rows<LAYER_BITS, H, false, QKV_BIAS, false, 1>(b, r, QKV, none, [&](const Place& to, float v, float) { stcg(p.qkv + to.row, tagged(v, turn)); });
 
     if (split < splits) {
@@ -889,7 +889,7 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
         stcg(to + d, tagged(v, turn));
         if (d == 0) stcg(to + D, tagged(top, turn)), stcg(to + D + 1, tagged(sum, turn));
       });
-      if (splits == 1) after_attention.arrive(tid);
+      if (splits == 1) arrive(p.state, AFTER_ATTENTION, tid);
     }
     if (split >= splits && split < MAX_SPLITS || splits == 1)   // what no block attends to has a turn too
       for (int i = tid; split < MAX_SPLITS && i < GQ * (D + 2); i += T)
@@ -899,36 +899,36 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
 #pragma unroll 1
       for (int h = b.blocks - 1 - b.index; h < NH; h += b.blocks) {
                 merge_splits(b, splits, p.part + (u64)h * MAX_SPLITS * (D + 4), turn, [&](int d, float v) { put<LAYER_BITS>(p.attended, h * D + d, v, turn, b.lane); });
-        after_attention.arrive(tid);
+        arrive(p.state, AFTER_ATTENTION, tid);
       }
     read_gain(gain, following, tid);
     following += NORM;
 
-    after_attention.wait(tid, splits > 1 ? NH : KV);
+    await(p.state, begun, AFTER_ATTENTION, arrivals * (layer + 1), tid);
     if (b.has(H / 8)) fetch<LAYER_BITS, NH * D>(b, p.attended, NH * D, turn);
     auto residual = [&](int row) {
       return layer == 0 ? low<FP16>(p.embedding[(u64)token * H + row]) : __uint_as_float(ldcg(down_x[0] + row)) + __uint_as_float(ldcg(down_x[1] + row));
     };
     rows<LAYER_BITS, NH * D, false, O_BIAS, true, 1>(b, r, H, residual, [&](const Place& to, float v, float) { stcg(p.x + to.row, tagged(to.before + v, turn)); });
-    after_o.arrive(tid);
+    arrive(p.state, AFTER_O, tid);
 
-    norm<LAYER_BITS>(b, gain, [&](float4 (&v)[NWAYS]) { after_o.wait(tid, b.blocks), read_stream(b, v, o_x, nullptr, turn); });
+    norm<LAYER_BITS>(b, gain, [&](float4 (&v)[NWAYS]) { await(p.state, begun, AFTER_O, b.blocks * (layer + 1), tid), read_stream(b, v, o_x, nullptr, turn); });
     rows<LAYER_BITS, H, GATED, UP_BIAS, false, 1>(b, r, UP, none, [&](const Place& to, float v, float up) {
       put<LAYER_BITS>(p.hidden, GATED ? to.row / 8 * 4 + to.row % 8 : to.row, GATED ? silu(v) * up : gelu(v), turn, b.lane);
     });
-    after_up.arrive(tid);
+    arrive(p.state, AFTER_UP, tid);
     read_gain(gain, following, tid);
     following += NORM;
 
     const int half = b.first() & 1;                           // of the columns: the number of blocks is even
-    after_up.wait(tid, b.blocks);
+    await(p.state, begun, AFTER_UP, b.blocks * (layer + 1), tid);
     if (b.has(H / 4)) fetch<LAYER_BITS, FIRST>(b, p.hidden + half * FIRST, half ? FF - FIRST : FIRST, turn);
     rows<LAYER_BITS, FIRST, false, DOWN_BIAS, true, 2>(b, r, H, [&](int row) { return half ? 0.f : __uint_as_float(ldcg(o_x + row)); },
       [&](const Place& to, float v, float) { stcg(p.x + (1 + half) * H + to.row, tagged(to.before + v, turn)); });
-    after_down.arrive(tid);
+    arrive(p.state, AFTER_DOWN, tid);
   }
 
-  norm<HEAD_BITS>(b, gain, [&](float4 (&v)[NWAYS]) { after_down.wait(tid, b.blocks), read_stream(b, v, down_x[0], down_x[1], turns + p.layers - 1 & 1); });
+  norm<HEAD_BITS>(b, gain, [&](float4 (&v)[NWAYS]) { await(p.state, begun, AFTER_DOWN, b.blocks * p.layers, tid), read_stream(b, v, down_x[0], down_x[1], turns + p.layers - 1 & 1); });
   u64 top = 0;                                                // the logit, ordered as an integer, and the row's complement
   float most_seen = -1e30f, sum = 0;
   rows<HEAD_BITS, H, false, HEAD_BIAS, false, 1>(b, r, (p.vocabulary_rows + 7) / 8 * 8, none, [&](const Place& to, float v, float) {
@@ -984,8 +984,7 @@ extern "C" __global__ void __launch_bounds__(T + 32, 1) step(STEP_PARAMETERS, in
       *next = (long long)(u32)~(u32)top;
       *logprob = best - most_seen - __logf(sum);
       p.state[1] = grid.target, p.state[2] = turns + p.layers;
-      const Hint hints[4] = {after_attention, after_o, after_up, after_down};
-      for (int i = 0; i < 4; i++) p.state[32 * (i + 1) + 1] = hints[i].target;
+      for (int i = 0; i < HINTS; i++) hint_count(p.state, i)[1] = begun[i] + p.layers * (i == AFTER_ATTENTION ? arrivals : b.blocks);
     }
   }
 }
