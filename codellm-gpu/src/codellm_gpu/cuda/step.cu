@@ -243,14 +243,10 @@ __device__ __forceinline__ void few64(uint4& v, u32 at, u32 mine) {
 // One group of a tile: `at` is its place in the ring, `x` the lane's activations, `z` the offsets of its chunks. All is
 // read before it is multiplied, and chunks take turns, so that no product waits for the one before it.
 template <int BITS>
-__device__ __forceinline__ void multiply(float (&c)[2][4], uint4 (&b)[2 * G], float& sum, const char* at, u32 x, const float* z, int lane) {
+__device__ __forceinline__ void multiply(float (&c)[2][4], uint4 (&b)[G], float& sum, const char* at, u32 x, const char* all, const float* z, int lane) {
   constexpr bool HALF = Chunk<BITS>::HALF;
   constexpr int STRIDE = Chunk<BITS>::SIZE * 2;
-#ifdef ALL_LANES
-  const u32 mine = 1;
-#else
   const u32 mine = lane < 8;
-#endif
   uint4 w[G];
 #pragma unroll
   for (int j = 0; j < G; j++) w[j] = read128(at + j * 512 + lane * 16);
@@ -285,22 +281,25 @@ __device__ __forceinline__ void multiply(float (&c)[2][4], uint4 (&b)[2 * G], fl
     if (ZEROS) zeros = *(const u32*)(at + G * 512 + 64 + (lane >> 2) * 4), plain = *(const float4*)(z + KMAX / 128);
     float e[G][4] = {};
 #pragma unroll
-    for (int j = 0; j < G; j++) few128(b[j], x + j * STRIDE, mine), few128(b[G + j], x + j * STRIDE + 128, mine);
+    for (int half = 0; half < 2; half++) {                    // here all lanes read: more instructions would cost more
+      uint4 a[G];
 #pragma unroll
-    for (int i = 0; i < 4; i++)
+      for (int j = 0; j < G; j++) a[j] = read128(all + j * STRIDE + half * 128);
 #pragma unroll
-      for (int j = 0; j < G; j++) {
-        const u32 u = i == 0 ? w[j].x : i == 1 ? w[j].y : i == 2 ? w[j].z : w[j].w, v = u >> 8;
-        const uint4& a = b[i / 2 * G + j];
-        mma<HALF>(e[j], nibbles(u, 0x000f000fu), nibbles(v, 0x000f000fu), nibbles(u, 0x00f000f0u), nibbles(v, 0x00f000f0u),
-                  i & 1 ? a.z : a.x, i & 1 ? a.w : a.y);
-      }
+      for (int i = 0; i < 2; i++)
+#pragma unroll
+        for (int j = 0; j < G; j++) {
+          const u32 u = half ? (i ? w[j].w : w[j].z) : (i ? w[j].y : w[j].x), v = u >> 8;
+          mma<HALF>(e[j], nibbles(u, 0x000f000fu), nibbles(v, 0x000f000fu), nibbles(u, 0x00f000f0u), nibbles(v, 0x00f000f0u),
+                    i ? a[j].z : a[j].x, i ? a[j].w : a[j].y);
+        }
+    }
     const float scale[G] = {low<SCALE_FP16>(scales.x), high<SCALE_FP16>(scales.x), low<SCALE_FP16>(scales.y), high<SCALE_FP16>(scales.y)};
-    const float offset[G] = {offsets.x, offsets.y, offsets.z, offsets.w}, all[G] = {plain.x, plain.y, plain.z, plain.w};
+    const float offset[G] = {offsets.x, offsets.y, offsets.z, offsets.w}, sums[G] = {plain.x, plain.y, plain.z, plain.w};
 #pragma unroll
     for (int j = 0; j < G; j++) {
       float value = e[j][0] + e[j][3] - offset[j];
-      if (ZEROS) value -= all[j] * ((float)(zeros >> 8 * j & 255) - 8.f);
+      if (ZEROS) value -= sums[j] * ((float)(zeros >> 8 * j & 255) - 8.f);
       sum += value * scale[j];
     }
   }
@@ -315,7 +314,7 @@ __device__ __forceinline__ void product(Reader& r, char* shared, int tiles, floa
   const u32 full = r.shared + BARS_AT, empty = full + PAGES * 8;
   const float* z = (const float*)(shared + Z_AT);
   float c[2][4] = {};
-  uint4 b[2 * G] = {};
+  uint4 b[G] = {};
   float sum = 0;
   int tile = 0, group = r.next;
   auto flush = [&]() {
@@ -332,7 +331,7 @@ __device__ __forceinline__ void product(Reader& r, char* shared, int tiles, floa
   for (; i < count; i += W, group += W) {
     while (group >= PER) group -= PER, flush();
     bar_wait(full + r.slot * 8, r.parity);
-    multiply<BITS>(c, b, sum, shared + r.slot * PAGE + warp * GROUP_BYTES, x + group * (G * Chunk<BITS>::SIZE * 2), z + group * G, lane);
+    multiply<BITS>(c, b, sum, shared + r.slot * PAGE + warp * GROUP_BYTES, x + group * (G * Chunk<BITS>::SIZE * 2), shared + (x - r.shared) + group * (G * Chunk<BITS>::SIZE * 2), z + group * G, lane);
     __syncwarp();
     if (lane == 0) bar_arrive(empty + r.slot * 8);
     if (++r.slot == PAGES) r.slot = 0, r.parity ^= 1;
@@ -431,18 +430,30 @@ __device__ __forceinline__ void read_gain(Gain& g, const u16* norm, int tid) {
 // A thread's part of the residual stream, once all of it is of this turn: `second` is added where it has two parts. What was
 // not there yet is read again, and nothing else.
 __device__ __forceinline__ void read_stream(Block& b, float4 (&v)[NWAYS], const float* stream, const float* second, u32 turn) {
-  u32 missing = (1u << NWAYS) - 1;
-  do {
+  uint4 u[NWAYS], w[NWAYS];
+  u32 missing = 0;
+  auto there = [&](int i) { return (i * T + b.tid) * 4 < H; };
 #pragma unroll
-    for (int i = 0; i < NWAYS; i++) {
-      const int k = (i * T + b.tid) * 4;
-      if (!(missing >> i & 1)) continue;
-      const uint4 u = k < H ? ldcg4(stream + k) : make_uint4(turn, turn, turn, turn), w = k < H && second ? ldcg4(second + k) : make_uint4(0, 0, 0, 0);
-      if (k >= H || fresh(u, turn) && (!second || fresh(w, turn))) missing &= ~(1u << i);
-      v[i] = make_float4(__uint_as_float(u.x) + __uint_as_float(w.x), __uint_as_float(u.y) + __uint_as_float(w.y),
-                         __uint_as_float(u.z) + __uint_as_float(w.z), __uint_as_float(u.w) + __uint_as_float(w.w));
-    }
-  } while (__any_sync(~0u, missing));
+  for (int i = 0; i < NWAYS; i++) {                           // all at once
+    u[i] = there(i) ? ldcg4(stream + (i * T + b.tid) * 4) : make_uint4(turn, turn, turn, turn);
+    w[i] = there(i) && second ? ldcg4(second + (i * T + b.tid) * 4) : make_uint4(0, 0, 0, 0);
+  }
+#pragma unroll
+  for (int i = 0; i < NWAYS; i++) missing |= (u32)(there(i) && !(fresh(u[i], turn) && (!second || fresh(w[i], turn)))) << i;
+  while (__any_sync(~0u, missing)) {
+#pragma unroll
+    for (int i = 0; i < NWAYS; i++)
+      if (missing >> i & 1) {
+        u[i] = ldcg4(stream + (i * T + b.tid) * 4);
+        if (second) w[i] = ldcg4(second + (i * T + b.tid) * 4);
+        if (fresh(u[i], turn) && (!second || fresh(w[i], turn))) missing &= ~(1u << i);
+      }
+  }
+#pragma unroll
+  for (int i = 0; i < NWAYS; i++)
+    if (there(i))
+      v[i] = make_float4(__uint_as_float(u[i].x) + __uint_as_float(w[i].x), __uint_as_float(u[i].y) + __uint_as_float(w[i].y),
+                         __uint_as_float(u[i].z) + __uint_as_float(w[i].z), __uint_as_float(u[i].w) + __uint_as_float(w[i].w));
 }
 // The normed residual stream → activations in shared memory. `read` fills a thread's part of the stream.
 template <int BITS, class Read> __device__ __forceinline__ void norm(Block& b, const Gain& g, Read read) {
@@ -498,16 +509,20 @@ template <int BITS, int K> __device__ __forceinline__ void fetch(Block& b, const
   char* x = b.shared + X_AT;
   float* z = (float*)(b.shared + Z_AT);
   uint4 v[WAYS];
-  u32 missing = (1u << WAYS) - 1;
-  do {
+  u32 missing = 0;
+  auto there = [&](int n) { return (n * T + b.tid) * 8 < columns; };
 #pragma unroll
-    for (int n = 0; n < WAYS; n++) {
-      if (!(missing >> n & 1)) continue;
-      const bool there = (n * T + b.tid) * 8 < columns;
-      v[n] = there ? ldcg4(from + (n * T + b.tid) * 8) : make_uint4(0, 0, 0, 0);
-      if (!there || fresh_pairs<HALF>(v[n], turn)) missing &= ~(1u << n);
-    }
-  } while (__any_sync(~0u, missing));
+  for (int n = 0; n < WAYS; n++) v[n] = there(n) ? ldcg4(from + (n * T + b.tid) * 8) : make_uint4(0, 0, 0, 0);
+#pragma unroll
+  for (int n = 0; n < WAYS; n++) missing |= (u32)(there(n) && !fresh_pairs<HALF>(v[n], turn)) << n;
+  while (__any_sync(~0u, missing)) {
+#pragma unroll
+    for (int n = 0; n < WAYS; n++)
+      if (missing >> n & 1) {
+        v[n] = ldcg4(from + (n * T + b.tid) * 8);
+        if (fresh_pairs<HALF>(v[n], turn)) missing &= ~(1u << n);
+      }
+  }
   consumers_sync();                                           // nobody reads what was there
 #pragma unroll
   for (int n = 0; n < WAYS; n++) {
