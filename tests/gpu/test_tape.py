@@ -8,7 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codellm.sources import TensorInfo, Tensors
+from codellm.sources.architectures import ARCHITECTURES
+from codellm.torch.decoder import Decoder
+from codellm.torch.weights import Weights
 from codellm_gpu.cuda import tape
+from codellm_gpu.cuda.quantized_weights import quantized_weights
 from support.step_emulator import activations, multiplied
 
 BITS = (16, 8, 4)
@@ -38,12 +43,11 @@ def projection(bits: int, rows: int, columns: int, *, zeros: bool, seed: int) ->
     tiles=st.integers(1, 7),
     chunks=st.integers(1, 11),
     blocks=st.integers(1, 5),
-    warps=st.integers(1, 6),
     turn=st.integers(0, 9),
     zeros=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_what_the_kernel_reads_is_the_product(bits, tiles, chunks, blocks, warps, turn, zeros, seed):
+def test_what_the_kernel_reads_is_the_product(bits, tiles, chunks, blocks, turn, zeros, seed):
     rows, columns = tiles * 8, chunks * 128
     made, values = projection(bits, rows, columns, zeros=zeros and bits == 4, seed=seed)
     size = tape.group_bytes(bits, zeros and bits == 4)
@@ -55,7 +59,7 @@ def test_what_the_kernel_reads_is_the_product(bits, tiles, chunks, blocks, warps
     for tile in range(tiles):
         parts[block[tile]][begin[tile] : begin[tile] + groups] = packed[tile]
     x = np.random.default_rng(seed).standard_normal(columns).astype(np.float16)
-    found = multiplied(parts, bits, rows, activations(x, bits), turn=turn, warps=warps, zeros=zeros and bits == 4)
+    found = multiplied(parts, bits, tiles, [activations(x, bits)], turn=turn, zeros=zeros and bits == 4)
     if bits == 8:
         found = found * made.scales.double().numpy()
     wanted = values @ x.astype(np.float64)
@@ -92,3 +96,75 @@ def test_tiles_are_dealt_without_a_gap(blocks, products):
         turn += tiles
     assert dealer.taken.tolist() == ends
     assert turn == dealer.turn
+
+
+def tiny(kind: str, **fields) -> tuple[object, dict[str, TensorInfo]]:
+    """A configuration of `kind` whose feed-forward layer has an odd number of whole chunks, and its tensors."""
+    raw = {
+        "model_type": kind,
+        "hidden_size": 256,
+        "intermediate_size": 384,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        "vocab_size": 44,
+    } | fields
+    architecture = ARCHITECTURES[kind]
+    config = architecture.read(raw, "test")
+    return config, {name: TensorInfo(name, shape, "float16") for name, shape in architecture.shapes(config).items()}
+
+
+class Random(Tensors):
+    """Random tensors of any names and shapes."""
+
+    def __init__(self, infos: dict[str, TensorInfo]) -> None:
+        self._infos = infos
+
+    def infos(self) -> tuple[TensorInfo, ...]:
+        return tuple(self._infos.values())
+
+    def read(self, name: str) -> np.ndarray:
+        random = np.random.default_rng(list(name.encode()))
+        return random.standard_normal(self._infos[name].shape).astype(np.float16)
+
+
+@pytest.mark.parametrize("scheme", [None, "int8", "int4"])
+@pytest.mark.parametrize("kind", ["starcoder2", "llama", "qwen3"])
+def test_the_tape_of_a_decoder_holds_its_products_in_the_order_of_a_step(kind, scheme):
+    config, infos = tiny(kind)
+    device = torch.device("cpu")
+    weights = (
+        Weights(Random(infos), infos, dtype=torch.float16, device=device)
+        if scheme is None
+        else quantized_weights(scheme, Random(infos), infos, torch.float16, device)
+    )
+    decoder = Decoder(config, weights, 64)
+    blocks, size = 6, tape.group_bytes(4 if scheme == "int4" else 16, zeros=False)
+    made = tape.Tape.of(decoder, blocks=blocks, warps=5, size=size, zeros=False)
+    regions = [
+        made.data[start // size : start // size + pages * 5].numpy()
+        for start, pages in zip(made.starts.tolist(), made.pages.tolist(), strict=True)
+    ]
+    dealer, vectors = tape.Dealer(blocks), made.vectors.numpy()
+    for part in tape.parts(decoder):
+        rows, columns = tape.shape_of(part.module)
+        bits, begin, turn = tape.bits_of(part.module), dealer.taken.copy(), dealer.turn
+        x = np.random.default_rng(1).standard_normal(columns).astype(np.float16)
+        half = tape.first_half(columns) if part.halved else columns
+        pieces = [activations(x[:half], bits)]
+        if part.halved:
+            second = activations(x[half:], bits)
+            pieces.append(np.pad(second, (0, len(pieces[0]) - len(second))))
+        tiles = -(-rows // 8) * len(pieces)
+        dealer.deal(tiles, tape.groups_of_tile(bits, half))
+        read = [region[first:last] for region, first, last in zip(regions, begin, dealer.taken, strict=True)]
+        found = multiplied(read, bits, tiles, pieces, turn=turn, zeros=False)
+        found = found.reshape(-1, len(pieces), 8).sum(axis=1).reshape(-1)
+        bias, vectors = (vectors[: len(found)], vectors[len(found) :]) if part.module.bias is not None else (0, vectors)
+        if bits == 8:
+            found, vectors = found * vectors[: len(found)], vectors[len(found) :]
+        wanted = part.module(torch.from_numpy(x)[None]).double().numpy()[0]
+        order = tape.gated_order(rows).numpy() if part.gated else slice(None)
+        np.testing.assert_allclose((found + bias)[:rows], wanted[order], rtol=0.02, atol=0.02 * np.abs(wanted).max())
+    assert len(vectors) == 1  # what keeps an address where a model has none of them

@@ -30,19 +30,21 @@ def activations(x: np.ndarray, bits: int) -> np.ndarray:
 
 
 def multiplied(
-    parts: list[np.ndarray], bits: int, rows: int, x: np.ndarray, *, turn: int, warps: int, zeros: bool
+    parts: list[np.ndarray], bits: int, tiles: int, x: list[np.ndarray], *, turn: int, zeros: bool
 ) -> np.ndarray:
-    """The product [N] of a matrix whose groups each block has in `parts` and of `x`; without int8's scales."""
-    blocks, size = len(parts), CHUNKS * 512 // bits
-    groups, tiles = len(x) // size, rows // 8
-    result = np.zeros(rows)
+    """The product [tiles * 8] of the groups that each block has in `parts`, without int8's scales.
+
+    Tile i takes the activations i modulo the number of `x`.
+    """
+    blocks, groups = len(parts), len(x[0]) // (CHUNKS * 512 // bits)
+    result = np.zeros(tiles * 8)
     for index, part in enumerate(parts):
         first = (index - turn) % blocks
-        for warp in range(warps):
-            for i in range(warp, len(part), warps):
-                tile, group = first + i // groups * blocks, i % groups
-                assert tile < tiles
-                result[tile * 8 : tile * 8 + 8] += group_product(part[i], bits, x, group, zeros=zeros)
+        for number, data in enumerate(part):
+            tile, group = first + number // groups * blocks, number % groups
+            assert tile < tiles
+            own = x[tile % len(x)]
+            result[tile * 8 : tile * 8 + 8] += group_product(data, bits, own, group, zeros=zeros)
     return result
 
 

@@ -24,9 +24,14 @@ if TYPE_CHECKING:
     from codellm.torch.decoder import Decoder
 
 
+SOURCE = ("layout", "instructions", "exchange", "ring", "product", "activations", "attention", "step")
+"""The parts of the kernel's source, in the order in which they are compiled as one."""
+
+
 def source() -> str:
     """The source of the kernel."""
-    return files("codellm_gpu.cuda").joinpath("step.cu").read_text()
+    folder = files("codellm_gpu.cuda") / "step"
+    return "\n".join((folder / f"{part}.cu").read_text() for part in SOURCE)
 
 
 def compile_step(macros: Mapping[str, str], capability: tuple[int, int], *, driver: str = "") -> bytes:
