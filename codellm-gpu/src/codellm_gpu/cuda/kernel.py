@@ -78,7 +78,8 @@ class StepKernel:
     def __init__(self, config: Config, decoder: Decoder, cache: Cache, vocab_size: int, room: int = 0) -> None:
         device = decoder.embedding.weight.device
         shape, gpu = Shape.of(config, decoder), Gpu.of(device)
-        reason = shape.fault(gpu)
+        dtype = decoder.embedding.weight.dtype
+        reason = shape.fault(gpu) if dtype.itemsize == 2 else f"it computes in bfloat16 and float16, not {dtype}"
         if reason is not None:
             raise BackendUnavailableError(f"the step kernel: {reason}")
         self._load(compile_step(shape.macros(gpu), gpu.capability), Launch.of(shape, gpu), gpu, device)
