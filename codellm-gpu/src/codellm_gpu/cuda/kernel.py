@@ -82,7 +82,7 @@ class StepKernel:
         reason = shape.fault(gpu) if dtype.itemsize == 2 else f"it computes in bfloat16 and float16, not {dtype}"
         if reason is not None:
             raise BackendUnavailableError(f"the step kernel: {reason}")
-        self._load(compile_step(shape.macros(gpu), gpu.capability), Launch.of(shape, gpu), gpu, device)
+        self._load(compile_step(shape.macros(gpu), gpu.capability), Launch.of(shape, gpu))
         blocks, size = Launch.of(shape, gpu).blocks, shape.group_bytes
         try:
             self.tape = tape.Tape.of(decoder, blocks=blocks, warps=WARPS, size=size, zeros=shape.zeros)
@@ -93,12 +93,12 @@ class StepKernel:
             raise no_room()
         self._keep(shape, gpu, decoder, cache, vocab_size)
 
-    def _load(self, code: bytes, launch: Launch, gpu: Gpu, device: torch.device) -> None:
+    def _load(self, code: bytes, launch: Launch) -> None:
         from cuda.bindings import driver
         from cuda.core import Device, LaunchConfig, ObjectCode
 
         torch.cuda.init()  # type: ignore[no-untyped-call]
-        index = torch.cuda.current_device() if device.index is None else device.index
+        index = torch.cuda.current_device()
         self._device = Device(index)
         self._device.set_current()
         self._code = ObjectCode.from_cubin(code)
