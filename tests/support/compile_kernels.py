@@ -19,7 +19,7 @@ TYPES = {"levels": "*i8", "packed": "*u8", "zeros": "*u8", "parts": "*fp32"}
 def compiled(kernel: Any, capability: int, dtype: str, *, warps: int = 4, stages: int = 4, **constants: Any) -> Any:
     """What Triton makes of `kernel` for values of `dtype` where TYPES has no other, with its `constants`."""
     signature, attributes = {}, {}
-    types = TYPES | ({"out": "*fp32"} if "LINE" in constants else {})
+    types = TYPES | ({"out": "*fp32"} if "ROWS" in constants else {})
     for number, name in enumerate(kernel.arg_names):
         if name in constants:
             signature[name] = "constexpr"
@@ -29,26 +29,20 @@ def compiled(kernel: Any, capability: int, dtype: str, *, warps: int = 4, stages
         if not whole or name in ALIGNED:
             attributes[(number,)] = [["tt.divisibility", 16]]
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
-    options = {
-        "num_warps": warps,
-        "num_stages": stages,
-        "enable_fp_fusion": True,
-        "launch_pdl": constants.get("OVERLAP", False),
-    }
+    options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
 def compile_all(capability: int) -> None:
-    overlap = {"OVERLAP": capability >= 90}
     for dtype in ("bf16", "fp16"):
         for rows in (1, 32, 64):
             tiles = products.tiles_of(rows, 4608, 4608)
-            sizes = {"ROWS": tiles.rows, "OUTPUTS": tiles.outputs, "LINE": 128, "AHEAD": 4} | overlap
+            sizes = {"ROWS": tiles.rows, "OUTPUTS": tiles.outputs}
             how = {"warps": tiles.warps, "stages": tiles.stages}
             compiled(products._int8, capability, dtype, **how, **sizes, INPUTS=products.INPUTS)
             compiled(products._int4, capability, dtype, **how, **sizes, HALF=64, ZEROS=False, zeros=None)
             compiled(products._int4, capability, dtype, **how, **sizes, HALF=64, ZEROS=True)
-        compiled(products._add, capability, dtype, PARTS=4, BIAS=True, BLOCK=256, **overlap)
+        compiled(products._add, capability, dtype, PARTS=4, BIAS=True, BLOCK=256)
         compiled(products._int8_floats, capability, dtype, INPUTS=1024)
         compiled(products._int4_floats, capability, dtype, GROUPS=16, HALF=64, ZEROS=True)
 

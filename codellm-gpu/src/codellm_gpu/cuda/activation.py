@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from codellm_gpu.cuda.overlap import enter, launch
 from codellm_gpu.cuda.sums import Sums, added
 
 if TYPE_CHECKING:
@@ -20,7 +19,13 @@ def activate(sums: Sums, out: torch.Tensor, rows: int, *, gated: bool) -> None:
     """Write the activation of `sums` [M, F], where gated [M, 2 F] (gates first), to the first rows of `out` [M, F]."""
     width = out.shape[1]
     _activate[(rows, triton.cdiv(width, BLOCK))](
-        out=out, width=width, GATED=gated, BLOCK=BLOCK, num_warps=4, **sums.arguments, **launch(out.device)
+        out=out,
+        width=width,
+        GATED=gated,
+        BLOCK=BLOCK,
+        num_warps=4,
+        **sums.arguments,
+        enable_fp_fusion=True,  # as it was by default; Triton 3.9 wants it said
     )
 
 
@@ -47,12 +52,10 @@ def _activate(
     BIAS: tl.constexpr,
     GATED: tl.constexpr,
     BLOCK: tl.constexpr,
-    OVERLAP: tl.constexpr,
 ) -> None:
     row = tl.program_id(0)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = columns < width
-    enter(OVERLAP)
     total = width * 2 if GATED else width
     first = added(parts, stride, bias, row, columns, total, mask, PARTS, BIAS)
     first = first.to(out.dtype.element_ty).to(tl.float32)  # as torch rounds what the projection gives

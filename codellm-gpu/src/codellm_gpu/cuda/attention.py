@@ -12,7 +12,6 @@ import torch
 import triton
 import triton.language as tl
 
-from codellm_gpu.cuda.overlap import enter, launch
 from codellm_gpu.cuda.place import Rows
 
 BLOCK = 64
@@ -89,7 +88,7 @@ def attend(
         BLOCK=BLOCK,
         num_warps=4,
         num_stages=3 if queries.element_size() == 2 else 2,
-        **launch(keys.device),
+        enable_fp_fusion=True,  # as it was by default; Triton 3.9 wants it said
     )
 
 
@@ -116,10 +115,8 @@ def _attend(  # noqa: PLR0915 - a kernel is one function
     MOST: tl.constexpr,
     LEAST: tl.constexpr,
     BLOCK: tl.constexpr,
-    OVERLAP: tl.constexpr,
 ) -> None:
     row, kv, part = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    enter(OVERLAP)
     slot, position = tl.load(places + row), tl.load(places + count + row)
     first = tl.maximum(position + 1 - window, 0)
     length = position + 1 - first

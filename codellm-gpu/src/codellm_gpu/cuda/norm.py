@@ -7,7 +7,6 @@ import triton
 import triton.language as tl
 from torch import nn
 
-from codellm_gpu.cuda.overlap import enter, launch
 from codellm_gpu.cuda.sums import Sums, added
 
 
@@ -31,7 +30,7 @@ def add_norm(residual: torch.Tensor, sums: Sums | None, norm: nn.Module, out: to
         BLOCK=block,
         num_warps=min(16, max(1, block // 512)),
         **arguments,
-        **launch(out.device),
+        enable_fp_fusion=True,  # as it was by default; Triton 3.9 wants it said
     )
 
 
@@ -50,13 +49,11 @@ def _add_norm(
     BIAS: tl.constexpr,
     CENTRED: tl.constexpr,
     BLOCK: tl.constexpr,
-    OVERLAP: tl.constexpr,
 ) -> None:
     row = tl.program_id(0)
     columns = tl.arange(0, BLOCK)
     mask = columns < width
     gain = tl.load(weight + columns, mask=mask, other=0.0).to(tl.float32)
-    enter(OVERLAP)
     x = tl.load(residual + row * width + columns, mask=mask, other=0.0).to(tl.float32)
     if PARTS > 0:
         output = added(parts, stride, bias, row, columns, width, mask, PARTS, BIAS)

@@ -12,7 +12,6 @@ import torch
 import triton
 import triton.language as tl
 
-from codellm_gpu.cuda.overlap import enter, launch
 from codellm_gpu.cuda.sums import Sums, added
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def place(
         BLOCK=triton.next_power_of_2(head_dim // 2),
         num_warps=1,
         **qkv.arguments,
-        **launch(keys.device),
+        enable_fp_fusion=True,  # as it was by default; Triton 3.9 wants it said
     )
 
 
@@ -102,10 +101,8 @@ def _place(
     BIAS: tl.constexpr,
     NORM: tl.constexpr,
     BLOCK: tl.constexpr,
-    OVERLAP: tl.constexpr,
 ) -> None:
     row, head = tl.program_id(0), tl.program_id(1)
-    enter(OVERLAP)
     slot, position = tl.load(places + row), tl.load(places + count + row)
     kind = queries.dtype.element_ty
     pair = tl.arange(0, BLOCK)

@@ -13,14 +13,9 @@ import triton
 import triton.language as tl
 
 from codellm_gpu.cuda.activation import gelu, silu
-from codellm_gpu.cuda.overlap import LINE, enter, launch, prefetch
 
 if TYPE_CHECKING:
     import torch
-
-
-AHEAD = 8
-"""Lines of an output's weights that are fetched while the kernel ahead computes the rows."""
 
 
 @attrs.frozen
@@ -83,16 +78,14 @@ def _launch(
         SWAPPED=tiles.swapped,
         BIAS=bias is not None,
         ACTIVATION=activation,
-        LINE=LINE // weight.element_size(),
-        AHEAD=AHEAD,
-        **launch(x.device),
+        enable_fp_fusion=True,  # as it was by default; Triton 3.9 wants it said
         num_warps=tiles.warps,
         num_stages=tiles.stages,
     )
 
 
 @triton.jit(do_not_specialize=["each"])  # type: ignore[untyped-decorator]
-def _multiply(  # noqa: C901, PLR0912, PLR0915 - its branches are decided when it is compiled
+def _multiply(  # noqa: C901, PLR0912 - its branches are decided when it is compiled
     x: tl.tensor,
     weight: tl.tensor,
     bias: tl.tensor,
@@ -107,9 +100,6 @@ def _multiply(  # noqa: C901, PLR0912, PLR0915 - its branches are decided when i
     SWAPPED: tl.constexpr,
     BIAS: tl.constexpr,
     ACTIVATION: tl.constexpr,
-    LINE: tl.constexpr,
-    AHEAD: tl.constexpr,
-    OVERLAP: tl.constexpr,
 ) -> None:
     tile, part = tl.program_id(0), tl.program_id(1)
     rows, n, k = tl.arange(0, ROWS), tl.arange(0, OUTPUTS), tl.arange(0, INPUTS)
@@ -123,14 +113,6 @@ def _multiply(  # noqa: C901, PLR0912, PLR0915 - its branches are decided when i
     total = tl.zeros(shape, tl.float32)
     second = tl.zeros(shape, tl.float32)
     beyond = outputs.to(tl.int64) * inputs  # from a gate's weights to those of what it lets through
-    if OVERLAP:
-        ahead = tl.minimum(tl.arange(0, AHEAD) * LINE, count * INPUTS - 1)
-        lines = weight + first.to(tl.int64) * inputs + tl.where(there, n[:, None], 0) * inputs
-        lines += tl.minimum(begin + ahead, inputs - 1)[None, :]
-        prefetch(lines)
-        if ACTIVATION == "gate":
-            prefetch(lines + beyond)
-    enter(OVERLAP)
     for step in range(count):
         if EVEN:
             row = tl.load(values)

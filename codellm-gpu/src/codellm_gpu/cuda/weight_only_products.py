@@ -13,15 +13,12 @@ import torch
 import triton
 import triton.language as tl
 
-from codellm_gpu.cuda.overlap import LINE, enter, launch, prefetch
 from codellm_gpu.cuda.rounding import GROUP
 
 PROGRAMS = {64: 512, 128: 264}
 """Programs of tiles of so many outputs that are on a large GPU at once: about four and two a multiprocessor."""
 INPUTS = 128
 """Inputs of a step of a program."""
-AHEAD = 4
-"""Lines of each of its rows of weights that a program fetches before it waits for its rows of activations."""
 
 
 @attrs.frozen
@@ -66,11 +63,9 @@ def int8_parts(x: torch.Tensor, levels: torch.Tensor, scales: torch.Tensor) -> t
         ROWS=tiles.rows,
         OUTPUTS=tiles.outputs,
         INPUTS=INPUTS,
-        LINE=LINE,
-        AHEAD=AHEAD,
         num_warps=tiles.warps,
         num_stages=tiles.stages,
-        **launch(x.device),
+        enable_fp_fusion=True,  # as it was by default; Triton 3.9 wants it said
     )
     return out
 
@@ -93,12 +88,10 @@ def int4_parts(x: torch.Tensor, packed: torch.Tensor, scales: torch.Tensor, zero
         ROWS=tiles.rows,
         OUTPUTS=tiles.outputs,
         HALF=GROUP // 2,
-        LINE=LINE,
-        AHEAD=AHEAD,
         ZEROS=zeros is not None,
         num_warps=tiles.warps,
         num_stages=tiles.stages,
-        **launch(x.device),
+        enable_fp_fusion=True,
     )
     return out
 
@@ -116,7 +109,7 @@ def added(parts: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) ->
         PARTS=len(parts),
         BIAS=bias is not None,
         BLOCK=block,
-        **launch(parts.device),
+        enable_fp_fusion=True,
     )
     return out
 
@@ -126,7 +119,9 @@ def int8_floats(levels: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype) 
     rows, inputs = levels.shape
     out = levels.new_empty(rows, inputs, dtype=dtype)
     block = min(1024, triton.next_power_of_2(inputs))
-    _int8_floats[(rows, triton.cdiv(inputs, block))](levels=levels, scales=scales, out=out, inputs=inputs, INPUTS=block)
+    _int8_floats[(rows, triton.cdiv(inputs, block))](
+        levels=levels, scales=scales, out=out, inputs=inputs, INPUTS=block, enable_fp_fusion=True
+    )
     return out
 
 
@@ -166,19 +161,12 @@ def _int8(
     ROWS: tl.constexpr,
     OUTPUTS: tl.constexpr,
     INPUTS: tl.constexpr,
-    LINE: tl.constexpr,
-    AHEAD: tl.constexpr,
-    OVERLAP: tl.constexpr,
 ) -> None:
     n, m, k = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS), tl.arange(0, ROWS), tl.arange(0, INPUTS)
     is_output, is_row = n < outputs, m < rows
     weights = levels + n[:, None].to(tl.int64) * inputs
     total = tl.zeros((OUTPUTS, ROWS), tl.float32)
     first = tl.program_id(1) * each
-    if OVERLAP:
-        lines = first + tl.arange(0, AHEAD)[None, :] * LINE
-        prefetch(levels + tl.minimum(n, outputs - 1)[:, None].to(tl.int64) * inputs + tl.minimum(lines, inputs - 1))
-    enter(OVERLAP)
     for start in range(first, tl.minimum(first + each, inputs), INPUTS):
         at = start + k
         is_input = at < inputs
@@ -205,10 +193,7 @@ def _int4(
     ROWS: tl.constexpr,
     OUTPUTS: tl.constexpr,
     HALF: tl.constexpr,
-    LINE: tl.constexpr,
-    AHEAD: tl.constexpr,
     ZEROS: tl.constexpr,
-    OVERLAP: tl.constexpr,
 ) -> None:
     n, m, k = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS), tl.arange(0, ROWS), tl.arange(0, HALF)
     is_output, is_row = n < outputs, m < rows
@@ -217,11 +202,6 @@ def _int4(
     total = tl.zeros((OUTPUTS, ROWS), tl.float32)
     first = tl.program_id(1) * each
     last = tl.minimum(first + each, groups)
-    if OVERLAP:
-        lines = first * HALF + tl.arange(0, AHEAD)[None, :] * LINE
-        row = tl.minimum(n, outputs - 1)[:, None].to(tl.int64) * groups * HALF
-        prefetch(packed + row + tl.minimum(lines, groups * HALF - 1))
-    enter(OVERLAP)
     # what a group's sum is multiplied by is asked for while the group before is computed
     next_scale = tl.load(scales + first * outputs + n, mask=is_output, other=0.0)
     zero = tl.full((OUTPUTS,), 8388616.0, tl.float32)  # 2^23 + 8
@@ -266,9 +246,7 @@ def _add(
     PARTS: tl.constexpr,
     BIAS: tl.constexpr,
     BLOCK: tl.constexpr,
-    OVERLAP: tl.constexpr,
 ) -> None:
-    enter(OVERLAP)
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     total = tl.load(parts + at, mask=inside, other=0.0)
