@@ -39,6 +39,7 @@ NOT_RUN = {
     'pip install "codellm-gpu[flash-attn]"': "compiles flash-attn: needs CUDA, and most of an hour",
     "python -m pytest tests/gpu": "needs a GPU; the session tests-torch runs what does not",
     "pip install codellm-gpu": "brings torch, which the session tests-torch installs",
+    "codellm generate -b torch-cuda": "needs a GPU; tests/gpu/test_torch_cuda.py runs its schemes",
     "codellm generate -b transformers-cuda": "needs torch; tests/gpu/test_backend.py runs them",
     "codellm generate -b torch-cpu": "needs torch; tests/pytorch/test_backends.py runs them",
     "codellm generate -b transformers-cpu": "needs torch; tests/pytorch/test_backends.py runs them",
@@ -59,7 +60,11 @@ NOT_RUN = {
     "cmake ": "compiles llama-bench, which only the benchmark of decoding needs",
 }
 """Beginnings of commands that no test runs, and why."""
-for _start in ("codellm bench grid -m dummy:starcoder2-7b", "codellm bench --repeats 1 --row transformers-cuda"):
+for _start in (
+    "codellm bench -m dummy:starcoder2-7b --no-quality --row torch-cuda",
+    "codellm bench grid -m dummy:starcoder2-7b",
+    "codellm bench --repeats 1 --row transformers-cuda",
+):
     if _start in generator("generate_gpu").page():
         NOT_RUN[_start] = "needs a GPU; its record is in docs/results/gpu"
 
