@@ -30,7 +30,10 @@ LLAMA_CPP_FLAGS = {"CXXFLAGS": "-fno-dse -fno-tree-dse -U__AVX512FP16__"}
 
 GROUPS = nox.project.load_toml("pyproject.toml")
 TOOLS = nox.project.dependency_groups(GROUPS, "test")
-TORCH = ("torch==2.13.0", "transformers>=5.0,<6", "accelerate>=1.10", "bitsandbytes>=0.50")
+TORCH = (
+    "torch==2.13.0", "transformers>=5.0,<6", "accelerate>=1.10", "bitsandbytes>=0.50",
+    "cuda-bindings>=13,<14", "nvidia-cuda-nvrtc>=13,<14",  # which a torch with CUDA brings: to compile the step kernel
+)  # fmt: skip
 
 # A test file takes one core and at most 2 GB; with more processes than these the longest file is what takes the time.
 PROCESSES = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

@@ -64,12 +64,16 @@ def _loaded(made: Plan, scheme: Scheme | None, attention: str, kernel: str) -> T
     tokenizer = HFTokenizer.of(made.source)
     decoder, cache = decoder_of(made, scheme), made.cache()
     vocab_size = min(tokenizer.vocab_size, made.config.vocab_size)
+    prompts, graphs = Prefill(decoder, cache, attention), GraphSteps(decoder, cache, vocab_size)
+    step = None if kernel == "off" else _kernel(made, decoder, cache, vocab_size, asked=kernel == "on")
+    if step is None or made.batch_size > 1:
+        graphs.capture(made.batch_size)  # which takes seconds, and no request is to wait for it
     engine = CudaEngine(
         decoder,
         cache,
-        Prefill(decoder, cache, attention),
-        GraphSteps(decoder, cache, vocab_size),
-        None if kernel == "off" else _kernel(made, decoder, cache, vocab_size, asked=kernel == "on"),
+        prompts,
+        graphs,
+        step,
         vocab_size=vocab_size,
         context_length=made.context_length,
         chunk=made.chunk,
