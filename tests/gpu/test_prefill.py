@@ -13,8 +13,7 @@ from codellm.errors import BackendUnavailableError, InvalidValueError
 from codellm.spec import LoadSpec
 from codellm.torch.cache import Cache, join
 from codellm.torch.load import plan
-from codellm_gpu import flash_kernels
-from codellm_gpu.cuda import chunk_attention, prefill
+from codellm_gpu.cuda.chunk_attention import FlashAttn, chosen, has_torch_flash, masked, torch_flash
 from codellm_gpu.cuda.prefill import Prefill, implementation
 from support.checkpoints import Arrays, config_of, random_weights, source_of, train_tokenizer
 from support.packages import pretend_absent, pretend_installed
@@ -115,16 +114,13 @@ def flash_attention_forward(
     return spelled(q, k, v, window_size_left), None
 
 
-@pytest.fixture(params=["flash_attention_2", "sdpa", "sdpa of a GPU"])
+@pytest.fixture(
+    params=[FlashAttn(flash_attn_func), masked, torch_flash], ids=["flash_attention_2", "sdpa", "sdpa of a GPU"]
+)
 def attention(request, monkeypatch):
     """Each way to compute attention, in float32."""
-    if request.param == "flash_attention_2":
-        monkeypatch.setattr(prefill, "require", lambda device, dtype: None)
-        monkeypatch.setattr(chunk_attention, "kernels", lambda: flash_kernels.Kernels(flash_attn_func, None))
-    if request.param == "sdpa of a GPU":
-        monkeypatch.setattr(chunk_attention, "has_torch_flash", lambda keys: True)
-        monkeypatch.setattr(torch.ops.aten, "_flash_attention_forward", flash_attention_forward)
-    return request.param.partition(" ")[0]
+    monkeypatch.setattr(torch.ops.aten, "_flash_attention_forward", flash_attention_forward)
+    return request.param
 
 
 @pytest.mark.skipif(CUDA, reason="kernels are spelled out for the CPU")
@@ -153,7 +149,7 @@ def test_the_ring_may_be_as_small_as_the_window(attention, made):
 def test_where_a_prompt_is_cut_changes_nothing(sizes, chunk, made):
     planned, decoder = made("past its window")
     ids = torch.randint(0, 500, (36,), device=DEVICE)
-    ours = Prefill(decoder, empty(planned, chunk), "sdpa")
+    ours = Prefill(decoder, empty(planned, chunk), masked)
     with torch.inference_mode():
         assert_near(computed(ours, ids, sizes), expected(planned, decoder, ids))
 
@@ -162,7 +158,7 @@ def test_decoding_goes_on_from_what_it_left_in_the_cache(made):
     planned, decoder = made("past its window")
     ids = torch.randint(0, 500, (LENGTH,), device=DEVICE)
     caches = [empty(planned, 8) for _ in range(2)]
-    ours = Prefill(decoder, caches[0], "sdpa")
+    ours = Prefill(decoder, caches[0], masked)
     computed(ours, ids[:-1], [8])
     for start in range(0, LENGTH - 1, 8):
         part = ids[None, start : min(start + 8, LENGTH - 1)]
@@ -193,7 +189,7 @@ def test_blocks_of_queries_see_what_the_whole_would(length, before, window):
     mask = (at <= at[before:, None]) & (at > at[before:, None] - window)
     heads = [part.transpose(0, 1) for part in (q, k, v)]
     wanted = scaled_dot_product_attention(*heads, attn_mask=mask, enable_gqa=True).transpose(0, 1).flatten(1)
-    assert_near(chunk_attention.masked(q, k, v, window), wanted)
+    assert_near(masked(q, k, v, window), wanted)
 
 
 def test_what_is_computed_without_being_asked_for(monkeypatch):
@@ -215,8 +211,8 @@ def test_what_is_computed_without_being_asked_for(monkeypatch):
 def test_on_a_gpu_torch_s_own_flash_computes_what_the_decoder_does(case, made):
     planned, decoder = made(case, "float16")
     ids = torch.randint(0, 500, (LENGTH,), device=DEVICE)
-    ours = Prefill(decoder, empty(planned, 40), "sdpa")
-    assert chunk_attention.has_torch_flash(ours.cache.keys[0])
+    ours = Prefill(decoder, cache := empty(planned, 40), chosen("sdpa", cache.keys[0]))
+    assert has_torch_flash(ours.cache.keys[0])
     assert_near(computed(ours, ids, [40, 7]), expected(planned, decoder, ids), 0.01)
 
 
@@ -225,7 +221,7 @@ def test_on_a_gpu_float32_is_computed_without_writing_scores_out():
     q = torch.randn(1100, 4, 64, device=DEVICE)
     k, v = (torch.randn(1150, 2, 64, device=DEVICE) for _ in range(2))
     with sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION):
-        assert chunk_attention.masked(q, k, v, 100).isfinite().all()
+        assert masked(q, k, v, 100).isfinite().all()
 
 
 @pytest.mark.gpu
@@ -233,7 +229,7 @@ def test_on_a_gpu_float32_is_computed_without_writing_scores_out():
 def test_the_host_does_not_wait_in_a_chunk(made):
     planned, decoder = made("past its window", "float16")
     ids = torch.randint(0, 500, (LENGTH,), device=DEVICE)
-    ours = Prefill(decoder, empty(planned, 40), "sdpa")
+    ours = Prefill(decoder, cache := empty(planned, 40), chosen("sdpa", cache.keys[0]))
     computed(ours, ids, [40])
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -20,7 +20,6 @@ from codellm.torch.decoder import Decoder
 from codellm.torch.decoder_engine import DecoderEngine
 from codellm.torch.load import plan
 from codellm.torch.model import TorchModel
-from codellm_gpu.cuda import weight_only
 from codellm_gpu.cuda.quantized_weights import quantized_weights
 from codellm_gpu.cuda.rounding import GROUP
 from codellm_gpu.cuda.schemes import SCHEMES
@@ -109,20 +108,24 @@ def test_a_row_of_zeros_stays_one(kind):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", [Int8Linear, Int4Linear])
-def test_the_product_is_that_of_the_dequantized_weights(kind, dtype, monkeypatch):
-    monkeypatch.setattr(weight_only, "FLOATS", 3 * 2 * GROUP)  # several blocks, the last of them shorter
+def test_the_product_is_that_of_the_dequantized_weights(kind, dtype):
+    class Small(kind):
+        floats = 3 * 2 * GROUP  # several blocks, the last of them shorter
+
     weight, bias, x = weights_of((8, 2 * GROUP), 1, dtype), torch.randn(8).to(dtype), torch.randn(2, 5, 2 * GROUP)
-    linear = kind.of(weight, bias)
+    linear = Small.of(weight, bias)
     expected = x.to(dtype).double() @ linear.dequantized(everything(linear), dtype).double().T + bias.double()
     torch.testing.assert_close(linear(x.to(dtype)).double(), expected, atol=0.1, rtol=torch.finfo(dtype).eps * 4)
 
 
 @pytest.mark.parametrize("kind", [Int8Linear, Int4Linear])
-def test_the_blocks_of_a_weight_change_nothing(kind, monkeypatch):
+def test_the_blocks_of_a_weight_change_nothing(kind):
+    class Small(kind):
+        block = 3 * 2 * GROUP
+
     weight = weights_of((8, 2 * GROUP), 2)
     whole = kind.of(weight, None)
-    monkeypatch.setattr(weight_only, "BLOCK", 3 * 2 * GROUP)
-    parts = kind.of(weight, None)
+    parts = Small.of(weight, None)
     assert torch.equal(whole.codes(), parts.codes())
     assert torch.equal(whole.scales, parts.scales)
 

@@ -6,6 +6,7 @@ head_dim.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -29,15 +30,15 @@ class Attend(Protocol):
 def chosen(attention: str, keys: torch.Tensor) -> Attend:
     """The way that is called `attention` (flash_attention_2 or sdpa), for keys as `keys` [..., D] are."""
     if attention == "flash_attention_2":
-        return FlashAttn()
+        return FlashAttn(kernels().chunk)
     return torch_flash if has_torch_flash(keys) else masked
 
 
 class FlashAttn:
-    """FlashAttention-2 of the package flash-attn, which is imported now."""
+    """FlashAttention-2 by the `kernel` of the package flash-attn for chunks."""
 
-    def __init__(self) -> None:
-        self._kernel = kernels().chunk
+    def __init__(self, kernel: Callable[..., torch.Tensor]) -> None:
+        self._kernel = kernel
 
     def __call__(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int) -> torch.Tensor:
         sides = (window - 1, 0) if len(k) > window else (-1, -1)

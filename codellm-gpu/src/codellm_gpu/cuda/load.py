@@ -15,6 +15,7 @@ from codellm.torch.decoder import Decoder
 from codellm.torch.device import clear, device_of, enough_memory, free_memory
 from codellm.torch.load import Plan, plan
 from codellm.torch.model import TorchModel
+from codellm_gpu.cuda.chunk_attention import chosen
 from codellm_gpu.cuda.engine import CudaEngine
 from codellm_gpu.cuda.graphs import MOST, GraphSteps
 from codellm_gpu.cuda.kernel import StepKernel
@@ -64,7 +65,7 @@ def _loaded(made: Plan, scheme: Scheme | None, attention: str, kernel: str) -> T
     tokenizer = HFTokenizer.of(made.source)
     decoder, cache = decoder_of(made, scheme), made.cache()
     vocab_size = min(tokenizer.vocab_size, made.config.vocab_size)
-    prompts, graphs = Prefill(decoder, cache, attention), GraphSteps(decoder, cache, vocab_size)
+    prompts, graphs = Prefill(decoder, cache, chosen(attention, cache.keys[0])), GraphSteps(decoder, cache, vocab_size)
     step = None if kernel == "off" else _kernel(made, decoder, cache, vocab_size, asked=kernel == "on")
     if step is None or made.batch_size > 1:
         graphs.capture(made.batch_size)  # which takes seconds, and no request is to wait for it

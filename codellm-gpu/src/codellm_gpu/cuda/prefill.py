@@ -15,7 +15,7 @@ from codellm.errors import BackendUnavailableError, InvalidValueError
 from codellm.torch.cache import Cache, join
 from codellm.torch.decoder import Decoder, FeedForward, Layer
 from codellm_gpu.cuda.activation import activate
-from codellm_gpu.cuda.chunk_attention import chosen
+from codellm_gpu.cuda.chunk_attention import Attend
 from codellm_gpu.cuda.norm import add_norm
 from codellm_gpu.cuda.place import HeadNorms
 from codellm_gpu.cuda.rotate import rotate
@@ -26,13 +26,11 @@ ATTENTIONS = ("sdpa", "flash_attention_2")
 
 
 class Prefill:
-    """Computes chunks of prompts by `decoder`'s modules into `cache`; `attention` is as `implementation` takes it."""
+    """Computes chunks of prompts by `decoder`'s modules into `cache`, their attention by `attend`."""
 
-    def __init__(self, decoder: Decoder, cache: Cache, attention: str | None) -> None:
-        keys = cache.keys[0]
+    def __init__(self, decoder: Decoder, cache: Cache, attend: Attend) -> None:
         self.decoder, self.cache = decoder, cache
-        self.attention = implementation(attention, keys.device, keys.dtype)
-        self._attend = chosen(self.attention, keys)
+        self._attend = attend
         self._layers = [cast("Layer", layer) for layer in decoder.layers]
         self._norms = [HeadNorms.of(layer.attention) for layer in self._layers]
 

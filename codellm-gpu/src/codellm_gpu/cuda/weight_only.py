@@ -26,6 +26,8 @@ class WeightOnlyLinear(nn.Module, abc.ABC):
     """Stands where `codellm.torch.linear.Linear` does. `bias` is [N] in the activations' type, or None."""
 
     bits: ClassVar[int]
+    block: ClassVar[int] = BLOCK
+    floats: ClassVar[int] = FLOATS
     scales: torch.Tensor
     bias: torch.Tensor | None
 
@@ -62,7 +64,7 @@ class WeightOnlyLinear(nn.Module, abc.ABC):
             return added(parts, self.bias, x.dtype).view(*x.shape[:-1], self.out_features)
         outputs = [
             functional.linear(x, self.dequantized(rows, x.dtype), None if self.bias is None else self.bias[rows])
-            for rows in blocks(self.out_features, self.in_features, FLOATS)
+            for rows in blocks(self.out_features, self.in_features, self.floats)
         ]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
 
@@ -85,7 +87,7 @@ class Int8Linear(WeightOnlyLinear):
         outputs, columns = weight.shape
         levels = torch.empty_like(weight, dtype=torch.int8)
         scales = weight.new_empty(outputs, dtype=torch.float32)
-        for rows in blocks(outputs, columns, BLOCK):
+        for rows in blocks(outputs, columns, cls.block):
             levels[rows], scales[rows] = round_rows(weight[rows].float())
         return cls(levels, scales, bias)
 
@@ -136,7 +138,7 @@ class Int4Linear(WeightOnlyLinear):
         packed = weight.new_empty(outputs, columns // 2, dtype=torch.uint8)
         stored = weight.dtype if weight.itemsize == 2 else torch.float16
         scales = weight.new_empty(outputs, columns // GROUP, dtype=stored)
-        for rows in blocks(outputs, columns, BLOCK):
+        for rows in blocks(outputs, columns, cls.block):
             groups = weight[rows].float().view(-1, columns // GROUP, GROUP)
             codes, scales[rows] = round_groups(groups, stored)
             packed[rows] = packed_codes(codes.flatten(1))
