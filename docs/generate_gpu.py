@@ -1,17 +1,16 @@
-"""Write the sections of docs/performance.md that are made from the records in docs/results/gpu.
+"""Write the section of docs/performance.md that is made from the records in docs/results/gpu.
 
-After the benchmarks and grids that they show the commands of: `python docs/generate_gpu.py`. Parts that have no record
-are left out; the study's tables have one each.
+After the grids and the benchmark that it shows the commands of: `python docs/generate_gpu.py`. Without a record of each
+grid it is empty; quality is told once there is one of it.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from codellm_eval.bench.ask.row import Row
-from codellm_eval.bench.ask.workload import Workload
 from codellm_eval.bench.records.folder import Folder
 from codellm_eval.bench.records.record import Record
 from codellm_eval.bench.show.cells import for_people, significant
@@ -19,51 +18,12 @@ from codellm_eval.grid.cell import Cell
 from codellm_eval.grid.figures import DECODE, PEAK, PREFILL, TOKEN, Figure, SpeedUp
 from codellm_eval.grid.folder import CELLS, Grid
 from codellm_eval.grid.plan import Size
-from codellm_eval.stats.repeats import Repeats
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "performance.md"
 BEGIN, END = "<!-- from docs/results/gpu, by docs/generate_gpu.py -->\n", "<!-- end of the GPU -->\n"
 GRIDS = ("attention", "precision", "seed")
 QUALITY = "quality"
-CONTEXT, BATCH = "decode/context", "decode/batch"
-
-OTHERS: dict[str, dict[int, str]] = {
-    "the whole model by torch.compile, CUDA graphs": {1: "204", 8: "1512", 32: "6069"},
-    "vLLM 0.22.1 as a user starts it": {1: "198", 8: "1639", 32: "6492"},
-    "transformers-cuda, FlashAttention-2": {1: "57"},
-    "transformers-cuda, sdpa": {1: "34"},
-}
-"""Tokens per second in bf16 by the sequences together, seen on another machine of the same kind on another day."""
-DECODING = """\
-Tokens per second of one sequence by [torch-cuda](gpu.md), by the tokens of context before it
-([record](results/gpu/decode/context/rows.jsonl)): StarCoder2-7B, random weights, on {}, medians of {}, from which no
-repeat is further than {:.1f} %. *Read*: the bytes of weights that decoding read per second at the least context. {}"""
-AIMS = {
-    "torch-cuda": {128: 285, 1024: 280, 3800: 270},
-    "torch-cuda:int8": {128: 520, 1024: 505, 3800: 480},
-    "torch-cuda:int4": {128: 750, 1024: 720, 3800: 670},
-}
-"""Tokens per second of one sequence that were aimed at on an H200, by context."""
-SHARE = """\
-*Of the limit*: that as a share of what a plain read reached in the best of the measurements beside the rows, {:.2f}
-TB/s."""
-NO_SHARE = """\
-A share of what a plain read reaches is not told: the one beside these rows reached {:.2f} TB/s, and the same GPU was
-seen to read 4.4 (not recorded)."""
-COLD = """\
-In the record's own table the limit is above 100 %: the read beside it was timed on a GPU whose clocks had not risen
-yet."""
-BATCHES_TOGETHER = """\
-Tokens per second of all sequences together, by how many there are ([record](results/gpu/decode/batch/rows.jsonl)),
-medians of {}:"""
-OTHERS_INTRODUCTION = """\
-Beside others in bf16. **Only the first line is of this run**: what is below it was seen on another machine of the same
-kind, on another day, and has no record here. vLLM's rate of one sequence is that at contexts of 128 and 1024, and 196
-at 3800:"""
-SEEN = """\
-Seen on the H200 without a record: of the wall time of decoding the GPU was busy for 98.6 % with one sequence and 94 %
-with eight, by torch's profiler. Prompts of 2 x 4096 tokens took 214 ms, 8 x 18000 with flash-attn 4347 ms."""
 
 STUDY: dict[str, dict[tuple[int, int], float | None]] = {
     "bf16": {
@@ -123,115 +83,13 @@ measured](evaluation.md#batch-by-context). What is empty was not measured."""
 
 
 def page(records: Path = DOCS / "results" / "gpu") -> str:
-    """The part of the page between the marks, from the folders in `records`; empty where there are none."""
-    folders = {
-        name: Folder.read(records / name)
-        for name in (CONTEXT, BATCH, QUALITY)
-        if (records / name / "rows.jsonl").exists()
-    }
-    parts = list(_decoding_parts(folders)) if CONTEXT in folders else []
-    if all((records / name / CELLS).exists() for name in GRIDS):
-        parts += _parts(*(Grid.read(records / name) for name in GRIDS))
-        parts += _quality_parts(folders[QUALITY]) if QUALITY in folders else []
-    return "\n\n".join(parts) + "\n" if parts else ""
-
-
-def _decoding_parts(folders: Mapping[str, Folder]) -> Iterator[str]:
-    folder, batch = folders[CONTEXT], folders.get(BATCH)
-    made = [folder] if batch is None else [folder, batch]
-    best = max(record.bandwidth or 0.0 for each in made for record in each.records)
-    spread = 100 * max(rate.spread for record in folder.records for rate in _rates(record).values())
-    told = (SHARE if _limited(folder, best) else NO_SHARE).format(best / 1e12)
-    if any((record.limit_share or 0) > 1 for record in folder.records):
-        told += f" {COLD}"
-    yield "## Decoding on a GPU"
-    yield _wrapped(DECODING.format(", ".join(folder.manifest["gpus"]), folder.plan.repeats, spread, told))
-    yield decoding_table(folder, best)
-    yield from _aims(folder)
-    yield "![Milliseconds per token of each row, by the context](results/gpu/decode/context/plots/context.svg)"
-    if batch is not None:
-        yield _wrapped(BATCHES_TOGETHER.format(batch.plan.repeats))
-        yield _batches(batch)
-        yield "![Tokens per second of each row, by the sequences together](results/gpu/decode/batch/plots/batch.svg)"
-    yield _wrapped(OTHERS_INTRODUCTION)
-    yield _others(folder, batch)
-    yield "```console\n" + "\n".join(str(each.manifest["command"]) for each in made) + "\n```"
-    yield _wrapped(SEEN)
-
-
-def decoding_table(folder: Folder, best: float) -> str:
-    """Rates of one sequence by context, with what they read per second, and the share of `best` where none is above."""
-    contexts = sorted({each.context for record in folder.records for each in _rates(record)})
-    limited = _limited(folder, best)
-    head = ["", "weights, GB", *(f"tok/s at {context}" for context in contexts), "read, TB/s"]
-    head += [*(["of the limit, %"] if limited else []), "peak, GB", "J/token"]
-    lines = []
-    for record in folder.records:
-        rates = {each.context: rate for each, rate in _rates(record).items()}
-        shown = [significant(rates[context].median) if context in rates else "" for context in contexts]
-        read = _read(record)
-        share = [f"{100 * read / best:.0f}"] if limited else []
-        joules = record.joules_per_token
-        lines.append([
-            f"`{record.row}`", significant(_weights(record) / 1e9), *shown, f"{read / 1e12:.2f}", *share,
-            significant((record.device_peak or 0) / 1e9), significant(joules.median) if joules else "",
-        ])  # fmt: skip
-    return _table(head, lines)
-
-
-def _aims(folder: Folder) -> Iterator[str]:
-    """How near the rows came to what was aimed at; nothing where none of it was measured."""
-    shares, aims = [], []
-    for record in folder.records:
-        rates = {each.context: rate.median for each, rate in _rates(record).items()}
-        known = {context: aim for context, aim in AIMS.get(str(record.row), {}).items() if context in rates}
-        shares += [rates[context] / aim for context, aim in known.items()]
-        aims += [", ".join(map(str, known.values()))] if known else []
-    if shares:
-        yield f"The aims are {'; '.join(aims)}: reached are {100 * min(shares):.0f} to {100 * max(shares):.0f} %."
-
-
-def _batches(folder: Folder) -> str:
-    sizes = sorted({each.batch_size for record in folder.records for each in _rates(record)})
-    lines = []
-    for record in folder.records:
-        rates = {each.batch_size: rate for each, rate in _rates(record).items()}
-        lines.append([f"`{record.row}`", *(significant(rates[size].median) if size in rates else "" for size in sizes)])
-    return _table(["", *map(str, sizes)], lines)
-
-
-def _others(folder: Folder, batch: Folder | None) -> str:
-    """The first row's rates at the least context above those of others; several together where they were measured."""
-    first = _rates(folder.records[0])
-    ours = {1: significant(first[min(first, key=lambda each: each.context)].median)}
-    if batch is not None:
-        rates = {each.batch_size: rate for each, rate in _rates(batch.records[0]).items()}
-        ours |= {size: significant(rate.median) for size, rate in rates.items() if size in (8, 32)}
-    sizes = sorted(ours)
-    head = ["", *("one sequence" if size == 1 else f"{size} together" for size in sizes)]
-    lines = {f"`{folder.records[0].row}`": ours, **OTHERS}
-    return _table(head, [[name, *(known.get(size, "") for size in sizes)] for name, known in lines.items()])
-
-
-def _rates(record: Record) -> dict[Workload, Repeats]:
-    """The rates of decoding by what was decoded."""
-    return {point.workload: point.rate for point in record.points if point.workload.kind == "tg"}
-
-
-def _weights(record: Record) -> int:
-    assert record.info is not None
-    return record.info.weight_bytes
-
-
-def _read(record: Record) -> float:
-    """Bytes of weights that decoding read per second at the least context."""
-    rates = _rates(record)
-    return _weights(record) * rates[min(rates, key=lambda each: each.context)].median
-
-
-def _limited(folder: Folder, best: float) -> bool:
-    """Whether no row read faster than the plain read beside them, so that it is a limit."""
-    return all(_read(record) <= best for record in folder.records)
+    """The part of the page between the marks, from the grids in `records`; empty where one of them is not there."""
+    if not all((records / name / CELLS).exists() for name in GRIDS):
+        return ""
+    parts = list(_parts(*(Grid.read(records / name) for name in GRIDS)))
+    if (records / QUALITY / "rows.jsonl").exists():
+        parts += _quality_parts(Folder.read(records / QUALITY))
+    return "\n\n".join(parts) + "\n"
 
 
 def _parts(attention: Grid, precision: Grid, seed: Grid) -> Iterator[str]:

@@ -65,7 +65,7 @@ for _start in (
     "codellm bench grid -m dummy:starcoder2-7b",
     "codellm bench --repeats 1 --row transformers-cuda",
 ):
-    if _start in generator("generate_gpu").page():
+    if any(_start in generator(name).page() for name in ("generate_decoding", "generate_gpu")):
         NOT_RUN[_start] = "needs a GPU; its record is in docs/results/gpu"
 
 

@@ -35,7 +35,8 @@ _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?![\w.]*\w)")
 _DECIMAL = re.compile(r"(?<![\w./=-])\d+\.\d+|\d+e-\d+")
 
 
-GENERATED = [line for name in ("performance", "gpu") for line in generator(f"generate_{name}").page().splitlines()]
+GENERATORS = ("performance", "decoding", "gpu")
+GENERATED = [line for name in GENERATORS for line in generator(f"generate_{name}").page().splitlines()]
 
 
 class Section:
@@ -139,7 +140,7 @@ def test_a_record_s_command_is_the_one_that_its_page_shows():
 
 
 def generated(section: Section) -> bool:
-    """Whether a script makes the section of its records: test_performance_page.py and test_gpu_page.py see to it."""
+    """Whether a script makes the section of its records: test_performance_page.py and its like see to it."""
     return section.text.partition("\n")[0] in GENERATED
 
 

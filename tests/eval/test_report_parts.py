@@ -2,18 +2,21 @@
 
 import itertools
 
+import attrs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from codellm_eval.bench.ask.row import Row
 from codellm_eval.bench.records.against import Against
+from codellm_eval.bench.records.folder import Folder
 from codellm_eval.report import canvas, curves
 from codellm_eval.report.curves import spread
 from codellm_eval.report.front import Cost, pareto_front
 from codellm_eval.report.labels import Label, arrange
 from codellm_eval.report.measure import Interval, quality
 from codellm_eval.report.names import LONGEST, short_names
+from codellm_eval.report.pictures import subtitle
 from codellm_eval.stats import paired
 from codellm_eval.stats.differences import Difference
 from support import recorded
@@ -120,3 +123,11 @@ def test_neighbouring_sizes_do_not_touch():
         figure = curves.draw([curves.Curve(row, points) for row in both], "tokens", "ms", "Time", "of nothing")
         boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
     assert all(before.x1 + curves.GAP / 2 <= after.x0 for before, after in itertools.pairwise(boxes))
+
+
+@pytest.mark.parametrize(("device", "where"), [("cpu", "AMD EPYC"), ("cuda", "NVIDIA H200")])
+def test_a_picture_says_what_computed(device, where, tmp_path):
+    record = recorded.row("llama-cpp:q4_0")
+    record = attrs.evolve(record, info=attrs.evolve(record.info, device=device, threads=None))
+    folder = recorded.write(tmp_path / "made", [record], cpu="AMD EPYC", gpus=["NVIDIA H200"])
+    assert f" on {where}, " in subtitle(Folder.read(folder))

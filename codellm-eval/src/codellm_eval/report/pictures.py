@@ -72,7 +72,9 @@ def subtitle(folder: Folder) -> str:
         return f"{models}."
     threads = {record.info.threads for record in folder.records if record.info and record.info.threads}
     count = f", threads: {', '.join(map(str, sorted(threads)))}" if threads else ""
-    return f"{models} on {shorten(str(made.get('cpu')), 40)}{count}, {str(made.get('date'))[:10]}."
+    on_gpu = any(record.info.device != "cpu" for record in folder.records if record.info)
+    where = (", ".join(made.get("gpus", ())) if on_gpu else "") or str(made.get("cpu"))
+    return f"{models} on {shorten(where, 40)}{count}, {str(made.get('date'))[:10]}."
 
 
 def _tradeoff(folder: Folder, name: str, title: str, x: Measure) -> Picture | Missing:
