@@ -1,4 +1,6 @@
-struct Gain {        // a thread's part of a norm's weight and bias, read before it is needed
+// Activations on their way into shared memory: the normed residual stream, and what other blocks computed.
+
+struct Gain {  // a thread's part of a norm's weight and bias, read before it is needed
   uint2 weight[NWAYS], bias[NWAYS];
 };
 __device__ __forceinline__ void read_gain(Gain& g, const u16* norm, int tid) {
@@ -11,19 +13,21 @@ __device__ __forceinline__ void read_gain(Gain& g, const u16* norm, int tid) {
     }
   }
 }
-// A thread's part of the residual stream, once all of it is of this turn: `second` is added where it has two parts. What was
-// not there yet is read again, and nothing else.
-__device__ __forceinline__ void read_stream(Block& b, float4 (&v)[NWAYS], const float* stream, const float* second, u32 turn) {
+// A thread's part of the residual stream, once all of it is of this turn: `second` is added where it has two parts.
+// What was not there yet is read again, and nothing else.
+__device__ __forceinline__ void read_stream(Block& b, float4 (&v)[NWAYS], const float* stream, const float* second,
+                                            u32 turn) {
   uint4 u[NWAYS], w[NWAYS];
   u32 missing = 0;
   auto there = [&](int i) { return (i * T + b.tid) * 4 < H; };
 #pragma unroll
-  for (int i = 0; i < NWAYS; i++) {                           // all at once
+  for (int i = 0; i < NWAYS; i++) {  // all at once
     u[i] = there(i) ? ldcg4(stream + (i * T + b.tid) * 4) : make_uint4(turn, turn, turn, turn);
     w[i] = there(i) && second ? ldcg4(second + (i * T + b.tid) * 4) : make_uint4(0, 0, 0, 0);
   }
 #pragma unroll
-  for (int i = 0; i < NWAYS; i++) missing |= (u32)(there(i) && !(fresh(u[i], turn) && (!second || fresh(w[i], turn)))) << i;
+  for (int i = 0; i < NWAYS; i++)
+    missing |= (u32)(there(i) && !(fresh(u[i], turn) && (!second || fresh(w[i], turn)))) << i;
   while (__any_sync(~0u, missing)) {
 #pragma unroll
     for (int i = 0; i < NWAYS; i++)
@@ -36,11 +40,13 @@ __device__ __forceinline__ void read_stream(Block& b, float4 (&v)[NWAYS], const 
 #pragma unroll
   for (int i = 0; i < NWAYS; i++)
     if (there(i))
-      v[i] = make_float4(__uint_as_float(u[i].x) + __uint_as_float(w[i].x), __uint_as_float(u[i].y) + __uint_as_float(w[i].y),
-                         __uint_as_float(u[i].z) + __uint_as_float(w[i].z), __uint_as_float(u[i].w) + __uint_as_float(w[i].w));
+      v[i] = make_float4(
+          __uint_as_float(u[i].x) + __uint_as_float(w[i].x), __uint_as_float(u[i].y) + __uint_as_float(w[i].y),
+          __uint_as_float(u[i].z) + __uint_as_float(w[i].z), __uint_as_float(u[i].w) + __uint_as_float(w[i].w));
 }
 // The normed residual stream → activations in shared memory. `read` fills a thread's part of the stream.
-template <int BITS, class Read> __device__ __forceinline__ void norm(Block& b, const Gain& g, Read read) {
+template <int BITS, class Read>
+__device__ __forceinline__ void norm(Block& b, const Gain& g, Read read) {
   float* tmp = (float*)(b.shared + TMP_AT);
   u16* x = (u16*)(b.shared + X_AT);
   float4 v[NWAYS];
@@ -72,13 +78,17 @@ template <int BITS, class Read> __device__ __forceinline__ void norm(Block& b, c
     uint2 y = make_uint2(0, 0);
     if (k < H) {
       float n[4] = {(v[i].x - mean) * rate, (v[i].y - mean) * rate, (v[i].z - mean) * rate, (v[i].w - mean) * rate};
-      n[0] *= low<FP16>(g.weight[i].x), n[1] *= high<FP16>(g.weight[i].x), n[2] *= low<FP16>(g.weight[i].y), n[3] *= high<FP16>(g.weight[i].y);
+      n[0] *= low<FP16>(g.weight[i].x), n[1] *= high<FP16>(g.weight[i].x), n[2] *= low<FP16>(g.weight[i].y),
+          n[3] *= high<FP16>(g.weight[i].y);
       if (!RMS)
-        n[0] += low<FP16>(g.bias[i].x), n[1] += high<FP16>(g.bias[i].x), n[2] += low<FP16>(g.bias[i].y), n[3] += high<FP16>(g.bias[i].y);
+        n[0] += low<FP16>(g.bias[i].x), n[1] += high<FP16>(g.bias[i].x), n[2] += low<FP16>(g.bias[i].y),
+            n[3] += high<FP16>(g.bias[i].y);
       y = four<BITS>(n[0], n[1], n[2], n[3]);
       *(uint2*)(x + place<BITS>(k)) = y;
     }
-    if (BITS != 16) offset<BITS, SIZE / 4>(z, k / SIZE, low<true>(y.x) + high<true>(y.x), low<true>(y.y) + high<true>(y.y), b.lane, k < H);
+    if (BITS != 16)
+      offset<BITS, SIZE / 4>(z, k / SIZE, low<true>(y.x) + high<true>(y.x), low<true>(y.y) + high<true>(y.y), b.lane,
+                             k < H);
   }
   for (int k = H + b.tid * 4; k < Groups<BITS, H>::PADDED; k += T * 4) {
     *(uint2*)(x + place<BITS>(k)) = make_uint2(0, 0);
@@ -87,7 +97,8 @@ template <int BITS, class Read> __device__ __forceinline__ void norm(Block& b, c
   consumers_sync();
 }
 // Activations that other blocks computed → shared memory, once all are of this turn.
-template <int BITS, int K> __device__ __forceinline__ void fetch(Block& b, const u16* from, int columns, u32 turn) {
+template <int BITS, int K>
+__device__ __forceinline__ void fetch(Block& b, const u16* from, int columns, u32 turn) {
   constexpr bool HALF = Chunk<BITS>::HALF;
   constexpr int ALL = Groups<BITS, K>::PADDED / 8, WAYS = (ALL + T - 1) / T, LANES = Chunk<BITS>::SIZE / 8;
   char* x = b.shared + X_AT;
@@ -107,22 +118,25 @@ template <int BITS, int K> __device__ __forceinline__ void fetch(Block& b, const
         if (fresh_pairs<HALF>(v[n], turn)) missing &= ~(1u << n);
       }
   }
-  consumers_sync();                                           // nobody reads what was there
+  consumers_sync();  // nobody reads what was there
 #pragma unroll
   for (int n = 0; n < WAYS; n++) {
     const int i = n * T + b.tid;
-    if (!HALF) v[n].x &= ~TURN_BIT<HALF>, v[n].y &= ~TURN_BIT<HALF>, v[n].z &= ~TURN_BIT<HALF>, v[n].w &= ~TURN_BIT<HALF>;
+    if (!HALF)
+      v[n].x &= ~TURN_BIT<HALF>, v[n].y &= ~TURN_BIT<HALF>, v[n].z &= ~TURN_BIT<HALF>, v[n].w &= ~TURN_BIT<HALF>;
     if (i < ALL) *(uint4*)(x + i * 16) = v[n];
-    if (BITS != 16)                                           // in 16 bytes are two fours of elements, as `four` stores them
-      offset<BITS, LANES>(z, i / LANES, (low<true>(v[n].x) + high<true>(v[n].x)) + (low<true>(v[n].z) + high<true>(v[n].z)),
-                          (low<true>(v[n].y) + high<true>(v[n].y)) + (low<true>(v[n].w) + high<true>(v[n].w)), b.lane, i < ALL);
+    if (BITS != 16)  // in 16 bytes are two fours of elements, as `four` stores them
+      offset<BITS, LANES>(
+          z, i / LANES, (low<true>(v[n].x) + high<true>(v[n].x)) + (low<true>(v[n].z) + high<true>(v[n].z)),
+          (low<true>(v[n].y) + high<true>(v[n].y)) + (low<true>(v[n].w) + high<true>(v[n].w)), b.lane, i < ALL);
   }
   consumers_sync();
 }
 // An element of the activations that others will fetch: of two neighbours, the even one writes both.
-template <int BITS> __device__ __forceinline__ void put(u16* to, int k, float v, u32 turn, int lane) {
+template <int BITS>
+__device__ __forceinline__ void put(u16* to, int k, float v, u32 turn, int lane) {
   v *= BITS == 4 && (k & 2) ? SHRINK * 0.0625f : SHRINK;
-  if (Chunk<BITS>::HALF) v = v > 65504.f ? 65504.f : v < -65504.f ? -65504.f : v;   // which leaves NaN what it is
+  if (Chunk<BITS>::HALF) v = v > 65504.f ? 65504.f : v < -65504.f ? -65504.f : v;  // which leaves NaN what it is
   const float next = __shfl_down_sync(3u << (lane & 30), v, 1);
   if (!(k & 1)) stcg(to + place<BITS>(k), tagged<Chunk<BITS>::HALF>(v, next, turn));
 }

@@ -1,3 +1,5 @@
+// Attention of a token to the cells of its sequence, shared out over blocks and merged.
+
 __device__ __forceinline__ void read_head(float (&v)[D / 32], const float* from, u32 turn, int lane) {
   bool all;
   do {
@@ -11,7 +13,8 @@ __device__ __forceinline__ void read_head(float (&v)[D / 32], const float* from,
 }
 // A head of q or k, D values over a warp's lanes: normed where the model norms them, rotated, rounded.
 template <class Put>
-__device__ __forceinline__ void head(const float* from, u32 turn, const u16* weight, const float* rope, int lane, Put put) {
+__device__ __forceinline__ void head(const float* from, u32 turn, const u16* weight, const float* rope, int lane,
+                                     Put put) {
   constexpr int N = D / 32;
   float v[N];
   read_head(v, from, turn, lane);
@@ -33,17 +36,17 @@ __device__ __forceinline__ void head(const float* from, u32 turn, const u16* wei
   }
 }
 
-// Keys and values of 16 cells, as a warp multiplies them: read as they lie, since any order of a head's dimensions will do
-// for q·k as long as both have it, and any of the cells for p·v.
+// Keys and values of 16 cells, as a warp multiplies them: read as they lie, since any order of a head's dimensions will
+// do for q·k as long as both have it, and any of the cells for p·v.
 struct Cells {
   uint4 k[2][D / 32], v[4];
 };
-struct Attention {   // of a block: the cells from `begin` to `end` of those that the token attends to
+struct Attention {  // of a block: the cells from `begin` to `end` of those that the token attends to
   const u16 *keys, *values;
   u32 start, ring;
   int kv, begin, end, tiles, units;
-  bool newest;       // whether the last of them is the token's own, which is not in the cache yet
-  __device__ __forceinline__ u64 cell(int i) const {         // of the i-th token attended to, as an offset
+  bool newest;  // whether the last of them is the token's own, which is not in the cache yet
+  __device__ __forceinline__ u64 cell(int i) const {  // of the i-th token attended to, as an offset
     u32 t = start + (i < end ? i : end - 1);
     if (t >= ring) t %= ring;
     return (u64)t * (KV * D) + kv * D;
@@ -59,15 +62,17 @@ struct Attention {   // of a block: the cells from `begin` to `end` of those tha
   __device__ __forceinline__ void read_values(Cells& c, int tile, int half, int lane) const {
 #pragma unroll
     for (int n = 0; n < 4; n++)
-      c.v[n] = ldcg4(values + cell(begin + tile * 16 + 2 * (lane & 3) + (n & 1) + (n & 2) * 4) + half * 64 + (lane >> 2) * 8);
+      c.v[n] = ldcg4(values + cell(begin + tile * 16 + 2 * (lane & 3) + (n & 1) + (n & 2) * 4) + half * 64 +
+                     (lane >> 2) * 8);
   }
 };
 
 // Attention of the GQ query heads of a key-value head to a block's cells. Heads are rows of the tensor cores' A. A unit
 // of warps takes 16 cells at a time, the first of them read before, and each warp of it 64 of the D dimensions of the
 // values. Hands on `out(head, dim, value, largest, sum)`: value and sum in units of 2^largest.
-template <class Out> __device__ __forceinline__ void attend(Block& b, const Attention& at, Cells& cells, Out out) {
-  constexpr int ROWS = GQ > 8 ? 2 : 1;                        // of 8 heads
+template <class Out>
+__device__ __forceinline__ void attend(Block& b, const Attention& at, Cells& cells, Out out) {
+  constexpr int ROWS = GQ > 8 ? 2 : 1;  // of 8 heads
   const int lane = b.lane, g = lane >> 2, q = lane & 3, unit = b.warp / HALVES, half = b.warp % HALVES;
   const u16 *query = (const u16*)(b.shared + QUERY_AT), *newest = query + 16 * D;
   float* merge = (float*)(b.shared + X_AT);
@@ -79,7 +84,7 @@ template <class Out> __device__ __forceinline__ void attend(Block& b, const Atte
     for (int tile = unit; tile < at.tiles; tile += at.units) {
       const int base = at.begin + tile * 16;
       if (at.newest && tile == at.tiles - 1) {
-        const int own = at.end - 1 - base;                    // its place among the 16
+        const int own = at.end - 1 - base;  // its place among the 16
 #pragma unroll
         for (int n = 0; n < 2; n++)
           if (n * 8 + g >= own)
@@ -125,11 +130,14 @@ template <class Out> __device__ __forceinline__ void attend(Block& b, const Atte
           p[n][h] = pack<FP16>(e0, e1);
         }
       }
-      const u32 *v0 = (const u32*)&cells.v[0], *v1 = (const u32*)&cells.v[1], *v2 = (const u32*)&cells.v[2], *v3 = (const u32*)&cells.v[3];
+      const u32 *v0 = (const u32*)&cells.v[0], *v1 = (const u32*)&cells.v[1], *v2 = (const u32*)&cells.v[2],
+                *v3 = (const u32*)&cells.v[3];
 #pragma unroll
-      for (int i = 0; i < 4; i++) {                           // of two neighbouring dimensions, the pairs of cells
-        mma<FP16>(o[2 * i], p[0][0], p[0][1], p[1][0], p[1][1], __byte_perm(v0[i], v1[i], 0x5410), __byte_perm(v2[i], v3[i], 0x5410));
-        mma<FP16>(o[2 * i + 1], p[0][0], p[0][1], p[1][0], p[1][1], __byte_perm(v0[i], v1[i], 0x7632), __byte_perm(v2[i], v3[i], 0x7632));
+      for (int i = 0; i < 4; i++) {  // of two neighbouring dimensions, the pairs of cells
+        mma<FP16>(o[2 * i], p[0][0], p[0][1], p[1][0], p[1][1], __byte_perm(v0[i], v1[i], 0x5410),
+                  __byte_perm(v2[i], v3[i], 0x5410));
+        mma<FP16>(o[2 * i + 1], p[0][0], p[0][1], p[1][0], p[1][1], __byte_perm(v0[i], v1[i], 0x7632),
+                  __byte_perm(v2[i], v3[i], 0x7632));
       }
       if (more) at.read_values(cells, tile + at.units, half, lane);
     }
@@ -164,10 +172,11 @@ template <class Out> __device__ __forceinline__ void attend(Block& b, const Atte
 }
 
 // One head of what `splits` blocks attended to → out(dim, value).
-template <class Out> __device__ __forceinline__ void merge_splits(Block& b, int splits, const float* part, u32 turn, Out out) {
+template <class Out>
+__device__ __forceinline__ void merge_splits(Block& b, int splits, const float* part, u32 turn, Out out) {
   constexpr int WAYS = T / D, MOST = (MAX_SPLITS + WAYS - 1) / WAYS;
   float *weights = (float*)(b.shared + X_AT), *sums = weights + 64;
-  consumers_sync();                                           // nobody reads what was there
+  consumers_sync();  // nobody reads what was there
   if (b.warp == 0) {
     float m[2] = {-1e30f, -1e30f}, l[2] = {0, 0};
     bool all;
@@ -176,7 +185,8 @@ template <class Out> __device__ __forceinline__ void merge_splits(Block& b, int 
 #pragma unroll
       for (int i = 0; i < 2; i++)
         if (b.lane + 32 * i < splits) {
-          const u32 u = ldcg(part + (b.lane + 32 * i) * (D + 4) + D), v = ldcg(part + (b.lane + 32 * i) * (D + 4) + D + 1);
+          const u32 u = ldcg(part + (b.lane + 32 * i) * (D + 4) + D),
+                    v = ldcg(part + (b.lane + 32 * i) * (D + 4) + D + 1);
           all &= fresh(u, turn) && fresh(v, turn);
           m[i] = __uint_as_float(u), l[i] = __uint_as_float(v);
         }

@@ -1,18 +1,22 @@
+// Products of matrices: the groups of a tape times activations in shared memory.
+
 // Where element k of a vector of activations lies, so that a lane's elements of a chunk come in 16 bytes.
-template <int BITS> __device__ __forceinline__ int place(int k) {
+template <int BITS>
+__device__ __forceinline__ int place(int k) {
   if (BITS == 8) return (k & ~15) | (k & 4) << 1 | (k & 8) >> 1 | (k & 3);
-  if (BITS == 4)
-    return (k & ~127) | (k & 16) << 2 | (k & 96) >> 1 | (k & 4) << 1 | (k & 8) >> 1 | (k & 3);
+  if (BITS == 4) return (k & ~127) | (k & 16) << 2 | (k & 96) >> 1 | (k & 4) << 1 | (k & 8) >> 1 | (k & 3);
   return k;
 }
-// Four elements from k on, a multiple of 4, as they are stored: high nibbles stay in place, times 16, so their x is / 16.
-template <int BITS> __device__ __forceinline__ uint2 four(float a, float b, float c, float d) {
+// Four elements from k on, a multiple of 4, as they are stored: high nibbles stay in place, times 16, so their x is
+// / 16.
+template <int BITS>
+__device__ __forceinline__ uint2 four(float a, float b, float c, float d) {
   constexpr bool HALF = Chunk<BITS>::HALF;
   const float s = BITS == 4 ? 0.0625f : 1.f;
   return make_uint2(pack<HALF>(a, b), pack<HALF>(c * s, d * s));
 }
 
-__device__ __forceinline__ u32 nibbles(u32 u, u32 mask) {   // 1024 + nibble, or 1024 + 16 * nibble, twice
+__device__ __forceinline__ u32 nibbles(u32 u, u32 mask) {  // 1024 + nibble, or 1024 + 16 * nibble, twice
   u32 t;
   asm("lop3.b32 %0,%1,%2,%3,0xEA;" : "=r"(t) : "r"(u), "r"(mask), "r"(0x64006400u));
   return t;
@@ -20,20 +24,26 @@ __device__ __forceinline__ u32 nibbles(u32 u, u32 mask) {   // 1024 + nibble, or
 
 __device__ __forceinline__ uint4 read128(const char* p) { return *(const uint4*)p; }
 __device__ __forceinline__ uint2 read64(const char* p) { return *(const uint2*)p; }
-// Activations are read by the 8 lanes of B's columns 0 and 1 alone: what others have is multiplied into columns that nobody
-// looks at, and shared memory would hand 512 bytes to a warp where these are 128.
+// Activations are read by the 8 lanes of B's columns 0 and 1 alone: what others have is multiplied into columns that
+// nobody looks at, and shared memory would hand 512 bytes to a warp where these are 128.
 __device__ __forceinline__ void few128(uint4& v, u32 at, u32 mine) {
   asm volatile("{.reg .pred p; setp.ne.u32 p,%5,0; @p ld.shared.v4.u32 {%0,%1,%2,%3},[%4];}"
-               : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w) : "r"(at), "r"(mine) : "memory");
+               : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w)
+               : "r"(at), "r"(mine)
+               : "memory");
 }
 __device__ __forceinline__ void few64(uint4& v, u32 at, u32 mine) {
-  asm volatile("{.reg .pred p; setp.ne.u32 p,%3,0; @p ld.shared.v2.u32 {%0,%1},[%2];}" : "+r"(v.x), "+r"(v.y) : "r"(at), "r"(mine) : "memory");
+  asm volatile("{.reg .pred p; setp.ne.u32 p,%3,0; @p ld.shared.v2.u32 {%0,%1},[%2];}"
+               : "+r"(v.x), "+r"(v.y)
+               : "r"(at), "r"(mine)
+               : "memory");
 }
 
 // One group of a tile: `at` is its place in the ring, `x` the lane's activations, `z` the offsets of its chunks. All is
 // read before it is multiplied, and chunks take turns, so that no product waits for the one before it.
 template <int BITS>
-__device__ __forceinline__ void multiply(float (&c)[2][4], uint4 (&b)[G], float& sum, const char* at, u32 x, const char* all, const float* z, int lane) {
+__device__ __forceinline__ void multiply(float (&c)[2][4], uint4 (&b)[G], float& sum, const char* at, u32 x,
+                                         const char* all, const float* z, int lane) {
   constexpr bool HALF = Chunk<BITS>::HALF;
   constexpr int STRIDE = Chunk<BITS>::SIZE * 2;
   const u32 mine = lane < 8;
@@ -51,7 +61,7 @@ __device__ __forceinline__ void multiply(float (&c)[2][4], uint4 (&b)[G], float&
 #pragma unroll
     for (int j = 0; j < G; j++) few128(b[j], x + j * STRIDE, mine);
     float e[G][4] = {};
-    const u32 magic = 0x64646464u;                           // 1024 + byte, as float16
+    const u32 magic = 0x64646464u;  // 1024 + byte, as float16
 #pragma unroll
     for (int j = 0; j < G; j++)
       mma<HALF>(e[j], __byte_perm(w[j].x, magic, 0x4140), __byte_perm(w[j].y, magic, 0x4140),
@@ -71,7 +81,7 @@ __device__ __forceinline__ void multiply(float (&c)[2][4], uint4 (&b)[G], float&
     if (ZEROS) zeros = *(const u32*)(at + G * 512 + 64 + (lane >> 2) * 4), plain = *(const float4*)(z + KMAX / 128);
     float e[G][4] = {};
 #pragma unroll
-    for (int half = 0; half < 2; half++) {                    // here all lanes read: more instructions would cost more
+    for (int half = 0; half < 2; half++) {  // here all lanes read: more instructions would cost more
       uint4 a[G];
 #pragma unroll
       for (int j = 0; j < G; j++) a[j] = read128(all + j * STRIDE + half * 128);
@@ -80,12 +90,14 @@ __device__ __forceinline__ void multiply(float (&c)[2][4], uint4 (&b)[G], float&
 #pragma unroll
         for (int j = 0; j < G; j++) {
           const u32 u = half ? (i ? w[j].w : w[j].z) : (i ? w[j].y : w[j].x), v = u >> 8;
-          mma<HALF>(e[j], nibbles(u, 0x000f000fu), nibbles(v, 0x000f000fu), nibbles(u, 0x00f000f0u), nibbles(v, 0x00f000f0u),
-                    i ? a[j].z : a[j].x, i ? a[j].w : a[j].y);
+          mma<HALF>(e[j], nibbles(u, 0x000f000fu), nibbles(v, 0x000f000fu), nibbles(u, 0x00f000f0u),
+                    nibbles(v, 0x00f000f0u), i ? a[j].z : a[j].x, i ? a[j].w : a[j].y);
         }
     }
-    const float scale[G] = {low<SCALE_FP16>(scales.x), high<SCALE_FP16>(scales.x), low<SCALE_FP16>(scales.y), high<SCALE_FP16>(scales.y)};
-    const float offset[G] = {offsets.x, offsets.y, offsets.z, offsets.w}, sums[G] = {plain.x, plain.y, plain.z, plain.w};
+    const float scale[G] = {low<SCALE_FP16>(scales.x), high<SCALE_FP16>(scales.x), low<SCALE_FP16>(scales.y),
+                            high<SCALE_FP16>(scales.y)};
+    const float offset[G] = {offsets.x, offsets.y, offsets.z, offsets.w},
+                sums[G] = {plain.x, plain.y, plain.z, plain.w};
 #pragma unroll
     for (int j = 0; j < G; j++) {
       float value = e[j][0] + e[j][3] - offset[j];
@@ -121,7 +133,8 @@ __device__ __forceinline__ void product(Reader& r, char* shared, int tiles, floa
   for (; i < count; i += W, group += W) {
     while (group >= PER) group -= PER, flush();
     bar_wait(full + r.slot * 8, r.parity);
-    multiply<BITS>(c, b, sum, shared + r.slot * PAGE + warp * GROUP_BYTES, x + group * (G * Chunk<BITS>::SIZE * 2), shared + (x - r.shared) + group * (G * Chunk<BITS>::SIZE * 2), z + group * G, lane);
+    multiply<BITS>(c, b, sum, shared + r.slot * PAGE + warp * GROUP_BYTES, x + group * (G * Chunk<BITS>::SIZE * 2),
+                   shared + (x - r.shared) + group * (G * Chunk<BITS>::SIZE * 2), z + group * G, lane);
     __syncwarp();
     if (lane == 0) bar_arrive(empty + r.slot * 8);
     if (++r.slot == PAGES) r.slot = 0, r.parity ^= 1;
@@ -130,9 +143,10 @@ __device__ __forceinline__ void product(Reader& r, char* shared, int tiles, floa
   r.next = i - count;
 }
 
-// The offsets of chunks, whose activations lie over LANES lanes: nibbles and bytes stand for 1024 more, 64 more in the high
-// nibble, and for their zero. `first` is a lane's sum of what low nibbles take, `second` of what high ones do.
-template <int BITS, int LANES> __device__ __forceinline__ void offset(float* z, int chunk, float first, float second, int lane, bool there) {
+// The offsets of chunks, whose activations lie over LANES lanes: nibbles and bytes stand for 1024 more, 64 more in the
+// high nibble, and for their zero. `first` is a lane's sum of what low nibbles take, `second` of what high ones do.
+template <int BITS, int LANES>
+__device__ __forceinline__ void offset(float* z, int chunk, float first, float second, int lane, bool there) {
   float v = BITS == 8 ? 1152.f * (first + second) : 1032.f * first + 1152.f * second, plain = first + 16.f * second;
 #pragma unroll
   for (int o = LANES / 2; o; o >>= 1) {
@@ -152,24 +166,24 @@ __device__ __forceinline__ float summed(const float* red, int tile, int row) {
   return s;
 }
 
-struct Place {       // a thread's row of a product
+struct Place {  // a thread's row of a product
   bool own;
-  int row;           // in the order of the tape
+  int row;  // in the order of the tape
   float bias, scale, before;
 };
 
 struct Block {
   int index, blocks, tid, warp, lane;
-  int turn;          // tiles dealt so far: no product begins again at block 0, so uneven counts cancel
+  int turn;  // tiles dealt so far: no product begins again at block 0, so uneven counts cancel
   const float* vectors;
   char* shared;
   __device__ __forceinline__ int first() const { return (index - turn % blocks + blocks) % blocks; }
-  __device__ __forceinline__ bool has(int tiles) const { return first() < tiles; }   // any of so many tiles
+  __device__ __forceinline__ bool has(int tiles) const { return first() < tiles; }  // any of so many tiles
 };
 
-// One product: rows/8 tiles are dealt to the blocks, of two halves of the columns each where it is SPLIT, one half to the
-// even blocks. `before(row)` is read ahead, `after(place, value, gate)` takes the sum; the first half has the bias. The
-// tile of a gated product has four rows of the gate, then the same four of the other part.
+// One product: rows/8 tiles are dealt to the blocks, of two halves of the columns each where it is SPLIT, one half to
+// the even blocks. `before(row)` is read ahead, `after(place, value, gate)` takes the sum; the first half has the bias.
+// The tile of a gated product has four rows of the gate, then the same four of the other part.
 template <int BITS, int K, bool PAIRED, bool BIASED, bool SHRUNK, int SPLIT, class Before, class After>
 __device__ __forceinline__ void rows(Block& b, Reader& r, int count, Before before, After after) {
   constexpr int ROWS = PAIRED ? 4 : 8;

@@ -1,3 +1,5 @@
+// The ring of pages in shared memory: the producer warp fills it, the consumer warps empty it.
+
 __device__ __forceinline__ void bar_init(u32 bar, int count) {
   asm volatile("mbarrier.init.shared.b64 [%0],%1;" ::"r"(bar), "r"(count) : "memory");
 }
@@ -9,10 +11,14 @@ __device__ __forceinline__ void bar_wait(u32 bar, u32 parity) {
   do {
 #if BULK
     asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared.b64 p,[%1],%2; selp.u32 %0,1,0,p;}"
-                 : "=r"(done) : "r"(bar), "r"(parity) : "memory");
+                 : "=r"(done)
+                 : "r"(bar), "r"(parity)
+                 : "memory");
 #else
     asm volatile("{.reg .b64 s; .reg .pred p; mbarrier.test_wait.parity.shared.b64 p,[%1],%2; selp.u32 %0,1,0,p;}"
-                 : "=r"(done) : "r"(bar), "r"(parity) : "memory");
+                 : "=r"(done)
+                 : "r"(bar), "r"(parity)
+                 : "memory");
 #endif
   } while (!done);
 }
@@ -37,12 +43,17 @@ __device__ __forceinline__ void produce(const u8* source, int pages, u32 shared,
     const u32 to = shared + slot * PAGE, bar = full + slot * 8;
 #if BULK
     asm volatile("{.reg .b64 s; mbarrier.arrive.expect_tx.shared.b64 s,[%0],%1;}" ::"r"(bar), "r"(PAGE) : "memory");
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0],[%1],%2,[%3],%4;"
-                 ::"r"(to), "l"(source), "r"(PAGE), "r"(bar), "l"(policy) : "memory");
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0],[%1],%2,[%3],%4;" ::"r"(
+            to),
+        "l"(source), "r"(PAGE), "r"(bar), "l"(policy)
+        : "memory");
 #else
 #pragma unroll 8
     for (int at = lane * 16; at < PAGE; at += 512)
-      asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0],[%1],16,%2;" ::"r"(to + at), "l"(source + at), "l"(policy) : "memory");
+      asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0],[%1],16,%2;" ::"r"(to + at), "l"(source + at),
+                   "l"(policy)
+                   : "memory");
     asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(bar) : "memory");
 #endif
     source += PAGE;
@@ -53,9 +64,9 @@ __device__ __forceinline__ void produce(const u8* source, int pages, u32 shared,
 #endif
 }
 
-struct Reader {      // a consumer warp's way through the ring
+struct Reader {  // a consumer warp's way through the ring
   u32 shared;
   int slot;
   u32 parity;
-  int next;          // its next group, counted from where the current product begins
+  int next;  // its next group, counted from where the current product begins
 };
