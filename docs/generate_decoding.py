@@ -119,7 +119,8 @@ def _aims(folder: Folder) -> Iterator[str]:
         shares += [rates[context] / aim for context, aim in known.items()]
         aims += [", ".join(map(str, known.values()))] if known else []
     if shares:
-        yield f"The aims are {'; '.join(aims)}: reached are {100 * min(shares):.0f} to {100 * max(shares):.0f} %."
+        reached = f"{100 * min(shares):.0f} to {100 * max(shares):.0f} %"
+        yield f"The aims are, row by row, {'; '.join(aims)}; reached are {reached}."
 
 
 def _batches(folder: Folder) -> str:

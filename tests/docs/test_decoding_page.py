@@ -133,4 +133,6 @@ def test_the_section_shows_the_commands_of_its_records(records):
 
 def test_what_was_aimed_at_stands_beside_what_is_reached(records):
     # 93.3 of 270 at 3800 and 280 of 285 at 128; int8 46.7 of 480
-    assert "\n\nThe aims are 285, 280, 270; 520, 505, 480: reached are 10 to 98 %.\n\n" in decoding.page(records)
+    assert "\n\nThe aims are, row by row, 285, 280, 270; 520, 505, 480; reached are 10 to 98 %.\n\n" in decoding.page(
+        records
+    )
