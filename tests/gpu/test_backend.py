@@ -55,10 +55,11 @@ def test_a_driver_in_trouble_is_the_reason(monkeypatch, tmp_path):
     assert registry().backend("transformers-cuda").availability().reason == f"{program} failed: no"
 
 
-def test_with_a_gpu_it_is_the_one_that_is_chosen(monkeypatch, tmp_path):
+def test_with_a_gpu_it_is_chosen_for_what_torch_cuda_has_not(monkeypatch, tmp_path):
     driver(monkeypatch, tmp_path, "echo 'NVIDIA H200, 143771, 580.159.04, 9.0'")
     spec = codellm.LoadSpec(model="codellm-demo")
-    assert registry().choose(spec, "safetensors").name == "transformers-cuda"
+    assert registry().choose(spec, "safetensors").name == "torch-cuda"
+    assert registry().choose(attrs.evolve(spec, scheme="bnb-nf4"), "safetensors").name == "transformers-cuda"
     assert registry().choose(attrs.evolve(spec, device="cpu"), "safetensors").name == "llama-cpp"
 
 
