@@ -2,7 +2,18 @@ import json
 
 from support.plugin_folder import install_plugin, python
 
-HEAVY = ("numpy", "huggingface_hub", "tokenizers", "cattrs", "torch", "transformers", "llama_cpp", "matplotlib", "rich")
+HEAVY = (
+    "numpy",
+    "huggingface_hub",
+    "tokenizers",
+    "cattrs",
+    "torch",
+    "transformers",
+    "llama_cpp",
+    "matplotlib",
+    "rich",
+    "jinja2",
+)
 
 
 def imported_by(code: str, path=None) -> set[str]:

@@ -15,6 +15,7 @@ from codellm._version import __version__
 if TYPE_CHECKING:
     from codellm.artifacts.request import Artifact, QuantizeRequest
     from codellm.backend import Availability, Backend
+    from codellm.chat import Message
     from codellm.errors import CodellmError
     from codellm.finding import Finding
     from codellm.hookspec import hookimpl
@@ -39,6 +40,7 @@ _HOMES = {
     "Finding": "finding",
     "LoadSpec": "spec",
     "Memory": "model",
+    "Message": "chat",
     "Model": "model",
     "ModelInfo": "model",
     "ModelSource": "sources",
@@ -65,6 +67,7 @@ __all__ = [
     "Finding",
     "LoadSpec",
     "Memory",
+    "Message",
     "Model",
     "ModelInfo",
     "ModelSource",

@@ -81,6 +81,10 @@ class NoFimError(CodellmError, ValueError):
     """Infilling was asked of a model whose tokenizer has no fill-in-the-middle tokens."""
 
 
+class NoChatTemplateError(CodellmError, ValueError):
+    """A conversation was asked of a model that has no chat template."""
+
+
 class BackendUnavailableError(CodellmError, RuntimeError):
     """A backend that cannot run on this machine; says which command mends it."""
 

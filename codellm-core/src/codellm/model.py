@@ -6,7 +6,7 @@ import abc
 import contextlib
 import operator
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as Seq
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from codellm.chat import Message
     from codellm.generation import Stream
     from codellm.result import Result
     from codellm.sequence import Sequence, Token
@@ -138,6 +139,9 @@ class Model(abc.ABC):
     def close(self) -> None:
         """Free everything. May be called twice; whoever overrides it calls this too, which shuts `claim`."""
         self._closed = True
+        template = getattr(getattr(self, "tokenizer", None), "chat_template", None)
+        if template is not None:
+            template.close()
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
@@ -190,6 +194,34 @@ class Model(abc.ABC):
         from codellm.generation import generate_batch
 
         return generate_batch(self, prompts, params or SamplingParams())
+
+    def stream_chat(
+        self, messages: Iterable[Message | Mapping[str, Any]], params: SamplingParams | None = None
+    ) -> Stream:
+        """Answer a conversation, piece by piece: the model's chat template makes the prompt of `messages`.
+
+        A message is a `Message`, or a mapping of `role` and `content`. The answer also ends at the token that the
+        template writes after a turn.
+
+        Raises:
+            NoChatTemplateError: the model has no chat template.
+            InvalidValueError: a message is none, or the template refuses them.
+            ModelFileError: the template is broken, or takes more than its limits.
+            ContextLengthError: the conversation leaves no room for output.
+        """
+        from codellm.chat import chat_ids, turn_end
+        from codellm.plugins.guard import guarded
+
+        params, name = params or SamplingParams(), self.info.path or self.info.architecture
+        with guarded(self.info.backend, "to encode a conversation"):
+            ids = chat_ids(self.tokenizer, messages, name)
+            end = turn_end(self.tokenizer, name)
+        stop = params.stop if end is None or params.ignore_eos else (*params.stop, end)
+        return self.stream(ids, attrs.evolve(params, stop=stop))
+
+    def chat(self, messages: Iterable[Message | Mapping[str, Any]], params: SamplingParams | None = None) -> Result:
+        """Answer a conversation to the end: see `stream_chat`."""
+        return self.stream_chat(messages, params).read()
 
     def __enter__(self) -> Self:
         return self

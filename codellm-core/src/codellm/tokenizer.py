@@ -8,13 +8,15 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
+from codellm.chat_template import ChatTemplate
 from codellm.errors import ModelFileError, NoFimError
 from codellm.fim import TEMPLATES, FimIds, find_fim
 from codellm.rows import leave_out
 from codellm.sources.regular import read_text
-from codellm.sources.special_tokens import token_string
+from codellm.sources.special_tokens import ROLES, token_string
 from codellm.text import utf8
 from codellm.tokenizer_library import opened, surviving
 from codellm.tokenizer_probe import require_sound
@@ -48,6 +50,10 @@ class Tokenizer(abc.ABC):
     eos: int | None
     ends: frozenset[int] = frozenset()
     add_bos: bool
+    chat_template: ChatTemplate | None = None
+    """How the model writes a conversation; None where it was not taught to."""
+    controls: Mapping[str, int] = MappingProxyType({})
+    """All special tokens by their strings. Whoever gives a chat template names them: in a message they stay text."""
 
     @abc.abstractmethod
     def encode(self, text: str, special: bool = False) -> list[int]:
@@ -131,11 +137,11 @@ class HFTokenizer(Tokenizer):
         self._byte_level = not getattr(self._tokenizer.model, "byte_fallback", False)
         self.vocab_size = self._tokenizer.get_vocab_size()
         added = self._tokenizer.get_added_tokens_decoder()
-        self._special = {token.content: id for id, token in added.items() if token.special}
+        self.controls = {token.content: id for id, token in added.items() if token.special}
         self._added = {id: token.content for id, token in added.items()}
-        self.bos = None if bos is None else self._special.get(bos)
+        self.bos = None if bos is None else self.controls.get(bos)
         found = [id for name in named if (id := self._id(name)) is not None]
-        special = frozenset(self._special.values())
+        special = frozenset(self.controls.values())
         self.eos = next((id for id in found if id in special), None)  # it also begins texts, and shows none
         self.ends = frozenset(found)
         first = next(iter(self._tokenizer.encode("").ids), None)
@@ -154,7 +160,12 @@ class HFTokenizer(Tokenizer):
         if source.tokenizer is None:
             raise ModelFileError(f"{source.path or source.name}: no tokenizer.json")
         rows = source.config.get("vocab_size")
-        return cls(source.tokenizer, source.tokenizer_config, source.ends, rows if type(rows) is int else None)
+        found = cls(source.tokenizer, source.tokenizer_config, source.ends, rows if type(rows) is int else None)
+        if source.chat_template is not None:
+            named = {f"{role}_token": token_string(source.tokenizer_config, role) for role in ROLES}
+            tokens = {name: token for name, token in named.items() if token is not None}
+            found.chat_template = ChatTemplate(source.chat_template, tokens, source.path or source.name)
+        return found
 
     def _id(self, name: str | int) -> int | None:
         if isinstance(name, str):
@@ -170,7 +181,7 @@ class HFTokenizer(Tokenizer):
     def token_bytes(self, id: int) -> bytes:
         if id in self._added:
             content = self._added[id]
-            return b"" if content in self._special else content.encode()
+            return b"" if content in self.controls else content.encode()
         token = self._tokenizer.id_to_token(id) if 0 <= id < 1 << 32 else None
         if token is None:
             return b""
@@ -182,7 +193,7 @@ class HFTokenizer(Tokenizer):
         return bytes.fromhex(byte[1]) if byte else token.replace("▁", " ").encode()
 
     def special_id(self, token: str) -> int | None:
-        return self._special.get(token)
+        return self.controls.get(token)
 
 
 def with_controls(text: str, named: Iterable[str | int], rows: int | None = None) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from codellm.errors import CodellmError, ModelFileError, ModelNotFoundError
 from codellm.progress import Progress, quiet, tell_licence
+from codellm.sources.chat_template import CHAT_TEMPLATES
 from codellm.sources.local import INDEX, NAMING, QUANTIZE_CONFIGS, WEIGHTS, read_config, read_directory, shard_names
 from codellm.sources.packed import packed_scheme
 from codellm.sources.published import IN_PARTS, Published, model_files
@@ -19,7 +20,7 @@ from codellm.sources.source import ModelSource
 from codellm.sources.unloadable import ADAPTER, MERGE, adapter_kind
 
 CONFIG, TOKENIZER, CARD = "config.json", "tokenizer.json", "README.md"
-SMALL = {CONFIG, TOKENIZER, *NAMING, *QUANTIZE_CONFIGS, INDEX, CARD}
+SMALL = {CONFIG, TOKENIZER, *NAMING, *CHAT_TEMPLATES, *QUANTIZE_CONFIGS, INDEX, CARD}
 _AUTOGPTQ = re.compile(r"gptq_model-\d+bit-.+\.safetensors")
 _PICKLED = re.compile(r"(?!training_args|optimizer|scheduler|rng_state).*\.(bin|pt|pth|ckpt|pkl)")
 

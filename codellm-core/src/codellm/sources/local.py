@@ -11,6 +11,7 @@ from typing import Any
 
 from codellm.errors import ModelFileError, ModelNotFoundError
 from codellm.sources.architectures import as_usual
+from codellm.sources.chat_template import CHAT_TEMPLATES, read_chat_template
 from codellm.sources.packed import packed_scheme
 from codellm.sources.reference import Reference
 from codellm.sources.regular import quoted, read_json, read_regular, shown
@@ -67,7 +68,8 @@ def read_directory(path: Path, name: str, *, revision: str | None = None, licenc
         raise ModelFileError(f"{tokenizer}: missing; only models with a tokenizer.json can be read")
     tensors, config = as_usual(SafetensorsFiles(weights), config, path)
     named = {name: read_json(path / name) for name in NAMING if (path / name).is_file()}
-    beside = [path / name for name in (*named, QUANTIZE_CONFIG) if (path / name).is_file()]
+    beside = [path / name for name in (*named, QUANTIZE_CONFIG, *CHAT_TEMPLATES) if (path / name).is_file()]
+    tokenizer_config = {**named.get(SPECIAL, {}), **named.get(TOKENIZER_CONFIG, {})}
     return ModelSource(
         name=name,
         format="safetensors",
@@ -75,9 +77,10 @@ def read_directory(path: Path, name: str, *, revision: str | None = None, licenc
         files=(path / "config.json", tokenizer, *beside, *weights),
         config=config,
         tokenizer=tokenizer,
-        tokenizer_config={**named.get(SPECIAL, {}), **named.get(TOKENIZER_CONFIG, {})},
+        tokenizer_config=tokenizer_config,
         special_tokens=named.get(SPECIAL, {}),
         generation_config=named.get(GENERATION, {}),
+        chat_template=read_chat_template(path, tokenizer_config),
         revision=revision,
         licence=licence or read_licence(path / "README.md"),
         scheme=packed_scheme(config, path / "config.json"),

@@ -71,6 +71,8 @@ class ModelSource:
     special_tokens: Mapping[str, Any] = attrs.field(factory=dict)
     """special_tokens_map.json."""
     generation_config: Mapping[str, Any] = attrs.field(factory=dict)
+    chat_template: str | None = attrs.field(default=None, repr=False)
+    """How the model writes a conversation, in jinja's language; None where no file says, and for gguf."""
     revision: str | None = None
     licence: str | None = None
     scheme: str | None = None

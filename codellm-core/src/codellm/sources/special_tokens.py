@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+"""What tokens are there for, as transformers names it."""
+
 
 def token_string(config: Mapping[str, Any], role: str) -> str | None:
-    """The string that a tokenizer_config.json or special_tokens_map.json has for "bos", "eos", "unk" or "pad"."""
+    """The string that a tokenizer_config.json or special_tokens_map.json has for one of `ROLES`."""
     token = config.get(f"{role}_token")
     content = token.get("content") if isinstance(token, Mapping) else token
     return content if isinstance(content, str) else None

@@ -68,6 +68,23 @@ class Child:
             self._lines.append(line.strip())
             yield line
 
+    def tell(self, line: str) -> None:
+        """Write it a line; one that has ended hears nothing."""
+        assert self._process.stdin is not None  # a pipe was asked for
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(f"{line}\n")
+            self._process.stdin.flush()
+
+    def ask(self, line: str) -> str:
+        """Write it a line and read the JSON object that it answers with, a line too; empty where it ends instead."""
+        self.tell(line)
+        assert self._process.stdout is not None  # a pipe was asked for
+        for answer in self._process.stdout:
+            if answer.startswith("{"):
+                return answer
+            self._lines.append(answer.strip())  # what ends it says why
+        return ""
+
     def wait(self) -> Ending:
         """Wait for its end."""
         return Ending(self._process.wait(), tuple(self._lines))
@@ -78,7 +95,8 @@ class Child:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):  # of a line that it did not read to its end
+                    pipe.close()
 
 
 @contextlib.contextmanager

@@ -174,6 +174,8 @@ def write(
         add_general_keys(writer, source, scheme)
         table.add_keys(writer, config)
         vocabulary.add_keys(writer)
+        if source.chat_template is not None:
+            writer.add_chat_template(source.chat_template)
         write_data(writer, write_header(writer, plan), tensors, plan, progress)
     finally:
         writer.close()

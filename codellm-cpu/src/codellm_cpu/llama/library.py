@@ -183,6 +183,12 @@ class NativeModel:
         return None if length < 0 else buffer.value.decode("utf-8", "replace")
 
     @property
+    def chat_template(self) -> str | None:
+        """The header's `tokenizer.chat_template`."""
+        text: bytes | None = self.lib.llama_model_chat_template(self.handle, None)
+        return None if text is None else text.decode("utf-8", "replace")
+
+    @property
     def vocab_size(self) -> int:
         """Number of tokens, and of logits of each position."""
         return int(self.lib.llama_vocab_n_tokens(self.vocab))

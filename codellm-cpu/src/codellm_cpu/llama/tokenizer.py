@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 
+from codellm.chat_template import ChatTemplate
 from codellm.errors import BackendError
 from codellm.fim import FimIds, find_fim
 from codellm.text import utf8
@@ -18,6 +19,8 @@ from codellm.tokenizer import Tokenizer
 from codellm_cpu.llama.pretokenizers import bounded
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from codellm_cpu.llama.library import NativeModel
 
 ENDS_KEY = "codellm.tokenizer.end_token_ids"
@@ -68,6 +71,24 @@ class LlamaTokenizer(Tokenizer):
         self._pre = model.meta("tokenizer.ggml.pre") or ""
         self._bytes: list[bytes | None] = [None] * self.vocab_size
         self._buffer = ctypes.create_string_buffer(256)
+        text = model.chat_template
+        if text is not None:
+            self.chat_template = ChatTemplate(text, self._named(), model.path)
+
+    def _named(self) -> dict[str, str]:
+        """The tokens that a chat template knows by name."""
+        ids = {"bos": self.bos, "eos": self.eos}
+        ids |= {role: _present(getattr(self._lib, f"llama_vocab_{role}")(self._model.vocab)) for role in ("sep", "pad")}
+        return {f"{role}_token": self.text_of(id) for role, id in ids.items() if id is not None}
+
+    @functools.cached_property
+    def controls(self) -> Mapping[str, int]:  # type: ignore[override]  # counted once it is asked for
+        """Tokens that llama.cpp takes for no text."""
+        return self._of_kind(self._lib.LLAMA_TOKEN_ATTR_CONTROL | self._lib.LLAMA_TOKEN_ATTR_UNKNOWN)
+
+    def _of_kind(self, kinds: int) -> dict[str, int]:
+        attributes, vocab = self._lib.llama_vocab_get_attr, self._model.vocab
+        return {self.text_of(id): id for id in range(self.vocab_size) if attributes(vocab, id) & kinds}
 
     @functools.cached_property
     def ends(self) -> frozenset[int]:  # type: ignore[override]  # counted once it is asked for
@@ -127,19 +148,11 @@ class LlamaTokenizer(Tokenizer):
 
     def _added(self, special: bool) -> tuple[str, ...]:
         """Texts that are one token wherever they stand."""
-        return self._ordinary + self._controls if special else self._ordinary
+        return (*self._ordinary, *self.controls) if special else self._ordinary
 
     @functools.cached_property
     def _ordinary(self) -> tuple[str, ...]:
-        return self._of_kind(self._lib.LLAMA_TOKEN_ATTR_USER_DEFINED)
-
-    @functools.cached_property
-    def _controls(self) -> tuple[str, ...]:
-        return self._of_kind(self._lib.LLAMA_TOKEN_ATTR_CONTROL | self._lib.LLAMA_TOKEN_ATTR_UNKNOWN)
-
-    def _of_kind(self, kinds: int) -> tuple[str, ...]:
-        attributes, vocab = self._lib.llama_vocab_get_attr, self._model.vocab
-        return tuple(self.text_of(id) for id in range(self.vocab_size) if attributes(vocab, id) & kinds)
+        return tuple(self._of_kind(self._lib.LLAMA_TOKEN_ATTR_USER_DEFINED))
 
     def _is_control(self, id: int) -> bool:
         return bool(self._lib.llama_vocab_is_control(self._model.vocab, id))
