@@ -104,6 +104,22 @@ INST = """\
 {%- endfor -%}
 """
 
+TURNS = """\
+{{ bos_token }}
+{%- for message in messages %}
+    {%- if message.role == 'user' %}
+        {{- '<｜User｜>' + message.content }}
+    {%- elif message.role == 'assistant' %}
+        {{- '<｜Assistant｜>' + message.content.split('</think>')[-1] + '<｜end▁of▁sentence｜>' }}
+    {%- else %}
+        {{- message.content }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<｜Assistant｜><think>\\n' }}
+{%- endif %}
+"""
+
 AS_JSON = """\
 {% for message in messages if message.content %}
 <s>{{ message | tojson(indent=2) }}</s>
@@ -116,10 +132,17 @@ FAMILIES = {
     "headers": (HEADERS, "llama3", ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")),
     "instruction": (INSTRUCTION, "deepseek", ("<|EOT|>",)),
     "INST": (INST, "codellama", ("[INST]", "[/INST]")),
+    "turns": (TURNS, "deepseek", ("<｜User｜>", "<｜Assistant｜>")),
     "JSON": (AS_JSON, "codellama", ()),
 }
-"""Template, family of the tokenizer, special tokens that the tokenizer has for it."""
-ENDS = {"ChatML": "<|im_end|>", "headers": "<|eot_id|>", "instruction": "<｜end▁of▁sentence｜>", "INST": "</s>"}
+"""Template, family of the tokenizer, tokens that the tokenizer has for it."""
+ENDS = {
+    "ChatML": "<|im_end|>",
+    "headers": "<|eot_id|>",
+    "instruction": "<｜end▁of▁sentence｜>",
+    "turns": "<｜end▁of▁sentence｜>",
+    "INST": "</s>",
+}
 """What each writes after the assistant's turn."""
 
 
@@ -128,7 +151,8 @@ def tokenizer_of(shape: str, folder: Path) -> tuple[Path, dict[str, Any]]:
     template, family, tokens = FAMILIES[shape]
     path, config = train_tokenizer(family, folder)
     tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in tokens])
+    # DeepSeek-R1 lists its turns as ordinary added tokens
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=shape != "turns") for token in tokens])
     tokenizer.save(str(path))
     return path, config | {"chat_template": template}
 

@@ -24,13 +24,16 @@ from codellm.tokenizer_probe import require_sound
 if TYPE_CHECKING:
     from codellm.sources import ModelSource
 
+TURNS = ("<｜User｜>", "<｜Assistant｜>")
+"""Whose turn it is, as DeepSeek's models of conversations mark it (deepseek-ai/DeepSeek-R1, tokenizer.json)."""
+
 CONTROLS = frozenset(
     text for template in TEMPLATES for text in (template.prefix, template.suffix, template.middle, *template.eot)
-)
+).union(TURNS)
 """Strings that steer a model, whatever its tokenizer.json says of them.
 
-Those of Qwen2.5-Coder and DeepSeek-Coder list their fill-in-the-middle tokens as ordinary added ones: user text could
-write them.
+Those of Qwen2.5-Coder and DeepSeek-Coder list their fill-in-the-middle tokens as ordinary added ones, and those of
+DeepSeek-R1 its turns: user text could write them.
 """
 
 BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
