@@ -30,6 +30,7 @@ LLAMA_CPP_FLAGS = {"CXXFLAGS": "-fno-dse -fno-tree-dse -U__AVX512FP16__"}
 
 GROUPS = nox.project.load_toml("pyproject.toml")
 TOOLS = nox.project.dependency_groups(GROUPS, "test")
+SERVE = nox.project.load_toml("codellm-core/pyproject.toml")["project"]["optional-dependencies"]["serve"]
 TORCH = (
     "torch==2.13.0", "transformers>=5.0,<6", "accelerate>=1.10", "bitsandbytes>=0.50",
     "cuda-bindings>=13,<14", "nvidia-cuda-nvrtc>=13,<14",  # which a torch with CUDA brings: to compile the step kernel
@@ -109,7 +110,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """mypy, strict, on our code."""
-    install(session, "mypy>=1.13", "pytest>=8.3", "types-tabulate", "types-psutil", "nox", TORCH[0])
+    install(session, "mypy>=1.13", "pytest>=8.3", "types-tabulate", "types-psutil", "nox", *SERVE, TORCH[0])
     session.run("mypy", *SOURCES, "noxfile.py")
 
 

@@ -131,3 +131,19 @@ class MachineError(CodellmError, OSError):
 
 class InputError(CodellmError, ValueError):
     """A file or stream given by the user that cannot be read as what it should be."""
+
+
+class MissingPackageError(CodellmError, ImportError):
+    """A package that an extra brings is not installed; says which command installs it."""
+
+
+class AddressError(CodellmError, OSError):
+    """An address that cannot be listened at."""
+
+
+class QueueFullError(CodellmError, RuntimeError):
+    """More requests wait for a model than its queue holds."""
+
+
+class StoppingError(CodellmError, RuntimeError):
+    """A server that stops takes no more requests, and ends what takes too long."""

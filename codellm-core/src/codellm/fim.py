@@ -11,7 +11,8 @@ import attrs
 class FimIds:
     """The ids of a model's fill-in-the-middle tokens.
 
-    `spm` models put the suffix before the prefix. `eot` are ids that also end a filled-in middle.
+    `spm` models put the suffix before the prefix. `eot` are ids that also end a filled-in middle. `file` stands between
+    the files of a repository, None where the model has learned no such token.
     """
 
     prefix: int
@@ -19,6 +20,7 @@ class FimIds:
     middle: int
     spm: bool = False
     eot: frozenset[int] = frozenset()
+    file: int | None = None
 
     def prompt(self, prefix: list[int], suffix: list[int]) -> list[int]:
         """The prompt ids that ask for the text between `prefix` and `suffix`."""
@@ -36,6 +38,7 @@ class FimTemplate:
     suffix: str
     middle: str
     eot: tuple[str, ...] = ()
+    file: str | None = None
 
 
 TEMPLATES = (
@@ -46,6 +49,7 @@ TEMPLATES = (
         suffix="<fim_suffix>",
         middle="<fim_middle>",
         eot=("<file_sep>", "<repo_name>", "<fim_pad>"),
+        file="<file_sep>",
     ),
     # codellama/CodeLlama-7b-hf, tokenizer_config.json (its strings begin with U+2581)
     FimTemplate(family="CodeLlama", prefix="▁<PRE>", suffix="▁<SUF>", middle="▁<MID>", eot=("▁<EOT>",)),
@@ -56,6 +60,7 @@ TEMPLATES = (
         suffix="<|fim_suffix|>",
         middle="<|fim_middle|>",
         eot=("<|file_sep|>", "<|repo_name|>", "<|fim_pad|>"),
+        file="<|file_sep|>",
     ),
     # deepseek-ai/deepseek-coder-6.7b-base, tokenizer.json (the bars are U+FF5C, the underline U+2581)
     FimTemplate(family="DeepSeek-Coder", prefix="<｜fim▁begin｜>", suffix="<｜fim▁hole｜>", middle="<｜fim▁end｜>"),
@@ -66,6 +71,7 @@ TEMPLATES = (
         suffix="<|fim_suffix|>",
         middle="<|fim_middle|>",
         eot=("<|file_separator|>",),
+        file="<|file_separator|>",
     ),
 )
 
@@ -75,11 +81,14 @@ def find_fim(special_id: Callable[[str], int | None]) -> FimIds | None:
     for template in TEMPLATES:
         prefix, suffix, middle = (special_id(text) for text in (template.prefix, template.suffix, template.middle))
         if prefix is not None and suffix is not None and middle is not None:
-            ends = (special_id(text) for other in TEMPLATES if other.prefix == template.prefix for text in other.eot)
+            alike = [other for other in TEMPLATES if other.prefix == template.prefix]
+            ends = (special_id(text) for other in alike for text in other.eot)
+            files = (special_id(other.file) for other in alike if other.file is not None)
             return FimIds(
                 prefix=prefix,
                 suffix=suffix,
                 middle=middle,
                 eot=frozenset(end for end in ends if end is not None),
+                file=next((id for id in files if id is not None), None),
             )
     return None

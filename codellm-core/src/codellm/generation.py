@@ -128,8 +128,8 @@ def complete(
 ) -> Generator[Event, None, None]:
     """Run `sequences`, which may be live as in `Model.run`, and tell of each step of each as it comes.
 
-    Closing or dropping the generator ends the run and frees the model. Requests start at `start` (seconds of
-    `time.perf_counter`), by default each when the backend takes it.
+    Closing or dropping the generator ends the run and frees the model. A sequence may be cancelled meanwhile. Requests
+    start at `start` (seconds of `time.perf_counter`), by default each when the backend takes it.
 
     Raises:
         ModelBusyError: another `run` or `score` is going on.
@@ -152,13 +152,13 @@ def _drive(
     try:
         waiting = given_out()
         for tokens in run.steps(waiting):
-            for event in itertools.chain(_advance(tokens, running, name), _failed(running, name)):
+            for event in itertools.chain(_advance(tokens, running, name), _ended(running, name)):
                 run.progress()
                 yield event
             run.see_end(running)
         ended = breach(name, "it ended its run before this sequence did", HOOK)
         for _ in itertools.chain([None], waiting):  # what the run never took fails like what it left
-            yield from _failed(running, name, ended)
+            yield from _ended(running, name, ended)
     finally:
         for sequence in running:
             sequence.finished = True
@@ -179,6 +179,8 @@ def _advance(tokens: list[Token], running: dict[Sequence, _Tracker], backend: st
                 if not token.sequence.finished:
                     raise breach(backend, "its run yielded a token of a sequence that it was not given", HOOK)
                 continue
+            if token.sequence.cancelled:
+                continue
             event = tracker.take(token, now)
         except (CodellmError, KeyboardInterrupt):
             raise
@@ -189,9 +191,12 @@ def _advance(tokens: list[Token], running: dict[Sequence, _Tracker], backend: st
         yield event
 
 
-def _failed(running: dict[Sequence, _Tracker], backend: str, all_with: BackendError | None = None) -> Iterator[Event]:
-    """End the sequences that the backend has given up; all of them, with this error, where its run has ended."""
+def _ended(running: dict[Sequence, _Tracker], backend: str, all_with: BackendError | None = None) -> Iterator[Event]:
+    """End what was cancelled, and what the backend has given up; all else, with this error, where its run has ended."""
     for sequence in list(running):
+        if sequence.cancelled:
+            yield running.pop(sequence).end("cancelled")
+            continue
         if sequence.error is not None:
             sequence.error = _as_exception(sequence.error, backend)
         elif all_with is None:

@@ -21,6 +21,14 @@ class Sequence:
     token_ids: list[int] = attrs.field(factory=list)
     finished: bool = False
     error: Exception | None = None
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        """Let it end where it is, as whoever asked has gone: its slot is free within two steps, and its result says so.
+
+        It may be waiting, running or done. Any thread may call this.
+        """
+        self.cancelled = self.finished = True
 
 
 @attrs.frozen(eq=False)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "generate": ("codellm.cli.generate:generate", "Continue a prompt, token by token."),
     "infill": ("codellm.cli.infill:infill", "Fill a place in the middle of a file."),
+    "serve": ("codellm.cli.serve:serve", "Answer requests over HTTP: editors, OpenAI's clients."),
     "backends": ("codellm.cli.backends:backends", "List what can run models here."),
     "models": ("codellm.cli.models:models", "List bundled models and kept artifacts; remove them."),
     "plugins": ("codellm.cli.plugins:plugins", "List installed plugins, and what is wrong with them."),

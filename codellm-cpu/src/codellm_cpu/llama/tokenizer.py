@@ -206,7 +206,7 @@ class LlamaTokenizer(Tokenizer):
         eot = frozenset(id for id in (found["pad"], found["rep"], found["sep"]) if id is not None)
         if family is not None and (family.prefix, family.suffix, family.middle) == (prefix, suffix, middle):
             return attrs.evolve(family, eot=family.eot | eot)
-        return FimIds(prefix=prefix, suffix=suffix, middle=middle, eot=eot)
+        return FimIds(prefix=prefix, suffix=suffix, middle=middle, eot=eot, file=found["sep"])
 
 
 def _present(id: int) -> int | None:

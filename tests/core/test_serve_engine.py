@@ -1,0 +1,207 @@
+"""The thread that owns a model: what joins, leaves, fails and waits, without HTTP."""
+
+import asyncio
+import threading
+
+import pytest
+
+from codellm.errors import BackendError, QueueFullError, StoppingError
+from codellm.generation import complete
+from codellm.sampling import SamplingParams
+from codellm.sequence import Sequence
+from codellm.serve.engine import Engine
+from codellm.serve.job import Job
+from support.script_model import ScriptModel
+
+ENDLESS = SamplingParams(max_tokens=10**6, ignore_eos=True)
+
+
+class GatedModel(ScriptModel):
+    """Computes a step for each permit."""
+
+    def __init__(self, *arguments, **options) -> None:
+        super().__init__(*arguments, **options)
+        self.permits = threading.Semaphore(0)
+
+    def step(self, sequence, samplers):
+        self.permits.acquire()
+        return super().step(sequence, samplers)
+
+
+class BrokenModel(ScriptModel):
+    """Its first run fails at once where the prompt is an exclamation mark; later ones are sound."""
+
+    def step(self, sequence, samplers):
+        if sequence.prompt_ids == [ord("!")]:
+            raise RuntimeError("out of order")
+        return super().step(sequence, samplers)
+
+
+def sequence(text="x", params=None):
+    return Sequence(prompt_ids=list(text.encode()), params=params or SamplingParams())
+
+
+def on(model, story, capacity=4):
+    """Run a story beside an engine."""
+
+    async def told():
+        engine = Engine(model, capacity)
+        engine.start()
+        try:
+            return await story(engine)
+        finally:
+            engine.abort()
+            if isinstance(model, GatedModel):
+                model.permits.release(10**6)
+            assert await asyncio.to_thread(engine.join, 60)
+
+    return asyncio.run(told())
+
+
+async def text(job):
+    return "".join([event.text async for event in job.events()])
+
+
+def job_of(engine, *sequences):
+    job = Job(sequences)
+    engine.submit(job)
+    return job
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def test_jobs_come_and_go_in_one_run():
+    model = ScriptModel("né né")
+    runs = []
+    model.run = lambda sequences: (runs.append(1), ScriptModel.run(model, sequences))[1]
+
+    async def story(engine):
+        first = [await text(job_of(engine, sequence())) for _ in range(3)]
+        together = await asyncio.gather(*(text(job_of(engine, sequence())) for _ in range(3)))
+        return [*first, *together]
+
+    assert on(model, story) == ["né né"] * 6
+    assert len(runs) == 1
+
+
+def test_the_error_of_a_sequence_is_that_of_its_request_alone():
+    async def story(engine):
+        sound, faulty = job_of(engine, sequence()), job_of(engine, sequence("\0"))
+        with pytest.raises(ValueError, match="cannot read NUL"):
+            await text(faulty)
+        assert await text(sound) == "hello"
+        assert await text(job_of(engine, sequence())) == "hello"
+
+    on(ScriptModel(slots=2), story)
+
+
+def test_a_run_that_fails_is_the_end_of_what_ran_and_the_next_is_sound():
+    async def story(engine):
+        with pytest.raises(BackendError, match="out of order"):
+            await text(job_of(engine, sequence("!")))
+        assert await text(job_of(engine, sequence())) == "hello"
+        assert engine.counts() == (0, 0)
+
+    on(BrokenModel(), story)
+
+
+def test_a_model_that_runs_elsewhere_is_an_error_and_no_hang():
+    model = ScriptModel()
+
+    async def story(engine):
+        with model.claim(), pytest.raises(Exception, match="already generates"):
+            await text(job_of(engine, sequence()))
+        assert await text(job_of(engine, sequence())) == "hello"
+
+    on(model, story)
+
+
+def test_whoever_hangs_up_frees_the_slot_within_two_steps():
+    model = GatedModel("a" * 40, slots=1)
+
+    async def story(engine):
+        gone = job_of(engine, sequence(params=ENDLESS))
+        model.permits.release(5)
+        await until(lambda: len(gone.sequences[0].token_ids) == 5)
+        engine.cancel(gone)
+        next_one = job_of(engine, sequence())
+        model.permits.release(2)
+        await until(lambda: next_one.sequences[0].token_ids or model.steps > 7)
+        assert len(gone.sequences[0].token_ids) == 5
+        assert next_one.sequences[0].token_ids
+
+    on(model, story)
+
+
+def test_what_waits_and_is_given_up_never_runs():
+    model = GatedModel(slots=1)
+
+    async def story(engine):
+        running, gone = job_of(engine, sequence()), job_of(engine, sequence(), sequence())
+        await until(lambda: engine.counts() == (1, 2))
+        engine.cancel(gone)
+        assert engine.counts() == (1, 0)
+        model.permits.release(100)
+        assert await text(running) == "hello"
+        assert not any(one.token_ids for one in gone.sequences)
+
+    on(model, story)
+
+
+def test_a_full_queue_refuses_all_of_a_job_or_none():
+    async def story(engine):
+        job_of(engine, sequence())
+        await until(lambda: engine.counts() == (1, 0))
+        large = job_of(engine, *(sequence() for _ in range(9)))  # more than it holds, but nothing waits
+        with pytest.raises(QueueFullError):
+            job_of(engine, sequence())
+        engine.cancel(large)
+        job_of(engine, *(sequence() for _ in range(3)))
+        with pytest.raises(QueueFullError):
+            job_of(engine, sequence(), sequence())
+        assert engine.counts() == (1, 3)
+        job_of(engine, sequence())
+
+    on(GatedModel(slots=1), story, capacity=4)
+
+
+def test_a_stop_finishes_what_was_taken_and_takes_no_more():
+    model = GatedModel(slots=1)
+
+    async def story(engine):
+        jobs = [job_of(engine, sequence()) for _ in range(3)]
+        engine.stop()
+        with pytest.raises(StoppingError):
+            job_of(engine, sequence())
+        model.permits.release(100)
+        assert [await text(job) for job in jobs] == ["hello"] * 3
+
+    on(model, story)
+
+
+def test_an_abort_tells_all():
+    async def story(engine):
+        jobs = [job_of(engine, sequence()) for _ in range(3)]
+        engine.abort()
+        for job in jobs:
+            with pytest.raises(StoppingError):
+                await text(job)
+        assert engine.counts() == (0, 0)
+
+    on(GatedModel(slots=1), story)
+
+
+def test_a_cancelled_sequence_has_a_result_that_says_so():
+    model = ScriptModel("abc", slots=2)
+    one, other = sequence(params=ENDLESS), sequence()
+    results = {}
+    for event in complete(model, [one, other]):
+        if event.sequence is one and len(one.token_ids) == 2:
+            one.cancel()
+        if event.result is not None:
+            results[event.sequence] = event.result
+    assert (results[one].finish_reason, results[one].text) == ("cancelled", "ab")
+    assert results[other].text == "abc"
