@@ -12,6 +12,9 @@ from codellm.artifacts.ensure import ensure
 from codellm.errors import ModelFileError, UnknownNameError
 from codellm.loading import find
 from codellm.plugins.registry import registry
+from codellm.sources.local import read_directory
+from codellm_gpu.quantize import add_tokenizer
+from support.chats import CHATML, with_template
 from support.safetensors_bytes import packed
 
 SCHEMES = ("bnb-int8", "bnb-nf4", "bnb-fp4")
@@ -40,6 +43,15 @@ def test_it_loads_to_the_logits_that_it_was_saved_from(saved, scheme):
         assert (model.info.scheme, model.info.parameters) == (scheme, info.parameters)
         assert model.info.weight_bytes == info.weight_bytes
         assert np.array_equal(logits(model), expected)
+
+
+def test_the_chat_template_goes_along(tmp_path):
+    source = read_directory(with_template(tmp_path), "demo")
+    (tmp_path / "made").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(tmp_path / name, tmp_path / "made" / name)
+    add_tokenizer(source, tmp_path / "made")
+    assert read_directory(tmp_path / "made", "demo").chat_template == source.chat_template == CHATML
 
 
 @pytest.mark.parametrize(

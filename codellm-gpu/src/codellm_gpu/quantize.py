@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from codellm.artifacts.request import Artifact
 from codellm.errors import InvalidValueError, ModelFileError
+from codellm.sources.chat_template import JINJA
 from codellm.sources.local import NAMING, read_directory
 from codellm.torch import bitsandbytes, gptq
 
@@ -43,7 +44,7 @@ def quantize(request: QuantizeRequest) -> Artifact | None:
 
 
 def add_tokenizer(source: ModelSource, destination: Path) -> None:
-    """Put the tokenizer beside the weights, as it is, with what says where texts begin and end.
+    """Put the tokenizer beside the weights, as it is, with what says where texts begin and end, and the chat template.
 
     Raises:
         ModelFileError: the source has none.
@@ -55,6 +56,8 @@ def add_tokenizer(source: ModelSource, destination: Path) -> None:
     for name, config in named.items():
         if config:
             (destination / name).write_text(json.dumps(dict(config), indent=2) + "\n")
+    if source.chat_template is not None:
+        (destination / JINJA).write_text(source.chat_template, encoding="utf-8")
 
 
 def weights(made: ModelSource) -> dict[str, int]:
