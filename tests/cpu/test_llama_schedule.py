@@ -38,11 +38,11 @@ def run(model: Any, sequences: Iterable[Sequence | None]) -> Iterator[list[Token
         return [lib.llama_memory_seq_pos_max(memory, slot) + 1 for slot in range(context.shape.slots)]
 
     with model.claim():
-        scheduler = Scheduler(context, sequences, model.tokenizer.vocab_size)
+        scheduler = Scheduler(model._prefixes, sequences, model.tokenizer.vocab_size)
         for tokens in scheduler.steps():
             assert ends() == [slot.done for slot in scheduler._slots]
             yield tokens
-        context.clear()
+        model._prefixes.clear()
         assert not any(ends())
 
 

@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codellm.errors import InvalidValueError
+from codellm_eval.bench.ask.job import Job
+from codellm_eval.bench.ask.plan import Plan
 from codellm_eval.bench.ask.row import Row
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]*", fullmatch=True)
@@ -56,3 +58,19 @@ def test_a_row_without_a_scheme():
 
 def test_slugs_are_file_names():
     assert Row.parse("llama-cpp:q4_0:path=a/b c").slug == "llama-cpp-q4_0-path=a-b-c"
+
+
+@pytest.mark.parametrize(
+    ("row", "options"), [("llama-cpp:q8_0:prefix_cache=64", {}), ("llama-cpp", {"prefix_cache": "1"})]
+)
+def test_no_row_is_measured_with_a_prefix_cache(row, options):
+    job = Job(row=Row.parse(row), model="codellm-demo", plan=Plan(), options=options)
+    with pytest.raises(InvalidValueError, match="with prefix_cache a prompt is not computed whole"):
+        job.spec()
+
+
+def test_a_row_runs_without_a_prefix_cache():
+    from codellm_cpu.llama.options import Options
+
+    spec = Job(row=Row.parse("llama-cpp"), model="codellm-demo", plan=Plan()).spec()
+    assert Options.parse(spec.options).prefix_cache == 0

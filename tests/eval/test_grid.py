@@ -191,6 +191,7 @@ def test_the_formats_tell_the_same(workdir):
         (["--row", "chip", "--new-tokens", "1"], "new_tokens must be at least 2"),
         (["--row", "chip", "--repeats", "0"], "repeats must be at least 1"),
         (["--row", "chip", "--batch-size", "two"], "'two' is not whole numbers"),
+        (["--row", "chip::prefix_cache=64"], "with prefix_cache a prompt is not computed whole"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_is(workdir, arguments, says):

@@ -118,7 +118,9 @@ class _Tracker:
         sequence.finished = True
         piece += self._text.finish()
         timing = Timing(self._start, tuple(self._times), time.perf_counter())
-        result = Result(self._text.text, tuple(sequence.token_ids), reason, timing, sequence.error)
+        result = Result(
+            self._text.text, tuple(sequence.token_ids), reason, timing, sequence.error, sequence.cached_tokens
+        )
         manager().notify("codellm_generated", sequence=sequence, result=result)
         return Event(sequence, piece, result)
 

@@ -93,9 +93,9 @@ class Model(abc.ABC):
 
         Each step: drop finished sequences, pull new ones while there is a free slot, compute, yield the step's
         tokens (several per sequence where the backend speculates). Writes nothing on a sequence but `error`, for a
-        fault of that sequence alone; such a sequence is dropped. `sequences` may be live: it blocks while nothing it
-        gave out is unfinished, and yields None only when something still runs. A backend may run ahead; core
-        discards tokens that come after `finished`, and they stop within two yields.
+        fault of that sequence alone, and `cached_tokens`; one with an error is dropped. `sequences` may be live: it
+        blocks while nothing it gave out is unfinished, and yields None only when something still runs. A backend may
+        run ahead; core discards tokens that come after `finished`, and they stop within two yields.
 
         Raises:
             ModelBusyError: another `run` or `score` is going on (raised at the first step).

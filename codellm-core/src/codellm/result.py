@@ -40,6 +40,7 @@ class Result:
 
     `text` ends before the stop string that ended it and holds no end-of-text token; `token_ids` holds every token that
     counted, the one that ended the sequence included. `error` is set where `finish_reason` is "error".
+    `cached_tokens` of the prompt were not computed for this request: a time to first token is one of the others alone.
     """
 
     text: str
@@ -47,3 +48,4 @@ class Result:
     finish_reason: FinishReason
     timing: Timing
     error: Exception | None = None
+    cached_tokens: int = 0

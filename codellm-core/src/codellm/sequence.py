@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import attrs
+from attrs.validators import ge, instance_of
 
 from codellm.sampling import SamplingParams
 
 
 @attrs.define(eq=False, kw_only=True)
 class Sequence:
-    """The only mutable thing on the road: core writes it, backends read it (and set `error`, nothing else).
+    """The only mutable thing on the road: core writes it, backends read it (and set `error` and `cached_tokens`).
 
     `index` says which sample of its prompt this is: samples of one prompt are sequences with equal `prompt_ids` and
     the indexes 0, 1, 2, …; it goes into the seed, so that they differ while a prompt alone and in a batch agree.
+
+    `cached_tokens` counts the tokens of the prompt that were not computed for it, since what another sequence computed
+    was taken; a backend that takes such writes it before the first token.
     """
 
     index: int = 0
@@ -22,6 +26,7 @@ class Sequence:
     finished: bool = False
     error: Exception | None = None
     cancelled: bool = False
+    cached_tokens: int = attrs.field(default=0, validator=[instance_of(int), ge(0)])
 
     def cancel(self) -> None:
         """Let it end where it is, as whoever asked has gone: its slot is free within two steps, and its result says so.

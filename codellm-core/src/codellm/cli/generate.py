@@ -69,6 +69,7 @@ def emit(stream: Any, format_: str) -> None:
                     "text": result.text,
                     "token_ids": list(result.token_ids),
                     "finish_reason": result.finish_reason,
+                    "cached_tokens": result.cached_tokens,
                     "ttft_s": timing.ttft,
                     "tpot_s": timing.tpot,
                 }

@@ -219,7 +219,8 @@ class NativeModel:
 class ContextShape:
     """The sizes of a context: tokens of one sequence, sequences, tokens of one decode, rows of logits of one decode.
 
-    `threads` compute; `NativeContext.decode_with` sets others for decodes of one token.
+    `threads` compute; `NativeContext.decode_with` sets others for decodes of one token. `stored` counts the ids past
+    those of the slots that only store what sequences have left; None: nothing is kept of a sequence.
     """
 
     context_length: int
@@ -228,6 +229,7 @@ class ContextShape:
     outputs: int
     threads: int
     flash_attn: str = "auto"
+    stored: int | None = None
 
 
 class NativeContext:
@@ -251,9 +253,10 @@ class NativeContext:
         self.spoilt = False
         """Whether NaN was computed, which whoever looks at the logits sets: `clear` then zeroes the cells."""
         params = lib.llama_context_default_params()
-        params.n_ctx = shape.context_length * shape.slots
+        ids = shape.slots + (shape.stored or 0)
+        params.n_ctx = shape.context_length * ids
         params.n_batch = params.n_ubatch = shape.chunk
-        params.n_seq_max = shape.slots
+        params.n_seq_max = ids
         params.n_outputs_max = shape.outputs
         params.n_threads = params.n_threads_batch = shape.threads
         params.flash_attn_type = {
@@ -325,17 +328,19 @@ class NativeContext:
         self.decoded_tokens += rows
         return self._logits()
 
-    def prefill(self, slot: int, ids: npt.NDArray[np.int32], start: int, stop: int) -> npt.NDArray[np.float32]:
+    def prefill(
+        self, slot: int, ids: npt.NDArray[np.int32], start: int, stop: int, *, wanted: bool
+    ) -> npt.NDArray[np.float32]:
         """Compute `ids[start:stop]` (at most a chunk) at `slot` → logits [V] after the last, until the next `decode`.
 
-        Rows whose logits nobody asks for cost no output matrix: they are computed only where `stop` ends `ids`.
+        Rows whose logits nobody asks for cost no output matrix: they are computed only where `wanted`.
         """
         rows = stop - start
         self.tokens[:rows] = ids[start:stop]
         self.positions[:rows] = np.arange(start, stop)
         self.slots[:rows] = slot
         self.wanted[:rows] = 0
-        self.wanted[rows - 1] = stop == len(ids)
+        self.wanted[rows - 1] = wanted
         logits: npt.NDArray[np.float32] = self.decode(rows)[0]
         return logits
 

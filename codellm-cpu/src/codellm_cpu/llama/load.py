@@ -13,7 +13,7 @@ from codellm_cpu.llama import tiles
 from codellm_cpu.llama.build import KEEP_TILES
 from codellm_cpu.llama.gaps import gaps
 from codellm_cpu.llama.library import LOG, ContextShape, library, open_context, open_native
-from codellm_cpu.llama.memory import Need, fitting_context
+from codellm_cpu.llama.memory import MOST_IDS, Need, fitting_context, stored_prefixes
 from codellm_cpu.llama.model import LlamaCppModel
 from codellm_cpu.llama.probe import checked, require_probed
 from codellm_cpu.llama.threads import decode_threads, fewest, model_kind
@@ -53,7 +53,8 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
     header = checked(source.path)
     chunk = max(options.chunk, spec.batch_size)
     outputs = min(chunk, max(_SCORE_ROWS, spec.batch_size))
-    need = Need.of(header, chunk=chunk, outputs=outputs)
+    kept = options.prefix_cache << 20
+    need = Need.of(header, chunk=chunk, outputs=outputs, kept=kept)
     fits = fitting_context(source.path.name, header, spec, need, machine.available_memory())
     require_probed(source.path)
     threads = spec.threads or machine.default_threads()
@@ -61,13 +62,15 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
     with contextlib.ExitStack() as stack:
         native = open_native(stack, source.path, repack=repack, mmap=options.mmap)
         LOG.tell(source.path)
+        context_length = _context_length(spec, native, header, fits)
         shape = ContextShape(
-            context_length=_context_length(spec, native, header, fits),
+            context_length=context_length,
             slots=spec.batch_size,
             chunk=chunk,
             outputs=outputs,
             threads=threads,
             flash_attn=options.flash_attn,
+            stored=stored_prefixes(kept, need.cell, context_length, spec.batch_size) if kept else None,
         )
         context = open_context(stack, native, shape)
         LOG.tell(source.path)
@@ -103,8 +106,8 @@ def _check_spec(spec: LoadSpec) -> None:
         )
     if spec.attn_implementation is not None:
         raise InvalidValueError("llama-cpp has no attn_implementation; use the option -o flash-attn=on|off")
-    if spec.batch_size > 256:
-        raise InvalidValueError(f"llama-cpp runs at most 256 sequences together, not {spec.batch_size}")
+    if spec.batch_size > MOST_IDS:
+        raise InvalidValueError(f"llama-cpp runs at most {MOST_IDS} sequences together, not {spec.batch_size}")
 
 
 def repacked(asked: bool | None, scheme: str, batch_size: int, features: Collection[str]) -> bool:

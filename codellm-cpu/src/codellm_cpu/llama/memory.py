@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 LEAST_CONTEXT = 256
 """Tokens of a sequence below which no model is loaded that was trained for more; llama.cpp rounds up to them."""
 
+MOST_IDS = 256
+"""Sequence ids of a context (llama-cparams.h, LLAMA_MAX_SEQ)."""
+
 
 @attrs.frozen(kw_only=True)
 class Need:
@@ -28,18 +31,18 @@ class Need:
     cell: int
     """Keys and values of one token."""
     rest: int
-    """Logits, and what a chunk of prompt leaves between two layers."""
+    """Logits, what a chunk of prompt leaves between two layers, and what is kept of finished sequences."""
 
     @classmethod
-    def of(cls, header: Header, *, chunk: int, outputs: int) -> Self:
-        """Need of a model whose prompts come in chunks, with `outputs` rows of logits."""
+    def of(cls, header: Header, *, chunk: int, outputs: int, kept: int = 0) -> Self:
+        """Need of a model whose prompts come in chunks, with `outputs` rows of logits, that keeps `kept` bytes."""
         hidden, intermediate = (header.number(key) or 0 for key in ("embedding_length", "feed_forward_length"))
         embedding = header.tensors.get("token_embd.weight")
         vocabulary = embedding.shape[-1] if embedding is not None else 0
         return cls(
             weights=sum(tensor.size for tensor in header.tensors.values()),
             cell=cell_bytes(header),
-            rest=2 * 4 * outputs * vocabulary + 4 * chunk * (intermediate + 8 * hidden),
+            rest=2 * 4 * outputs * vocabulary + 4 * chunk * (intermediate + 8 * hidden) + kept,
         )
 
 
@@ -49,6 +52,12 @@ def cell_bytes(header: Header) -> int:
     heads = header.number("attention.head_count") or 1
     keys, values = (header.number(f"attention.{part}_length") or hidden // heads for part in ("key", "value"))
     return max(1, 2 * layers * (header.number("attention.head_count_kv") or heads) * (keys + values))
+
+
+def stored_prefixes(kept: int, cell: int, context_length: int, slots: int) -> int:
+    """Whole contexts of `context_length` tokens of `cell` bytes in `kept` bytes, beside those of the `slots`."""
+    cells = -(-context_length // LEAST_CONTEXT) * LEAST_CONTEXT
+    return min(kept // (cells * cell), MOST_IDS - slots)
 
 
 def fitting_context(name: str, header: Header, spec: LoadSpec, need: Need, available: int) -> int:

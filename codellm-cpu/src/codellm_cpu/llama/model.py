@@ -12,6 +12,7 @@ import numpy as np
 from codellm.admission import Limits
 from codellm.errors import InvalidValueError
 from codellm.model import Model, ModelInfo
+from codellm_cpu.llama.prefixes import Prefixes
 from codellm_cpu.llama.schedule import Scheduler
 from codellm_cpu.llama.score import distributions, score
 from codellm_cpu.llama.tokenizer import LlamaTokenizer
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 class LlamaCppModel(Model):
     """Runs many sequences on one context. Nothing is kept between two calls: a repeated prompt is computed again.
+
+    With `-o prefix_cache` what sequences left is kept from one `run` to the next (see `Prefixes`); `score`, `logits`
+    and `distributions` take nothing of it, and forget it.
 
     With one thread, a batch computes bit for bit what singles compute where the matrix kernels treat each row alike
     whatever the number of rows. Measured on x86 with AVX-512: so for q8_0 at any batch size and for k-quants with
@@ -43,6 +47,7 @@ class LlamaCppModel(Model):
         self.info = info
         self.tokenizer = LlamaTokenizer(native)
         self._context = context
+        self._prefixes = Prefixes(context)
         self._stack = stack
 
     @property
@@ -51,35 +56,39 @@ class LlamaCppModel(Model):
         return self._context.decoded_tokens
 
     def run(self, sequences: Iterable[Sequence | None]) -> Iterator[list[Token]]:
-        with self.claim():
-            self._context.clear()
-            try:
-                yield from Scheduler(self._context, sequences, self.tokenizer.vocab_size).steps()
-            finally:
-                self._context.clear()
+        with self.claim(), self._prefixes.lent():
+            yield from Scheduler(self._prefixes, sequences, self.tokenizer.vocab_size).steps()
 
     def score(self, batch: Seq[Seq[int]]) -> list[npt.NDArray[np.float32]]:
         arrays = [self._ids(ids) for ids in batch]
-        with self.claim():
+        with self._emptied():
             return [score(self._context, array) for array in arrays]
 
     def logits(self, ids: Seq[int]) -> npt.NDArray[np.float32]:
         array = self._ids(ids)
         if not len(array):
             raise InvalidValueError("logits needs at least one token id")
-        with self.claim():
+        with self._emptied():
             return self._last_logits(array)
 
     def distributions(self, ids: Seq[int], start: int = 0) -> Iterator[npt.NDArray[np.float32]]:
         array = self._ids(ids)
-        with self.claim():
+        with self._emptied():
             yield from distributions(self._context, array, start)
+
+    @contextlib.contextmanager
+    def _emptied(self) -> Iterator[None]:
+        """The time of a call that takes the context for itself."""
+        with self.claim():
+            self._prefixes.clear()
+            yield
 
     def _last_logits(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         context = self._context
         context.clear()
         for start in range(0, len(ids), context.shape.chunk):
-            last = context.prefill(0, ids, start, min(start + context.shape.chunk, len(ids)))
+            stop = min(start + context.shape.chunk, len(ids))
+            last = context.prefill(0, ids, start, stop, wanted=stop == len(ids))
         logits: npt.NDArray[np.float32] = last.copy()
         context.spoilt |= bool(np.isnan(logits).any())
         context.clear()

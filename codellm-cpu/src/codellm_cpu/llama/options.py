@@ -30,6 +30,15 @@ OPTIONS: dict[str, Option[Any]] = {
         8192,
         help="The most tokens of prompts that are computed between two tokens of sequences that generate.",
     ),
+    "prefix_cache": count(
+        0,
+        "MiB",
+        0,
+        1 << 20,
+        help="Where above 0, keys and values of finished sequences are kept, and a prompt is computed from where it "
+        "parts from the longest that they begin with: those in the slots of the batch, and as many more as fit in so "
+        "much memory, each taking that of a whole context.",
+    ),
 }
 """By their names, for `Backend.options`."""
 
@@ -41,12 +50,14 @@ class Options:
     `repack`: whether weights are laid out anew for this processor at load; None where the kernels of the batch decide.
     `chunk`: the most tokens of prompts between two tokens of sequences that generate. With 128, a prompt of a 3B model
     is computed within 5 % as fast as with 512, and the others wait a quarter as long (docs/performance.md, Prefill).
+    `prefix_cache`: MiB for what is kept of finished sequences beside the slots; 0: nothing is kept, in slots neither.
     """
 
     repack: bool | None
     mmap: bool
     flash_attn: str
     chunk: int
+    prefix_cache: int
 
     @classmethod
     def parse(cls, options: Mapping[str, str]) -> Options:

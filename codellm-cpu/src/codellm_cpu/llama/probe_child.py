@@ -68,7 +68,7 @@ def _fault(stack: contextlib.ExitStack, path: Path) -> str:
 
 def _compute(context: NativeContext, id: int) -> str:
     """Compute one token, which reads every weight once → what is wrong with its logits."""
-    logits = context.prefill(0, np.array([id], np.int32), 0, 1)
+    logits = context.prefill(0, np.array([id], np.int32), 0, 1, wanted=True)
     # minus infinity is how some models rule out a token
     if np.isnan(logits).any() or not np.isfinite(logits.max()):
         return "it computes NaN or infinite logits; its weights are damaged"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from codellm_eval.bench.ask.row import Row
+from codellm_eval.bench.ask.row import Row, refuse_cache
 from codellm_eval.grid.cell import Cell
 from codellm_eval.grid.plan import GridPlan, Size
 
@@ -35,9 +35,9 @@ class GridJob:
         """What to load for a cell: as many slots as it needs, each just long enough.
 
         Raises:
-            InvalidValueError: a field is out of its range.
+            InvalidValueError: a field is out of its range, or prompts would not be computed whole.
         """
-        return self.row.spec(
+        spec = self.row.spec(
             self.model,
             threads=self.threads,
             device=self.device,
@@ -45,6 +45,8 @@ class GridJob:
             batch_size=size.batch_size,
             context_length=self.plan.context_length(size),
         )
+        refuse_cache(spec, self.row)
+        return spec
 
     def failed(self, size: Size, reason: str) -> Cell:
         """The cell of `size` without a figure."""

@@ -9,7 +9,7 @@ import attrs
 
 from codellm.errors import InvalidValueError
 from codellm_eval.bench.ask.plan import Plan
-from codellm_eval.bench.ask.row import Row
+from codellm_eval.bench.ask.row import Row, refuse_cache
 
 if TYPE_CHECKING:
     from codellm.spec import LoadSpec
@@ -67,6 +67,8 @@ class Job:
         """What to load.
 
         Raises:
-            InvalidValueError: a field is out of its range.
+            InvalidValueError: a field is out of its range, or prompts would not be computed whole.
         """
-        return self.row.spec(self.model, threads=self.threads, device=self.device, options=self.options)
+        spec = self.row.spec(self.model, threads=self.threads, device=self.device, options=self.options)
+        refuse_cache(spec, self.row)
+        return spec

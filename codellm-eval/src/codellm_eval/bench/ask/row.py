@@ -125,3 +125,15 @@ def _canonical(key: str) -> str:
     """Name of a setting with `batch-size` for `batch_size`, as on the command line; backends' own stay as they are."""
     field = key.replace("-", "_")
     return field if field in COUNTS | TEXTS else key
+
+
+def refuse_cache(spec: LoadSpec, row: Row) -> None:
+    """See that every prompt is computed whole, since it is timed.
+
+    Raises:
+        InvalidValueError: the backend is told to keep prefixes.
+    """
+    if spec.options.get("prefix_cache", "0") != "0":
+        raise InvalidValueError(
+            f"row {row}: with prefix_cache a prompt is not computed whole, and bench times prompts; leave it out"
+        )
