@@ -16,12 +16,13 @@ from codellm.serve.service import Service
 from support.script_model import ScriptModel
 
 
+class Hasty(server.Connection):
+    head_seconds = send_seconds = 0.2
+
+
 @pytest.fixture
-def story(monkeypatch):
+def story():
     """Runs a client beside a server in this process, and gives what the client gives."""
-    monkeypatch.setattr(server, "HEAD_SECONDS", 0.2)
-    monkeypatch.setattr(server, "SEND_SECONDS", 0.2)
-    monkeypatch.setattr(app, "BODY_SECONDS", 0.2)
 
     def run(client):
         engine, given = Engine(ScriptModel("hello" * 2000, context=10**7), 4), []
@@ -39,8 +40,8 @@ def story(monkeypatch):
         with server.bind("127.0.0.1", 0) as listener:
             service = Service("script", engine, created=0)
             thread = threading.Thread(target=work)
-            served = app.App(service, None, lambda line: None)
-            asyncio.run(server.serve(served, engine, listener, 1, thread.start))
+            served = app.App(service, None, lambda line: None, body_seconds=0.2)
+            asyncio.run(server.serve(served, engine, listener, 1, thread.start, Hasty))
             thread.join()
             service.close()
         assert engine.join(60)

@@ -43,10 +43,13 @@ POSTS: Mapping[str, Callable[[Request, Body, Service], Awaitable[Response]]] = {
 
 
 class App:
-    """An ASGI application. With a `key`, every request but that of the health must bear it; log lines hold no body."""
+    """An ASGI application. With a `key`, every request but that of the health must bear it; log lines hold no body.
 
-    def __init__(self, service: Service, key: str | None, log: Log) -> None:
-        self._service, self._log = service, log
+    A body has `body_seconds` to come.
+    """
+
+    def __init__(self, service: Service, key: str | None, log: Log, body_seconds: float = BODY_SECONDS) -> None:
+        self._service, self._log, self._body_seconds = service, log, body_seconds
         self._key = None if key is None else f"Bearer {key}".encode()
         self._gets: Mapping[str, Callable[[], Response]] = {"/health": self._health, "/v1/models": self._models}
 
@@ -88,7 +91,7 @@ class App:
         if path in self._gets and method in ("GET", "HEAD"):
             return self._gets[path]()
         if path in POSTS and method == "POST":
-            return await POSTS[path](request, Body(await _read(request)), self._service)
+            return await POSTS[path](request, Body(await _read(request, self._body_seconds)), self._service)
         allowed = "GET" if path in self._gets else "POST"
         refusal = Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"{path} takes {allowed}", code="method_not_allowed")
         refusal.headers = {"Allow": allowed}
@@ -112,15 +115,15 @@ class App:
         return Json({"object": "list", "data": [model]})
 
 
-async def _read(request: Request) -> bytes:
-    """The body of a request.
+async def _read(request: Request, seconds: float) -> bytes:
+    """The body of a request, which has so many `seconds` to come.
 
     Raises:
         Refusal: it is too large, or takes too long.
     """
     data = bytearray()
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(seconds):
             async for piece in request.stream():
                 data += piece
                 if len(data) > BODY_BYTES:

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
@@ -58,11 +58,13 @@ def address(listener: socket.socket) -> str:
 class Connection(H11Protocol):
     """A connection that is dropped where its client neither sends a request nor reads the answer."""
 
+    head_seconds: ClassVar[float] = HEAD_SECONDS
+    send_seconds: ClassVar[float] = SEND_SECONDS
     _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._wait(HEAD_SECONDS)
+        self._wait(self.head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait(None)
@@ -74,11 +76,11 @@ class Connection(H11Protocol):
         if cycle is not None and not cycle.response_complete:
             self._wait(None)
         elif self._patience is None:  # what comes drop by drop gets no more time
-            self._wait(HEAD_SECONDS)
+            self._wait(self.head_seconds)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._wait(SEND_SECONDS)
+        self._wait(self.send_seconds)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -106,14 +108,22 @@ class Server(uvicorn.Server):
         yield
 
 
-async def serve(app: App, engine: Engine, listener: socket.socket, grace: float, ready: Callable[[], None]) -> None:
+async def serve(
+    app: App,
+    engine: Engine,
+    listener: socket.socket,
+    grace: float,
+    ready: Callable[[], None],
+    connection: type[Connection] = Connection,
+) -> None:
     """Answer requests until SIGTERM or SIGINT; then finish what was taken, for at most `grace` seconds.
 
-    `ready` is called once the socket listens. A second signal ends what still runs.
+    `ready` is called once the socket listens. A second signal ends what still runs. Clients are given the time that
+    `connection` gives them.
     """
     options: dict[str, Any] = {"log_config": None, "log_level": "critical", "access_log": False}
     config = uvicorn.Config(
-        app, http=Connection, ws="none", lifespan="off", server_header=False, timeout_keep_alive=int(IDLE_SECONDS),
+        app, http=connection, ws="none", lifespan="off", server_header=False, timeout_keep_alive=int(IDLE_SECONDS),
         timeout_graceful_shutdown=int(grace) + 5, **options,
     )  # fmt: skip
     server, loop = Server(config, ready), asyncio.get_running_loop()
