@@ -101,7 +101,7 @@ def test_special_tokens_are_found_by_their_string(load_tiny):
     assert tokenizer.special_id("<file_sep>") == 4
     assert tokenizer.special_id("def") is None
     assert tokenizer.special_id("") is None
-    assert tokenizer.fim == FimIds(prefix=1, suffix=3, middle=2, eot=frozenset({4}))
+    assert tokenizer.fim == FimIds(prefix=1, suffix=3, middle=2, eot=frozenset({4}), file=4)
 
 
 def test_memory_counts_this_process(load_tiny):
