@@ -75,6 +75,14 @@ def test_nvrtc_compiles_it_for_a_gpu_that_is_not_here(model, bits, gpu, fields, 
     assert kernel.compile_step(macros, gpu.capability) == b"kept"  # it is compiled once
 
 
+def test_a_cache_that_cannot_be_written_costs_only_the_next_compilation(monkeypatch, tmp_path):
+    pytest.importorskip("cuda.core")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CODELLM_CACHE", str(tmp_path / "file"))
+    macros = shape("qwen3-0.6b").macros(A100)
+    assert kernel.compile_step(macros, A100.capability)[:4] == b"\x7fELF"
+
+
 def test_an_architecture_that_nvrtc_does_not_know_is_told(monkeypatch, tmp_path):
     pytest.importorskip("cuda.core")
     monkeypatch.setenv("CODELLM_CACHE", str(tmp_path))

@@ -83,11 +83,16 @@ class Memo:
     def keep(self, found: Mapping[str, str]) -> None:
         """Keep `found`, and of what was kept before the newest."""
         kept = [*self.read().items(), *found.items()][-self._most :]
-        temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(dict(kept)))
-            temporary.replace(self._path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        keep_file(self._path, json.dumps(dict(kept)).encode())
+
+
+def keep_file(path: Path, data: bytes) -> None:
+    """Keep `data` in a file of the cache, whole or not at all. Best effort, as `Memo` is."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from codellm.errors import BackendUnavailableError
-from codellm.system.cache import cache_path
+from codellm.system.cache import cache_path, keep_file
 from codellm_gpu.cuda import tape
 from codellm_gpu.cuda.shape import WARPS, Gpu, Launch, Shape
 
@@ -34,7 +34,7 @@ def source() -> str:
     return "\n".join((folder / f"{part}.cu").read_text() for part in SOURCE)
 
 
-def compile_step(macros: Mapping[str, str], capability: tuple[int, int], *, driver: str = "") -> bytes:
+def compile_step(macros: Mapping[str, str], capability: tuple[int, int]) -> bytes:
     """Machine code of the kernel, from the cache where it was compiled before (NVRTC takes about 3 s).
 
     Raises:
@@ -45,15 +45,12 @@ def compile_step(macros: Mapping[str, str], capability: tuple[int, int], *, driv
     import cuda.core
 
     text, arch = source(), f"sm_{capability[0]}{capability[1]}"
-    facts = [text, repr(sorted(macros.items())), arch, cuda.core.__version__, driver]
+    facts = [text, repr(sorted(macros.items())), arch, cuda.core.__version__]
     path = cache_path() / "kernels" / f"{hashlib.sha256(chr(0).join(facts).encode()).hexdigest()[:32]}.cubin"
     if path.is_file():
         return path.read_bytes()
     code = _compiled(text, macros, arch)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{torch.randint(1 << 62, ()).item()}")
-    temporary.write_bytes(code)
-    temporary.replace(path)
+    keep_file(path, code)
     return code
 
 
@@ -82,8 +79,9 @@ class StepKernel:
         reason = shape.fault(gpu) if dtype.itemsize == 2 else f"it computes in bfloat16 and float16, not {dtype}"
         if reason is not None:
             raise BackendUnavailableError(f"the step kernel: {reason}")
-        self._load(compile_step(shape.macros(gpu), gpu.capability), Launch.of(shape, gpu))
-        blocks, size = Launch.of(shape, gpu).blocks, shape.group_bytes
+        launch = Launch.of(shape, gpu)
+        self._load(compile_step(shape.macros(gpu), gpu.capability), launch)
+        blocks, size = launch.blocks, shape.group_bytes
         try:
             self.tape = tape.Tape.of(decoder, blocks=blocks, warps=WARPS, size=size, zeros=shape.zeros)
         except torch.OutOfMemoryError:
@@ -91,7 +89,7 @@ class StepKernel:
         torch.cuda.empty_cache()  # of what was packed
         if torch.cuda.mem_get_info(device)[0] < room:
             raise no_room()
-        self._keep(shape, gpu, decoder, cache, vocab_size)
+        self._keep(shape, launch, decoder, cache, vocab_size)
 
     def _load(self, code: bytes, launch: Launch) -> None:
         from cuda.bindings import driver
@@ -111,8 +109,8 @@ class StepKernel:
             grid=launch.blocks, block=(WARPS + 1) * 32, shmem_size=launch.shared_bytes, is_cooperative=True
         )
 
-    def _keep(self, shape: Shape, gpu: Gpu, decoder: Decoder, cache: Cache, vocab_size: int) -> None:
-        config, launch = shape.config, Launch.of(shape, gpu)
+    def _keep(self, shape: Shape, launch: Launch, decoder: Decoder, cache: Cache, vocab_size: int) -> None:
+        config = shape.config
         device = decoder.embedding.weight.device
 
         def room(*extents: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
