@@ -16,6 +16,7 @@ import attrs
 from codellm.chat_template import ChatTemplate
 from codellm.errors import InvalidValueError, NoChatTemplateError, shown
 from codellm.marks import Marks
+from codellm.sampling import SamplingParams
 from codellm.text import utf8
 from codellm.tokenizer import Tokenizer
 
@@ -79,6 +80,31 @@ def _text_of(part: object) -> str:
             f"{told}, and images, sounds and files are not supported: only parts of the type 'text'"
         )
     return str(part["text"])
+
+
+def chat_request(
+    tokenizer: Tokenizer, messages: Iterable[Message | Mapping[str, Any]], params: SamplingParams, model: str
+) -> tuple[list[int], SamplingParams]:
+    """What asks `model` for its answer to `messages`: ids of the prompt, and `params` with the end of a turn as a stop.
+
+    Raises:
+        NoChatTemplateError, InvalidValueError, ModelFileError: see `chat_ids`.
+    """
+    ids = chat_ids(tokenizer, messages, model)
+    end = turn_end(tokenizer, model)
+    if end is None or params.ignore_eos:
+        return ids, params
+    return ids, attrs.evolve(params, stop=(*params.stop, end))
+
+
+def chat_text(tokenizer: Tokenizer, messages: Iterable[Message | Mapping[str, Any]], model: str) -> str:
+    """The prompt as text, in which a mark that somebody typed looks like one of the template.
+
+    Raises:
+        NoChatTemplateError, InvalidValueError, ModelFileError: see `chat_ids`.
+    """
+    template = template_of(tokenizer, model)
+    return template.render([attrs.asdict(message) for message in _checked(messages)])
 
 
 def chat_ids(tokenizer: Tokenizer, messages: Iterable[Message | Mapping[str, Any]], model: str) -> list[int]:

@@ -209,15 +209,13 @@ class Model(abc.ABC):
             ModelFileError: the template is broken, or takes more than its limits.
             ContextLengthError: the conversation leaves no room for output.
         """
-        from codellm.chat import chat_ids, turn_end
+        from codellm.chat import chat_request
         from codellm.plugins.guard import guarded
 
-        params, name = params or SamplingParams(), self.info.path or self.info.architecture
+        name = self.info.path or self.info.architecture
         with guarded(self.info.backend, "to encode a conversation"):
-            ids = chat_ids(self.tokenizer, messages, name)
-            end = turn_end(self.tokenizer, name)
-        stop = params.stop if end is None or params.ignore_eos else (*params.stop, end)
-        return self.stream(ids, attrs.evolve(params, stop=stop))
+            ids, params = chat_request(self.tokenizer, messages, params or SamplingParams(), name)
+        return self.stream(ids, params)
 
     def chat(self, messages: Iterable[Message | Mapping[str, Any]], params: SamplingParams | None = None) -> Result:
         """Answer a conversation to the end: see `stream_chat`."""

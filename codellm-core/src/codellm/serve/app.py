@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from codellm.errors import CodellmError
 from codellm.serve.body import Body
+from codellm.serve.chat_completions import apply_template, chat_completions
 from codellm.serve.completions import completions
 from codellm.serve.infill import infill
 from codellm.serve.refusal import Refusal, refusal
@@ -36,9 +37,11 @@ HUNG_UP = 499
 
 POSTS: Mapping[str, Callable[[Request, Body, Service], Awaitable[Response]]] = {
     "/v1/completions": completions,
+    "/v1/chat/completions": chat_completions,
     "/infill": infill,
     "/tokenize": tokenize,
     "/detokenize": detokenize,
+    "/apply-template": apply_template,
 }
 
 

@@ -9,6 +9,7 @@ from codellm.errors import (
     CodellmError,
     ContextLengthError,
     InvalidValueError,
+    NoChatTemplateError,
     NoFimError,
     QueueFullError,
     StoppingError,
@@ -44,6 +45,7 @@ _KINDS: tuple[tuple[type[CodellmError], HTTPStatus, str | None], ...] = (
     (StoppingError, HTTPStatus.SERVICE_UNAVAILABLE, "stopping"),
     (ContextLengthError, HTTPStatus.BAD_REQUEST, "context_length_exceeded"),
     (NoFimError, HTTPStatus.BAD_REQUEST, "no_infill"),
+    (NoChatTemplateError, HTTPStatus.BAD_REQUEST, "no_chat_template"),
     (InvalidValueError, HTTPStatus.BAD_REQUEST, "invalid_value"),
 )
 

@@ -1,0 +1,140 @@
+"""What OpenAI's endpoints that generate have in common: samples of prompts become choices, whole or in parts."""
+
+from __future__ import annotations
+
+import abc
+import itertools
+import time
+import uuid
+from collections.abc import AsyncGenerator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import attrs
+
+from codellm.generation import Event
+from codellm.result import FinishReason
+from codellm.sampling import SamplingParams
+from codellm.serve.body import Body
+from codellm.serve.job import Job
+from codellm.serve.refusal import bad
+from codellm.serve.replies import EventStream, Json
+from codellm.serve.service import Service, listening
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+MOST = 128
+"""Sequences of one request: prompts, times samples of each."""
+
+FINISH: Mapping[FinishReason, str] = {"stop": "stop", "eos": "stop", "length": "length", "cancelled": "stop"}
+
+
+@attrs.frozen(kw_only=True)
+class Wanted:
+    """How many samples of each prompt, how sampled, and how told: in parts, and with counts of tokens after them."""
+
+    params: SamplingParams
+    n: int
+    stream: bool
+    usage: bool
+
+    @classmethod
+    def of(cls, body: Body, max_tokens: int, prompts: int = 1) -> Self:
+        """Read a body that asks for samples of so many `prompts`.
+
+        Raises:
+            Refusal: a field is not as it must be.
+        """
+        n = body.whole("n", 1, 1, MOST)
+        if n * prompts > MOST:
+            raise bad(f"n times the prompts are {n * prompts} completions, and may be {MOST}", "n")
+        stream = body.flag("stream")
+        return cls(
+            params=body.sampling(max_tokens, temperature=1.0),
+            n=n,
+            stream=stream,
+            usage=body.object("stream_options").get("include_usage") is True and stream,
+        )
+
+
+class Reply(abc.ABC):
+    """The answer to one request, from the events of its job. Endpoints say what a choice looks like."""
+
+    prefix: ClassVar[str]
+    """How the id of an answer begins."""
+    kinds: ClassVar[tuple[str, str]]
+    """What is said to be sent: of a whole answer, and of a part."""
+
+    def __init__(self, wanted: Wanted, job: Job, service: Service) -> None:
+        self._wanted, self._job, self._service = wanted, job, service
+        self._id, self._created = f"{self.prefix}-{uuid.uuid4().hex}", int(time.time())
+        self._index = {sequence: index for index, sequence in enumerate(job.sequences)}
+
+    @abc.abstractmethod
+    def text(self, index: int, text: str) -> dict[str, Any]:
+        """The fields of a choice that hold its whole text."""
+
+    @abc.abstractmethod
+    def piece(self, text: str) -> dict[str, Any]:
+        """The fields of a part that hold a piece of text."""
+
+    @abc.abstractmethod
+    def opening(self, index: int) -> dict[str, Any] | None:
+        """The fields of the part that goes before the text of a choice; None where there is none."""
+
+    async def answer(self, request: Request) -> Response:
+        """What is sent: all at the end, or each part as it comes."""
+        return EventStream(self._parts(request)) if self._wanted.stream else Json(await self._whole(request))
+
+    async def _whole(self, request: Request) -> dict[str, Any]:
+        choices: list[dict[str, Any]] = []
+        async with listening(request, self._service.engine, self._job) as events:
+            async for event in events:
+                if event.result is not None:
+                    index = self._index[event.sequence]
+                    choices.append(_choice(index, self.text(index, event.result.text), _finish(event)))
+        choices.sort(key=lambda choice: choice["index"])
+        return {**self._object(self.kinds[0], choices), "usage": self._usage()}
+
+    async def _parts(self, request: Request) -> AsyncGenerator[dict[str, Any], None]:
+        opened: set[int] = set()
+        async with listening(request, self._service.engine, self._job) as events:
+            async for event in events:
+                index = self._index[event.sequence]
+                if index not in opened:
+                    opened.add(index)
+                    opening = self.opening(index)
+                    if opening is not None:
+                        yield self._part(_choice(index, opening, None))
+                yield self._part(_choice(index, self.piece(event.text), _finish(event)))
+        if self._wanted.usage:
+            yield {**self._object(self.kinds[1], []), "usage": self._usage()}
+
+    def _part(self, choice: dict[str, Any]) -> dict[str, Any]:
+        part = self._object(self.kinds[1], [choice])
+        return {**part, "usage": None} if self._wanted.usage else part
+
+    def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": self._id,
+            "object": kind,
+            "created": self._created,
+            "model": self._service.name,
+            "choices": choices,
+        }
+
+    def _usage(self) -> dict[str, int]:
+        # the samples of a prompt share it
+        firsts = itertools.islice(self._job.sequences, 0, None, self._wanted.n)
+        prompt = sum(len(sequence.prompt_ids) for sequence in firsts)
+        output = sum(len(sequence.token_ids) for sequence in self._job.sequences)
+        return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
+
+
+def _choice(index: int, fields: dict[str, Any], finish: str | None) -> dict[str, Any]:
+    return {"index": index, **fields, "logprobs": None, "finish_reason": finish}
+
+
+def _finish(event: Event) -> str | None:
+    return None if event.result is None else FINISH[event.result.finish_reason]
