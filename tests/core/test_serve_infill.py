@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from codellm.errors import NoFimError
 from codellm.fim import TEMPLATES, find_fim
 from codellm.serve.body import Body
-from codellm.serve.infill import Asked, infill_ids
+from codellm.serve.infill import Around, infill_ids
+from codellm.serve.llamacpp import Wanted
 from codellm.serve.refusal import Refusal
 from support.script_model import FIM, ScriptModel
 
@@ -25,11 +26,13 @@ def tried(work):
 
 
 def asked(context=64, **fields):
-    return Asked.of(Body(json.dumps(fields).encode()), context)
+    body = Body(json.dumps(fields).encode())
+    return Around.of(body), Wanted.of(body, context, temperature=0.0)
 
 
 def ids_of(context=64, **fields):
-    return infill_ids(ScriptModel(context=context), asked(context, **fields))
+    around, wanted = asked(context, **fields)
+    return infill_ids(ScriptModel(context=context), around, wanted.params.max_tokens)
 
 
 def test_what_is_short_stands_whole():
@@ -83,7 +86,7 @@ def test_a_model_without_marks_cannot():
     model = ScriptModel()
     model.tokenizer.special_id = lambda token: None
     with pytest.raises(NoFimError):
-        infill_ids(model, asked(input_prefix="a"))
+        infill_ids(model, Around(prefix="a", suffix=""), 1)
 
 
 JSON = st.recursive(
@@ -93,7 +96,8 @@ JSON = st.recursive(
 )
 FIELDS = st.sampled_from([
     "input_prefix", "input_suffix", "prompt", "input_extra", "n_predict", "stop", "temperature", "top_p", "top_k",
-    "min_p", "seed", "t_max_predict_ms", "response_fields", "ignore_eos", "stream", "n_probs", "lora",
+    "min_p", "seed", "t_max_predict_ms", "t_max_prompt_ms", "n_indent", "repeat_penalty",
+    "response_fields", "ignore_eos", "stream", "n_probs", "lora",
 ])  # fmt: skip
 
 
@@ -101,8 +105,9 @@ FIELDS = st.sampled_from([
 def test_any_fields_are_taken_or_refused_by_name(fields):
     found, refusal = tried(lambda: asked(**fields))
     if refusal is None:
-        assert isinstance(found.prefix, str)
-        assert found.params.max_tokens >= 1
+        around, wanted = found
+        assert isinstance(around.prefix, str)
+        assert wanted.params.max_tokens >= 1
     else:
         assert refusal.status == 400
         assert refusal.param in fields or refusal.code == "invalid_json"

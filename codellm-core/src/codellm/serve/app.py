@@ -16,6 +16,7 @@ from codellm.serve.body import Body
 from codellm.serve.chat_completions import apply_template, chat_completions
 from codellm.serve.completions import completions
 from codellm.serve.infill import infill
+from codellm.serve.llamacpp import completion
 from codellm.serve.refusal import Refusal, refusal
 from codellm.serve.replies import Json, refused
 from codellm.serve.service import Service
@@ -38,6 +39,7 @@ HUNG_UP = 499
 POSTS: Mapping[str, Callable[[Request, Body, Service], Awaitable[Response]]] = {
     "/v1/completions": completions,
     "/v1/chat/completions": chat_completions,
+    "/completion": completion,
     "/infill": infill,
     "/tokenize": tokenize,
     "/detokenize": detokenize,

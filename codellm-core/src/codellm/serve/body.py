@@ -25,9 +25,13 @@ REFUSED: Mapping[str, tuple[object, ...]] = {
     "n_probs": (0,),
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
-    "repeat_penalty": (1,),
     "typical_p": (1,),
     "mirostat": (0,),
+    "top_n_sigma": (-1,),
+    "xtc_probability": (0,),
+    "dry_multiplier": (0,),
+    "dynatemp_range": (0,),
+    "n_cmpl": (1,),
     "logit_bias": ({}, []),
     "response_format": ({"type": "text"},),
     "grammar": ("",),
@@ -139,8 +143,10 @@ class Body:
             raise bad(f"{name} has {len(value)} entries, and may have {most}", name)
         return tuple(value)
 
-    def sampling(self, max_tokens: int, temperature: float) -> SamplingParams:
-        """How to sample; `temperature` is what it is where the client says nothing."""
+    def sampling(
+        self, max_tokens: int, temperature: float, *, top_p: float = 1.0, top_k: int = 0, min_p: float = 0.0
+    ) -> SamplingParams:
+        """How to sample; what is given here is what holds where the client says nothing."""
         stop = self.texts("stop", _STOPS)
         if any(len(one) > _STOP_LENGTH for one in stop):
             raise bad(f"stop has a string of more than {_STOP_LENGTH} characters", "stop")
@@ -148,10 +154,10 @@ class Body:
         values: dict[str, Any] = {
             "max_tokens": max_tokens,
             "temperature": self.number("temperature", temperature),
-            "top_p": self.number("top_p", 1.0),
-            "top_k": max(self.whole("top_k", 0, -1), 0),
-            "min_p": self.number("min_p", 0.0),
-            "repetition_penalty": self.number("repetition_penalty", 1.0),
+            "top_p": self.number("top_p", top_p),
+            "top_k": max(self.whole("top_k", top_k, -1), 0),
+            "min_p": self.number("min_p", min_p),
+            "repetition_penalty": self.number("repetition_penalty", self.number("repeat_penalty", 1.0)),
             "stop": stop,
             "seed": None if seed < 0 else seed,
             "ignore_eos": self.flag("ignore_eos"),
