@@ -17,6 +17,7 @@ from codellm.serve.chat_completions import apply_template, chat_completions
 from codellm.serve.completions import completions
 from codellm.serve.infill import infill
 from codellm.serve.llamacpp import completion
+from codellm.serve.ollama import generate, tags, version
 from codellm.serve.refusal import Refusal, refusal
 from codellm.serve.replies import Json, refused
 from codellm.serve.service import Service
@@ -44,6 +45,7 @@ POSTS: Mapping[str, Callable[[Request, Body, Service], Awaitable[Response]]] = {
     "/tokenize": tokenize,
     "/detokenize": detokenize,
     "/apply-template": apply_template,
+    "/api/generate": generate,
 }
 
 
@@ -56,7 +58,12 @@ class App:
     def __init__(self, service: Service, key: str | None, log: Log, body_seconds: float = BODY_SECONDS) -> None:
         self._service, self._log, self._body_seconds = service, log, body_seconds
         self._key = None if key is None else f"Bearer {key}".encode()
-        self._gets: Mapping[str, Callable[[], Response]] = {"/health": self._health, "/v1/models": self._models}
+        self._gets: Mapping[str, Callable[[], Response]] = {
+            "/health": self._health,
+            "/v1/models": self._models,
+            "/api/tags": lambda: tags([service.name], service.created),
+            "/api/version": version,
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began, status = time.perf_counter(), HUNG_UP
@@ -85,7 +92,7 @@ class App:
                 self._log(
                     f"internal error, please report it: {type(error).__name__} in {request.scope['path'][:100]!a}"
                 )
-            return refused(refusal(error))
+            return refused(refusal(error), request.scope["path"])
 
     async def _answer(self, request: Request) -> Response:
         path, method = request.scope["path"], request.method

@@ -80,8 +80,11 @@ class Body:
         if not _within(fields, DEPTH):
             raise bad(f"the body has more than {DEPTH} objects or arrays within each other", code="invalid_json")
         self._fields: dict[str, Any] = fields
+        self._check()
+
+    def _check(self) -> None:
         for name, nothing in REFUSED.items():
-            value = fields.get(name)
+            value = self._fields.get(name)
             if value is not None and value not in nothing:
                 raise bad(f"{name} is not supported here; leave it out", name, code="unsupported_field")
 
@@ -132,6 +135,13 @@ class Body:
         if value is not None and not isinstance(value, dict):
             raise bad(f"{name} must be an object", name)
         return value or {}
+
+    def inner(self, name: str) -> Body:
+        """The fields of an object, none where it is missing, to be read in the same way."""
+        body = Body.__new__(Body)
+        body._fields = dict(self.object(name))
+        body._check()
+        return body
 
     def texts(self, name: str, most: int) -> tuple[str, ...]:
         """A list of strings, or one."""
