@@ -32,8 +32,8 @@ def test_a_request_of_the_page_is_answered(server, command):
 
 
 def test_the_endpoints_are_those_of_the_server():
-    named = set(re.findall(r"`(?:GET|POST) (/[\w/-]+)`", PAGE))
-    assert named == {*POSTS, "/health", "/v1/models", "/api/tags", "/api/version"}
+    named = set(re.findall(r"`(?:GET|POST) (/[\w/-]*)`", PAGE))
+    assert named == {*POSTS, "/", "/health", "/v1/models", "/api/tags", "/api/version"}
 
 
 def test_what_is_said_to_be_refused_is():

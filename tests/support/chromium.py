@@ -93,15 +93,15 @@ class Chromium:
         message, self._rest = self._rest.split(b"\0", 1)
         return dict(json.loads(message))
 
-    def open(self, file: Path, width: int, height: int = 900, dark: bool = False) -> None:
-        """Show `file` in a window of `width` CSS pixels, and wait until all of it is there."""
+    def open(self, file: Path | str, width: int, height: int = 900, dark: bool = False) -> None:
+        """Show a file or an address in a window of `width` CSS pixels, and wait until all of it is there."""
         self.ask(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", features=[scheme])
         self.events.clear()
-        self.ask("Page.navigate", url=file.resolve().as_uri())
+        self.ask("Page.navigate", url=file if isinstance(file, str) else file.resolve().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self._next())
 
@@ -109,7 +109,7 @@ class Chromium:
         """What a JavaScript expression is on the page, as JSON."""
         result = self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in result, result
-        return result["result"]["value"]
+        return result["result"].get("value")  # undefined has none
 
     def complaints(self) -> list[str]:
         """What stands in the page's console, and scripts' errors."""

@@ -18,6 +18,7 @@ from codellm.serve.completions import completions
 from codellm.serve.infill import infill
 from codellm.serve.llamacpp import completion
 from codellm.serve.ollama import generate, tags, version
+from codellm.serve.page import page
 from codellm.serve.refusal import Refusal, refusal
 from codellm.serve.replies import Json, refused
 from codellm.serve.service import Service
@@ -37,6 +38,9 @@ BODY_SECONDS = 30.0
 HUNG_UP = 499
 """What the log says of a client that went away, after nginx; nobody gets it."""
 
+OPEN = ("/", "/health")
+"""What wants no key: neither tells anything of the models."""
+
 POSTS: Mapping[str, Callable[[Request, Body, Service], Awaitable[Response]]] = {
     "/v1/completions": completions,
     "/v1/chat/completions": chat_completions,
@@ -50,7 +54,7 @@ POSTS: Mapping[str, Callable[[Request, Body, Service], Awaitable[Response]]] = {
 
 
 class App:
-    """An ASGI application. With a `key`, every request but that of the health must bear it; log lines hold no body.
+    """An ASGI application. With a `key`, every request but those of `OPEN` must bear it; log lines hold no body.
 
     A body has `body_seconds` to come.
     """
@@ -59,6 +63,7 @@ class App:
         self._service, self._log, self._body_seconds = service, log, body_seconds
         self._key = None if key is None else f"Bearer {key}".encode()
         self._gets: Mapping[str, Callable[[], Response]] = {
+            "/": page,
             "/health": self._health,
             "/v1/models": self._models,
             "/api/tags": lambda: tags([service.name], service.created),
@@ -98,7 +103,7 @@ class App:
         path, method = request.scope["path"], request.method
         if path not in self._gets and path not in POSTS:
             raise Refusal(HTTPStatus.NOT_FOUND, "there is nothing at this path", code="not_found")
-        if path != "/health":
+        if path not in OPEN:
             self._admit(request)
         if path in self._gets and method in ("GET", "HEAD"):
             return self._gets[path]()
