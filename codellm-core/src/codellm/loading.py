@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -40,13 +42,23 @@ def find(model: str, revision: str | None = None, progress: Progress = quiet) ->
     return model_string.find(model, registry, revision, progress)
 
 
-def open_spec(spec: LoadSpec, progress: Progress = quiet) -> Model:
+def open_spec(spec: LoadSpec, progress: Progress = quiet, defaults: Mapping[str, str] = MappingProxyType({})) -> Model:
     """Load what `spec` names; files that have to be fetched or made report to `progress`.
+
+    `defaults` are `-o` options that are given where the chosen backend takes them and `spec` says nothing.
 
     Raises:
         CodellmError: see `load`.
     """
-    return open_with(*prepare(spec, progress))
+    spec, source = prepare(spec, progress)
+    return open_with(with_defaults(spec, registry().backend(str(spec.backend)), defaults), source)
+
+
+def with_defaults(spec: LoadSpec, backend: Backend, defaults: Mapping[str, str]) -> LoadSpec:
+    """`spec` with those of the `defaults` that `backend` takes and `spec` does not give."""
+    known = backend.options
+    taken = {name: text for name, text in defaults.items() if name in known and known[name].takes_text(text)}
+    return attrs.evolve(spec, options={**taken, **spec.options})
 
 
 def prepare(spec: LoadSpec, progress: Progress = quiet) -> tuple[LoadSpec, ModelSource]:

@@ -51,6 +51,10 @@ class ModelInfo:
     threads: int | None = None
     dummy: bool = False
     """Random weights: fit for speed, never for a quality figure."""
+    prefix_cache: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional([attrs.validators.instance_of(int), attrs.validators.ge(0)])
+    )
+    """Bytes for what finished sequences leave, beside the slots that they leave it in; None: nothing is kept."""
 
 
 @attrs.frozen(kw_only=True)

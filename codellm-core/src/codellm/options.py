@@ -33,6 +33,14 @@ class Option(Generic[T]):
         """Whether it may be given where weights are in `scheme`; None: in their own precision."""
         return not self.schemes or scheme in self.schemes
 
+    def takes_text(self, text: str) -> bool:
+        """Whether a user may say `text`."""
+        try:
+            self.parse(text)
+        except ValueError:
+            return False
+        return True
+
 
 def read(options: Mapping[str, str], known: Mapping[str, Option[Any]], scheme: str | None = None) -> dict[str, Any]:
     """The value of every option of `known` that fits `scheme`.

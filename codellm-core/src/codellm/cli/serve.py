@@ -64,6 +64,7 @@ def serve(
     import time
 
     from codellm.loading import open_spec
+    from codellm.prefix_cache import CONVERSING
     from codellm.serve.app import App
     from codellm.serve.engine import Engine
     from codellm.serve.server import address, bind
@@ -73,18 +74,19 @@ def serve(
     with bind(host, port) as listener:
         url = address(listener)
         with progress() as update:
-            model = open_spec(spec, update)
+            model = open_spec(spec, update, CONVERSING)
         engine = Engine(model, queue_size)
         name = Path(spec.model).name if Path(spec.model).exists() else spec.model
         service = Service(name, engine, created=int(time.time()))
         info = model.info
+        kept = "" if info.prefix_cache is None else f", prefixes kept there and in {info.prefix_cache >> 20} MiB more"
 
         def ready() -> None:
             if api_key is None and not host.startswith(_LOOPBACK):
                 note("whoever reaches this machine can ask: --api-key lets in those alone that bear it")
             say(
                 f"codellm: {name} at {url} ({info.backend}, {info.scheme}, {info.context_length} tokens, "
-                f"{info.batch_size} sequences together); Ctrl-C stops"
+                f"{info.batch_size} sequences together{kept}); Ctrl-C stops"
             )
 
         try:

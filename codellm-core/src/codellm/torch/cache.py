@@ -61,6 +61,15 @@ class Cache:
         for part in (*self.keys, *self.values):
             part[target, :count] = part[source, :count]
 
+    def save(self, slot: int, count: int) -> list[torch.Tensor]:
+        """Copies of the first `count` cells of `slot`: of each part of each layer [count, KV, D]."""
+        return [part[slot, :count].clone() for part in (*self.keys, *self.values)]
+
+    def restore(self, saved: list[torch.Tensor], slot: int, count: int) -> None:
+        """Give `slot` the first `count` cells of what was saved."""
+        for part, cells in zip((*self.keys, *self.values), saved, strict=True):
+            part[slot, :count] = cells[:count]
+
     def wipe(self, slot: int) -> None:
         """Set the cells of `slot` to zero."""
         for part in (*self.keys, *self.values):

@@ -62,9 +62,31 @@ class Engine(abc.ABC):
         """Give the slot `target` the first `length` tokens of `source`, which has not gone past `kept` tokens."""
         self.cache.copy(source, target, length)
 
+    def save(self, slot: int, count: int) -> list[torch.Tensor]:
+        """Copies of the first `count` cells of `slot`, for `restore`."""
+        return self.cache.save(slot, count)
+
+    def restore(self, saved: list[torch.Tensor], slot: int, count: int) -> None:
+        """Give `slot` the first `count` cells of what was saved."""
+        self.cache.restore(saved, slot, count)
+
+    def resumes(self, written: int, length: int) -> bool:
+        """Whether a slot that has gone up to `written` tokens can go on after its first `length`.
+
+        In a ring that has come round, what the next token attends to must not be overwritten, and what came after it
+        must lie where it takes what it finds for tokens too old to attend to.
+        """
+        ring, window = self.cache.ring, self.cache.window
+        return ring >= self.context_length or written <= ring or written - length <= ring - window + 1
+
     def wipe(self, slot: int) -> None:
         """Forget what NaN was computed at `slot`: it would count even where it is masked, since 0 * NaN is NaN."""
         self.cache.wipe(slot)
+
+    @property
+    def cell_bytes(self) -> int:
+        """Bytes of a token's keys and values in all layers."""
+        return sum(part[0, 0].nbytes for part in (*self.cache.keys, *self.cache.values))
 
     @property
     def kept(self) -> int:

@@ -96,7 +96,9 @@ class Plan:
             device=self.layer_devices or self.device,
         )
 
-    def info(self, backend: str, weight_bytes: int, scheme: Scheme | None = None) -> ModelInfo:
+    def info(
+        self, backend: str, weight_bytes: int, scheme: Scheme | None = None, prefix_cache: int | None = None
+    ) -> ModelInfo:
         """Facts of the model that `backend` has loaded, of `weight_bytes` a token."""
         return ModelInfo(
             backend=backend,
@@ -111,6 +113,7 @@ class Plan:
             batch_size=self.batch_size,
             threads=torch.get_num_threads() if self.device.type == "cpu" else None,
             dummy=self.source.dummy,
+            prefix_cache=prefix_cache,
         )
 
 
@@ -198,8 +201,7 @@ def fitted(made: Plan, free: int, bits: float | None, *, asked: bool) -> Plan:
     Raises:
         NotEnoughMemoryError: it does not fit; says what is needed.
     """
-    weights = sum(int(numel(info) * held(info, made.dtype, bits)) for info in made.infos.values()) // 8
-    rest = logits_bytes(made) + activation_bytes(made)
+    weights, rest = held_bytes(made, bits), logits_bytes(made) + activation_bytes(made)
     room = free - weights - rest
     if made.cache_bytes(made.context_length) <= room:
         return made
@@ -212,6 +214,19 @@ def fitted(made: Plan, free: int, bits: float | None, *, asked: bool) -> Plan:
             f"and {free / 1e9:.1f} are free; take a smaller context_length, batch_size or dtype, or a quantized model"
         )
     return attrs.evolve(made, context_length=room // (made.batch_size * made.cell_bytes) // 256 * 256)
+
+
+def spare_bytes(made: Plan, free: int, bits: float | None = None) -> int:
+    """Bytes that a plan which was `fitted` into so many leaves."""
+    needed = (
+        held_bytes(made, bits) + logits_bytes(made) + activation_bytes(made) + made.cache_bytes(made.context_length)
+    )
+    return free - needed
+
+
+def held_bytes(made: Plan, bits: float | None) -> int:
+    """Bytes of all weights; those of a layer's projections take `bits` where they are quantized."""
+    return sum(int(numel(info) * held(info, made.dtype, bits)) for info in made.infos.values()) // 8
 
 
 def logits_bytes(made: Plan) -> int:

@@ -15,6 +15,7 @@ from codellm.errors import InvalidValueError, ModelClosedError
 from codellm.model import Memory, Model, ModelInfo
 from codellm.torch.device import SCORED, enough_memory, release, upload
 from codellm.torch.engine import Engine
+from codellm.torch.prefixes import Prefixes
 from codellm.torch.schedule import Scheduler
 
 if TYPE_CHECKING:
@@ -25,12 +26,17 @@ if TYPE_CHECKING:
 
 
 class TorchModel(Model):
-    """Runs many sequences on one engine. Nothing is kept between two calls."""
+    """Runs many sequences on one engine. Nothing is kept between two calls, unless `info` has a prefix cache.
+
+    Then what sequences leave is kept from one `run` to the next (see `Prefixes`); `score`, `logits` and `distributions`
+    take nothing of it.
+    """
 
     def __init__(self, info: ModelInfo, tokenizer: Tokenizer, engine: Engine) -> None:
         self.info = info
         self.tokenizer = tokenizer
         self._engine: Engine | None = engine
+        self._prefixes = None if info.prefix_cache is None else Prefixes(engine, info.prefix_cache)
 
     @property
     def engine(self) -> Engine:
@@ -55,15 +61,22 @@ class TorchModel(Model):
 
     def run(self, sequences: Iterable[Sequence | None]) -> Iterator[list[Token]]:
         with self.claim():
-            scheduler = Scheduler(self.engine, sequences)
+            scheduler = Scheduler(self.engine, sequences, self._prefixes)
             steps = scheduler.steps()
+            sound = False
             try:
                 while (tokens := self._next(steps)) is not None:
                     yield tokens
+                sound = True
+            except GeneratorExit:  # whoever reads has enough, which is no fault
+                sound = True
+                raise
             finally:
                 if self._engine is not None:
                     with self._computing():
                         scheduler.drain()
+                        if self._prefixes is not None and not sound:
+                            self._prefixes.clear()
 
     def _next(self, steps: Iterator[list[Token]]) -> list[Token] | None:
         """The next step, None at the end; the model may have been closed since the last one."""
@@ -73,7 +86,15 @@ class TorchModel(Model):
     def score(self, batch: Seq[Seq[int]]) -> list[npt.NDArray[np.float32]]:
         entries = [self._ids(ids) for ids in batch]
         with self.claim(), self._computing() as engine:
+            self._vacate()
             return [self._score(engine, ids) for ids in entries]
+
+    def _vacate(self) -> None:
+        """Have nothing in the slot that `score`, `logits` and `distributions` compute in."""
+        if self._prefixes is not None:
+            slot = self._prefixes.slots[0]
+            self._prefixes.vacate(slot)
+            slot.forget()
 
     def _score(self, engine: Engine, ids: list[int]) -> npt.NDArray[np.float32]:
         step = min(SCORED[engine.device.type], engine.chunk)
@@ -90,6 +111,8 @@ class TorchModel(Model):
     def distributions(self, ids: Seq[int], start: int = 0) -> Iterator[npt.NDArray[np.float32]]:
         entry = self._ids(ids)
         with self.claim():
+            with self._computing():
+                self._vacate()
             spoilt = False
             try:
                 for block in self._blocks(entry, start):
@@ -113,6 +136,7 @@ class TorchModel(Model):
         if not entry:
             raise InvalidValueError("logits needs at least one token id")
         with self.claim(), self._computing() as engine:
+            self._vacate()
             for start in range(0, len(entry), engine.chunk):
                 last = engine.prefill(0, entry[start : start + engine.chunk], start)
             found: npt.NDArray[np.float32] = last.cpu().numpy().copy()
@@ -141,6 +165,7 @@ class TorchModel(Model):
     def close(self) -> None:
         super().close()
         engine, self._engine = self._engine, None
+        self._prefixes = None
         if engine is not None:
             device = engine.device
             engine.close()

@@ -17,60 +17,16 @@ import torch
 from codellm.admission import Admission, Limits
 from codellm.errors import BackendError
 from codellm.sequence import Sequence, Token
-from codellm.slots import Slot, ended
+from codellm.slots import ended
 from codellm.torch.device import upload
 from codellm.torch.engine import Engine
+from codellm.torch.prefixes import Prefixes
 from codellm.torch.readback import Readback
 from codellm.torch.sampling import BatchSampler
+from codellm.torch.slot import EngineSlot
 
 _ON_DEVICE = -1
 """In the place of an id that only the device knows."""
-
-
-class EngineSlot(Slot):
-    """A slot of the engine, and the prompt whose cells are there.
-
-    The cells outlive the sequence until the slot is taken again, so that an equal prompt finds them. `done` counts what
-    was begun, and `next` is None as long as a token is unread.
-    """
-
-    def __init__(self, id: int) -> None:
-        super().__init__(id)
-        self.prompt: list[int] = []
-        self.logits: torch.Tensor | None = None
-        """Logits [V] after the prompt, kept for other samples of it; None while the prompt is not done."""
-        self.unread = 0
-        """Its tokens that were chosen and that nobody has read."""
-
-    def forget(self) -> None:
-        """Hold nothing any more."""
-        self.prompt, self.done, self.next, self.logits = [], 0, None, None
-
-    @property
-    def free(self) -> bool:
-        return self.sequence is None and not self.unread
-
-    @property
-    def waits(self) -> bool:
-        """Whether its prompt is not done."""
-        return self.sequence is not None and self.sequence.error is None and self.logits is None
-
-    @property
-    def begins(self) -> bool:
-        """Whether its prompt is done and its first token not chosen."""
-        return self.sequence is not None and self.logits is not None and self.next is None and not self.unread
-
-    def generates(self, context_length: int) -> bool:
-        """Whether its newest token is to be computed: not ahead, where that is known to be the last."""
-        if self.sequence is None or self.done >= context_length:
-            return False
-        if not self.unread:
-            return self.next is not None
-        return len(self.sequence.token_ids) + self.unread < self.sequence.params.max_tokens
-
-    def begun(self, prompt: list[int]) -> bool:
-        """Whether it is computing `prompt`."""
-        return self.waits and self.done > 0 and self.prompt == prompt
 
 
 @attrs.frozen(eq=False)
@@ -85,11 +41,13 @@ class Scheduler:
     """Steps of one `run`: take sequences, compute one token of each that generates, then waiting prompts, choose.
 
     A step computes at most a chunk of prompts, so that it never keeps those that generate waiting longer than that.
+    `prefixes` are what earlier runs have left.
     """
 
-    def __init__(self, engine: Engine, sequences: Iterable[Sequence | None]) -> None:
+    def __init__(self, engine: Engine, sequences: Iterable[Sequence | None], prefixes: Prefixes | None = None) -> None:
         self._engine = engine
-        self._slots = [EngineSlot(id) for id in range(engine.slots)]
+        self._prefixes = prefixes or Prefixes(engine)
+        self._slots = self._prefixes.slots
         self._admission = Admission(sequences, self._slots, Limits(engine.context_length, engine.vocab_size))
         self._sampler = BatchSampler(engine.slots, engine.vocab_size, engine.device)
         self._readbacks = [Readback(engine.slots, engine.device) for _ in range(engine.ahead + 1)]
@@ -118,6 +76,7 @@ class Scheduler:
             self._read()
         for slot in self._slots:
             self._break_off(slot)
+            slot.leave()
 
     def _refill(self) -> bool:
         """Free slots and take sequences; whether there is a step to come."""
@@ -130,26 +89,16 @@ class Scheduler:
         return self._admission.busy
 
     def _break_off(self, slot: EngineSlot) -> None:
-        """Forget a prompt that is not done: nobody has seen whether what was computed of it is NaN."""
-        if slot.logits is None and slot.done:
+        """Forget what may hold NaN: a prompt that is not done and that nobody has looked at, or was seen to hold it."""
+        if slot.spoilt or (slot.done and slot.logits is None and not self._prefixes.keeps):
             self._engine.wipe(slot.id)
             slot.forget()
 
     def _take(self, sequence: Sequence) -> None:
-        free = [slot for slot in self._slots if slot.free]
-        # one that holds the prompt already needs no copy; else spare those that hold one
-        slot = next((slot for slot in free if self._holds(slot, sequence.prompt_ids)), None)
-        if slot is None:
-            slot = min(free, key=lambda slot: slot.logits is not None)
-            slot.prompt, slot.logits, slot.done = list(sequence.prompt_ids), None, 0
-        else:
-            slot.done = len(slot.prompt)
-        slot.sequence, slot.next = sequence, None
+        slot = self._prefixes.take(list(sequence.prompt_ids))
+        slot.sequence, slot.next, slot.told = sequence, None, None
+        sequence.cached_tokens = slot.done
         self._sampler.seat(slot.id, sequence)
-
-    def _holds(self, slot: EngineSlot, prompt: list[int]) -> bool:
-        """Whether all cells of `prompt`, and the logits after it, are in `slot`."""
-        return slot.logits is not None and slot.prompt == prompt and slot.done < self._engine.kept
 
     def _begin(self) -> bool:
         """Begin a step; whether it chooses a token."""
@@ -191,21 +140,33 @@ class Scheduler:
         return torch.where(ids == _ON_DEVICE, self._ids, ids)
 
     def _prefill(self) -> None:
-        """Go on with the prompts that are not done, those begun first, up to a chunk in all."""
+        """Go on with the prompts that are not done, first come first served, up to a chunk in all."""
         room = self._engine.chunk
-        waiting = [slot for slot in self._slots if slot.waits]
-        for slot in sorted(waiting, key=lambda slot: -slot.done):
-            donor = next((other for other in self._slots if self._holds(other, slot.prompt)), None)
-            if donor is not None:
-                self._engine.copy(donor.id, slot.id, len(slot.prompt))
-                slot.logits, slot.done = donor.logits, len(slot.prompt)
-            elif room > 0 and not any(other is not slot and other.begun(slot.prompt) for other in waiting):
+        waiting = sorted((slot for slot in self._slots if slot.waits), key=lambda slot: slot.turn)
+        for slot in waiting:
+            self._share(slot)
+            if slot.waits and room > 0 and not any(self._prefixes.ahead(other, slot) for other in waiting):
                 room -= self._chunk(slot)
+
+    def _share(self, slot: EngineSlot) -> None:
+        """Take what other slots have computed meanwhile of a prompt that is not done."""
+        assert slot.sequence is not None
+        before = slot.done
+        donor = next((other for other in self._slots if self._prefixes.holds(other, slot.prompt)), None)
+        if donor is not None:
+            self._prefixes.copy_whole(donor, slot)
+        else:
+            self._prefixes.lengthen(slot)
+        if slot.done > before:
+            slot.sequence.cached_tokens = slot.done
 
     def _chunk(self, slot: EngineSlot) -> int:
         """The next chunk of a prompt, cut where it is cut alone → its tokens."""
         start, slot.done = slot.done, slot.piece(len(slot.prompt), self._engine.chunk)
-        logits = self._engine.prefill(slot.id, slot.prompt[start : slot.done], start)
+        ids = slot.prompt[start : slot.done]
+        logits = self._engine.prefill(slot.id, ids, start)
+        if self._prefixes.keeps:
+            slot.see(ids, sound=bool(torch.isfinite(logits.max())))
         if slot.done == len(slot.prompt):
             slot.logits = logits
         return slot.done - start
@@ -244,7 +205,9 @@ class Scheduler:
             if not math.isfinite(logprob):
                 self._fail(slot, sequence)
             elif not ended(sequence):
-                slot.next = None if slot.unread else id
+                if self._prefixes.keeps and slot.told is not None:
+                    slot.see([slot.told], sound=True)
+                slot.told, slot.next = id, None if slot.unread else id
                 tokens.append(Token(id, sequence, logprob))
         return tokens
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from codellm.backend import Availability, Backend
 from codellm.options import Option, count, read
+from codellm.prefix_cache import TORCH
 from codellm.torch import bitsandbytes, gptq
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class TransformersBackend(Backend):
             otherwise="512 on a CPU, 2048 on a GPU",
             help="Tokens of a prompt that are computed at once.",
         ),
+        "prefix_cache": TORCH,
         **bitsandbytes.OPTIONS,
         **gptq.OPTIONS,
     }

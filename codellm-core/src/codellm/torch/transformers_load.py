@@ -11,10 +11,11 @@ import attrs
 import transformers
 
 from codellm.errors import InvalidValueError, NotEnoughMemoryError
+from codellm.prefix_cache import room
 from codellm.sources.safetensors import TYPES
 from codellm.tokenizer import HFTokenizer
 from codellm.torch.device import clear, device_of, enough_memory, free_memory, gpus
-from codellm.torch.load import fitted, unfitted
+from codellm.torch.load import fitted, spare_bytes, unfitted
 from codellm.torch.model import TorchModel
 from codellm.torch.spread import spread
 from codellm.torch.weights import as_tensor
@@ -65,7 +66,7 @@ def load_transformers(
     if quantization is not None:
         spec = attrs.evolve(spec, dtype=quantization.dtype(spec.dtype, device))
     with enough_memory(device):
-        return _loaded(backend, spec, source, device, limit, options["chunk"], attention, quantization)
+        return _loaded(backend, spec, source, device, limit, options, attention, quantization)
 
 
 def _loaded(
@@ -74,18 +75,18 @@ def _loaded(
     source: ModelSource,
     device: torch.device,
     limit: int | None,
-    chunk: int | None,
+    options: Mapping[str, Any],
     attention: str,
     quantization: Quantization | None,
 ) -> TorchModel:
     engine, scheme = backend.engine(attention), None if quantization is None else quantization.scheme
     packed = quantization is not None and quantization.stored
-    made = unfitted(spec, source, device, chunk=chunk, joins=engine.joins, packed=packed)
-    made = _placed(made, limit, quantization, asked=spec.context_length is not None)
+    made = unfitted(spec, source, device, chunk=options["chunk"], joins=engine.joins, packed=packed)
+    made, kept = _placed(made, limit, quantization, options["prefix_cache"], asked=spec.context_length is not None)
     tokenizer = HFTokenizer.of(source)
     model = open_model(made, quantization, engine.implementation(attention, device, made.dtype))
     return TorchModel(
-        made.info(backend.name, weight_bytes(model), scheme),
+        made.info(backend.name, weight_bytes(model), scheme, kept),
         tokenizer,
         engine(
             model,
@@ -97,21 +98,28 @@ def _loaded(
     )
 
 
-def _placed(made: Plan, limit: int | None, quantization: Quantization | None, *, asked: bool) -> Plan:
+def _placed(
+    made: Plan, limit: int | None, quantization: Quantization | None, prefix_cache: int | None, *, asked: bool
+) -> tuple[Plan, int | None]:
     """The plan on its device, or over all GPUs that are there if that one is too small; each has `limit` bytes.
 
-    What is quantized stays on one: it is there to be small.
+    What is quantized stays on one: it is there to be small. → The plan, and bytes for the prefix cache, whose option
+    has the value `prefix_cache`.
     """
     bits = None if quantization is None or quantization.stored else quantization.scheme.bits
+    reserved = (prefix_cache or 0) << 20
     try:
-        return fitted(made, free_memory(made.device, limit), bits, asked=asked)
+        free = free_memory(made.device, limit) - reserved
+        made = fitted(made, free, bits, asked=asked)
+        return made, room(prefix_cache, spare_bytes(made, free, bits))
     except NotEnoughMemoryError:
         devices = gpus(made.device)
         if quantization is not None or len(devices) < 2:
             raise
     for device in devices:
         clear(device, limit)
-    return spread(made, {device: free_memory(device, limit) for device in devices}, asked=asked)
+    free_of = {device: free_memory(device, limit) - reserved for device in devices}
+    return spread(made, free_of, asked=asked), room(prefix_cache, 0)
 
 
 def device_map(made: Plan) -> dict[str, str | int]:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from codellm.errors import BackendError, InvalidValueError, ModelFileError
 from codellm.model import ModelInfo
+from codellm.prefix_cache import room
 from codellm.system import machine
 from codellm_cpu.llama import tiles
 from codellm_cpu.llama.build import KEEP_TILES
 from codellm_cpu.llama.gaps import gaps
 from codellm_cpu.llama.library import LOG, ContextShape, library, open_context, open_native
-from codellm_cpu.llama.memory import MOST_IDS, Need, fitting_context, stored_prefixes
+from codellm_cpu.llama.memory import MOST_IDS, Need, fitting_context
 from codellm_cpu.llama.model import LlamaCppModel
 from codellm_cpu.llama.probe import checked, require_probed
 from codellm_cpu.llama.threads import decode_threads, fewest, model_kind
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 DEFAULT_CONTEXT = 4096
 _TILED_ROWS = 8
 """Rows from which on ggml multiplies k-quants in tiles (ggml-cpu/tiled/tiled.cpp, ggml_tiled_min_batch)."""
+_STORED = 16
+"""Texts that are stored at most where nobody says how much: llama.cpp takes the memory of all of them at once."""
 _SCORE_ROWS = 128
 """Rows of logits of one decode: 128 of a vocabulary of 49152 are 25 MB, and a matrix product is at its best by then."""
 
@@ -53,9 +56,9 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
     header = checked(source.path)
     chunk = max(options.chunk, spec.batch_size)
     outputs = min(chunk, max(_SCORE_ROWS, spec.batch_size))
-    kept = options.prefix_cache << 20
-    need = Need.of(header, chunk=chunk, outputs=outputs, kept=kept)
-    fits = fitting_context(source.path.name, header, spec, need, machine.available_memory())
+    need = Need.of(header, chunk=chunk, outputs=outputs, kept=(options.prefix_cache or 0) << 20)
+    available = machine.available_memory()
+    fits = fitting_context(source.path.name, header, spec, need, available)
     require_probed(source.path)
     threads = spec.threads or machine.default_threads()
     repack = repacked(options.repack, _file_type(header), spec.batch_size, machine.cpu_features())
@@ -63,6 +66,7 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
         native = open_native(stack, source.path, repack=repack, mmap=options.mmap)
         LOG.tell(source.path)
         context_length = _context_length(spec, native, header, fits)
+        stored = _stored(options.prefix_cache, need, available, context_length, spec.batch_size)
         shape = ContextShape(
             context_length=context_length,
             slots=spec.batch_size,
@@ -70,7 +74,7 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
             outputs=outputs,
             threads=threads,
             flash_attn=options.flash_attn,
-            stored=stored_prefixes(kept, need.cell, context_length, spec.batch_size) if kept else None,
+            stored=stored,
         )
         context = open_context(stack, native, shape)
         LOG.tell(source.path)
@@ -90,6 +94,7 @@ def load(spec: LoadSpec, source: ModelSource, options: Options) -> LlamaCppModel
             batch_size=spec.batch_size,
             threads=threads,
             dummy=source.dummy,
+            prefix_cache=None if stored is None else stored * need.context_bytes(context_length),
         )
         model = LlamaCppModel(info, native, context, stack.pop_all())
     for gap in gaps(header, model.tokenizer):
@@ -155,6 +160,14 @@ def _context_length(spec: LoadSpec, native: NativeModel, header: Header, fits: i
             f"{native.path.name} takes a context_length of at most the {limit} tokens {why}, not {asked}"
         )
     return asked
+
+
+def _stored(asked: int | None, need: Need, available: int, context_length: int, slots: int) -> int | None:
+    """Texts that can be stored beside the `slots` with an option of that value; None: not even in those."""
+    kept = room(asked, need.spare(available, context_length, slots))
+    if kept is None:
+        return None
+    return min(kept // need.context_bytes(context_length), MOST_IDS - slots, _STORED if asked is None else MOST_IDS)
 
 
 def _measured_threads(context: NativeContext, scheme: str, header: Header, most: int) -> int:

@@ -45,6 +45,14 @@ class Need:
             rest=2 * 4 * outputs * vocabulary + 4 * chunk * (intermediate + 8 * hidden) + kept,
         )
 
+    def context_bytes(self, context_length: int) -> int:
+        """Bytes of the keys and values of a sequence; llama.cpp rounds its cells up."""
+        return -(-context_length // LEAST_CONTEXT) * LEAST_CONTEXT * self.cell
+
+    def spare(self, available: int, context_length: int, slots: int) -> int:
+        """Bytes that nothing needs of nine tenths of `available`; below 0 where more is needed."""
+        return available * 9 // 10 - self.weights - self.rest - slots * self.context_bytes(context_length)
+
 
 def cell_bytes(header: Header) -> int:
     """Bytes of keys and values that one token takes in all layers, stored as float16."""
@@ -52,12 +60,6 @@ def cell_bytes(header: Header) -> int:
     heads = header.number("attention.head_count") or 1
     keys, values = (header.number(f"attention.{part}_length") or hidden // heads for part in ("key", "value"))
     return max(1, 2 * layers * (header.number("attention.head_count_kv") or heads) * (keys + values))
-
-
-def stored_prefixes(kept: int, cell: int, context_length: int, slots: int) -> int:
-    """Whole contexts of `context_length` tokens of `cell` bytes in `kept` bytes, beside those of the `slots`."""
-    cells = -(-context_length // LEAST_CONTEXT) * LEAST_CONTEXT
-    return min(kept // (cells * cell), MOST_IDS - slots)
 
 
 def fitting_context(name: str, header: Header, spec: LoadSpec, need: Need, available: int) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from codellm.options import Option, choice, count, read, switch
+from codellm.prefix_cache import prefix_cache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,14 +31,10 @@ OPTIONS: dict[str, Option[Any]] = {
         8192,
         help="The most tokens of prompts that are computed between two tokens of sequences that generate.",
     ),
-    "prefix_cache": count(
-        0,
-        "MiB",
-        0,
-        1 << 20,
-        help="Where above 0, keys and values of finished sequences are kept, and a prompt is computed from where it "
-        "parts from the longest that they begin with: those in the slots of the batch, and as many more as fit in so "
-        "much memory, each taking that of a whole context.",
+    "prefix_cache": prefix_cache(
+        "Where not 0, keys and values of finished sequences are kept, and a prompt is computed from where it parts "
+        "from the longest that they begin with: those in the slots of the batch, and as many more as fit in so much "
+        "memory, each taking that of a whole context; auto: an eighth of what is free, 1024 MiB and 16 texts at most."
     ),
 }
 """By their names, for `Backend.options`."""
@@ -50,14 +47,15 @@ class Options:
     `repack`: whether weights are laid out anew for this processor at load; None where the kernels of the batch decide.
     `chunk`: the most tokens of prompts between two tokens of sequences that generate. With 128, a prompt of a 3B model
     is computed within 5 % as fast as with 512, and the others wait a quarter as long (docs/performance.md, Prefill).
-    `prefix_cache`: MiB for what is kept of finished sequences beside the slots; 0: nothing is kept, in slots neither.
+    `prefix_cache`: MiB for what is kept of finished sequences beside the slots; 0: nothing is kept, in slots neither;
+    None: as much as is reasonable here.
     """
 
     repack: bool | None
     mmap: bool
     flash_attn: str
     chunk: int
-    prefix_cache: int
+    prefix_cache: int | None
 
     @classmethod
     def parse(cls, options: Mapping[str, str]) -> Options:

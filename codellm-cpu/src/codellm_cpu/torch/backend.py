@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from codellm.backend import Availability, Backend
 from codellm.options import Option, choice, read
+from codellm.prefix_cache import TORCH
 from codellm.torch.transformers_backend import installed
 from codellm_cpu.torch.extra import REMEDY, bandwidth
 
@@ -28,7 +29,8 @@ class TorchCpuBackend(Backend):
             "jit",
             "compile",
             help="How a token is computed: one operation after the other, as a TorchScript trace, or by Inductor.",
-        )
+        ),
+        "prefix_cache": TORCH,
     }
 
     def availability(self) -> Availability:
@@ -37,7 +39,7 @@ class TorchCpuBackend(Backend):
     def load(self, spec: LoadSpec, source: ModelSource) -> Model:
         from codellm_cpu.torch.load import load_decoder
 
-        return load_decoder(spec, source, read(spec.options, self.options)["mode"])
+        return load_decoder(spec, source, **read(spec.options, self.options))
 
     def bandwidth(self, device: str) -> float | None:
         return bandwidth(device)

@@ -7,10 +7,11 @@ import shutil
 from typing import TYPE_CHECKING
 
 from codellm.errors import BackendUnavailableError, InvalidValueError
+from codellm.prefix_cache import room
 from codellm.tokenizer import HFTokenizer
 from codellm.torch.decoder_engine import DecoderEngine
 from codellm.torch.device import device_of, free_memory
-from codellm.torch.load import plan
+from codellm.torch.load import plan, spare_bytes
 from codellm.torch.model import TorchModel
 from codellm.torch.steps import compiled, forget, traced
 
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from codellm.torch.steps import Step
 
 
-def load_decoder(spec: LoadSpec, source: ModelSource, mode: str) -> TorchModel:
+def load_decoder(spec: LoadSpec, source: ModelSource, mode: str, prefix_cache: int | None = 0) -> TorchModel:
     """Load `source` on our own decoder, whose step is traced or compiled as `mode` says.
+
+    `prefix_cache` is the option's value: see `codellm.prefix_cache`.
 
     Raises:
         ModelFileError: the model is broken or not supported.
@@ -36,7 +39,8 @@ def load_decoder(spec: LoadSpec, source: ModelSource, mode: str) -> TorchModel:
     if mode == "compile":
         check_compiler()
     device = device_of("torch-cpu", spec, ("cpu",))
-    made = plan(spec, source, device, free_memory(device))
+    free = free_memory(device) - ((prefix_cache or 0) << 20)
+    made = plan(spec, source, device, free)
     tokenizer = HFTokenizer.of(source)
     decoder, cache = made.decoder(), made.cache()
     engine = DecoderEngine(
@@ -48,7 +52,8 @@ def load_decoder(spec: LoadSpec, source: ModelSource, mode: str) -> TorchModel:
         step=_step(mode, decoder, cache),
         forget=forget if mode == "jit" else None,
     )
-    return TorchModel(made.info("torch-cpu", made.weight_bytes), tokenizer, engine)
+    kept = room(prefix_cache, spare_bytes(made, free))
+    return TorchModel(made.info("torch-cpu", made.weight_bytes, prefix_cache=kept), tokenizer, engine)
 
 
 def _step(mode: str, decoder: Decoder, cache: Cache) -> Step:

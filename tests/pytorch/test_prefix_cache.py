@@ -1,0 +1,149 @@
+"""The prefix cache of the torch backends: what is taken from it, and what is computed."""
+
+from __future__ import annotations
+
+import itertools
+
+import attrs
+import pytest
+import torch
+
+import codellm
+from codellm.sampling import SamplingParams
+from codellm.sequence import Sequence
+from codellm.torch.model import TorchModel
+from codellm.torch.prefixes import WORTH_SHARING, common
+from support.engines import Wrapped
+
+BACKENDS = ["torch-cpu", "transformers-cpu"]
+
+
+class Counted(Wrapped):
+    """An engine that counts the tokens of prompts that it computes."""
+
+    computed = 0
+
+    def prefill(self, slot, ids, start):
+        self.computed += len(ids)
+        return self.engine.prefill(slot, ids, start)
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def loaded(request):
+    before = torch.get_num_threads()
+    common = {"dtype": "float32", "context_length": 256, "threads": 1}
+    with codellm.load("codellm-demo", backend=request.param, batch_size=3, **common) as loaded:
+        yield loaded
+    torch.set_num_threads(before)
+
+
+def keeping(loaded, stored=0):
+    """The model with a fresh prefix cache, which stores so many texts of 100 tokens beside its slots."""
+    size = stored * 100 * loaded.engine.cell_bytes
+    return TorchModel(attrs.evolve(loaded.info, prefix_cache=size), loaded.tokenizer, Counted(loaded.engine))
+
+
+def ids_of(seed, length):
+    return [20 + (seed * 7919 + place * place * 31 + place) % 2300 for place in range(length)]
+
+
+def spent(model, prompt, tokens=4):
+    """Tokens that a request takes from the cache, and tokens of its prompt that are computed."""
+    before = model.engine.computed
+    result = model.generate(prompt, SamplingParams(max_tokens=tokens, ignore_eos=True))
+    assert result.error is None
+    return result.cached_tokens, model.engine.computed - before
+
+
+def test_common():
+    for first, second in itertools.product([[], [1], [1, 2], [1, 2, 3, 4], [2, 2, 3]], repeat=2):
+        pairs = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+        assert common(first, second) == len(list(pairs))
+
+
+def test_without_it_nothing_is_taken_from_an_earlier_call(loaded):
+    model = TorchModel(loaded.info, loaded.tokenizer, Counted(loaded.engine))
+    assert [spent(model, ids_of(1, 90)) for _ in range(2)] == [(0, 90), (0, 90)]
+    results = model.generate_batch([ids_of(1, 90)] * 4, SamplingParams(max_tokens=2))
+    assert [result.cached_tokens for result in results] == [0, 90, 90, 90]
+
+
+def test_an_edit_is_computed_from_where_it_is(loaded):
+    model, prompt = keeping(loaded), ids_of(1, 90)
+    assert spent(model, prompt) == (0, 90)
+    assert spent(model, prompt) == (90, 0)
+    assert spent(model, [*prompt, 30]) == (90, 1)
+    assert spent(model, [*prompt[:80], 31, *prompt[80:]]) == (80, 11)
+    assert spent(model, [*prompt[:60], 32, *prompt[61:]]) == (60, 30)
+    assert spent(model, [*prompt[:60], *prompt[65:]]) == (60, 25)
+    assert spent(model, prompt[:55]) == (54, 1)  # the last token is computed, for its logits
+    assert spent(model, [33, *prompt]) == (0, 91)
+
+
+def test_what_was_generated_is_taken_too(loaded):
+    model, prompt = keeping(loaded), ids_of(2, 40)
+    output = model.generate(prompt, SamplingParams(max_tokens=10, ignore_eos=True)).token_ids
+    assert spent(model, [*prompt, *output, 30]) == (49, 2)  # the last token of it was told and not computed
+
+
+def test_what_must_make_room_is_stored_and_what_was_used_least_recently_goes_first(loaded):
+    model = keeping(loaded, stored=2)
+    prompts = [ids_of(seed, 90) for seed in range(6)]
+    for prompt in prompts[:5]:
+        assert spent(model, prompt) == (0, 90)
+    assert spent(model, [*prompts[0], 30]) == (90, 1)  # the first of five that fit
+    assert spent(model, prompts[5]) == (0, 90)  # one too many
+    assert [spent(model, [*prompts[seed], 30])[0] for seed in (0, 2, 3, 4, 5)] == [91, 90, 90, 90, 90]
+    assert spent(model, prompts[1])[0] == 0
+
+
+def test_what_another_request_computes_is_taken_while_it_runs(loaded):
+    model, start = keeping(loaded), ids_of(3, 70)
+    prompts = [[*start, *ids_of(seed, 10)] for seed in (4, 5, 6)]
+    results = model.generate_batch(prompts, SamplingParams(max_tokens=8, ignore_eos=True))
+    assert [result.cached_tokens for result in results] == [0, 70, 70]
+    assert model.engine.computed == 100
+
+
+def test_what_was_cancelled_is_gone_on_with(loaded):
+    model, prompt = keeping(loaded), ids_of(7, 90)
+    steps = model.run([Sequence(prompt_ids=prompt, params=SamplingParams())])
+    next(steps)
+    steps.close()
+    assert spent(model, [*prompt, 30]) == (90, 1)
+
+
+def test_a_fault_of_a_run_leaves_nothing(loaded):
+    model, prompt = keeping(loaded), ids_of(8, 90)
+
+    def faulty():
+        yield Sequence(prompt_ids=prompt, params=SamplingParams(max_tokens=1))
+        yield None
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(model.run(faulty()))
+    assert spent(model, prompt)[0] == 0
+
+
+@pytest.mark.parametrize("use", ["score", "logits", "distributions"])
+def test_other_uses_of_a_model_move_what_is_kept(loaded, use):
+    model, prompts = keeping(loaded, stored=1), [ids_of(seed, 90) for seed in range(3)]
+    for prompt in prompts:
+        spent(model, prompt)
+    other = ids_of(9, 60)
+    list(getattr(model, use)([other] if use == "score" else other))
+    assert [spent(model, [*prompt, 30])[0] for prompt in prompts] == [90, 90, 90]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_option(backend):
+    common = {"backend": backend, "batch_size": 2, "context_length": 256}
+    with codellm.load("codellm-demo", **common) as model:
+        assert model.info.prefix_cache is None
+    with codellm.load("codellm-demo", **common, options={"prefix_cache": "3"}) as model:
+        assert model.info.prefix_cache == 3 << 20
+        assert model.generate(ids_of(1, 50), SamplingParams(max_tokens=1)).cached_tokens == 0
+        assert model.generate(ids_of(1, 51), SamplingParams(max_tokens=1)).cached_tokens == 50 >= WORTH_SHARING
+    with codellm.load("codellm-demo", **common, options={"prefix_cache": "auto"}) as model:
+        assert 0 < model.info.prefix_cache <= 1 << 30
