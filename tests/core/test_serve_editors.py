@@ -127,3 +127,42 @@ def test_a_context_that_is_full_is_said_to_be(server):
     assert answer["truncated"] is True
     assert answer["tokens_evaluated"] + answer["tokens_predicted"] == 2048
     assert answer["stop_type"] == "limit"
+
+
+AROUND = f"<fim_prefix>{BEFORE}        self<fim_suffix>{AFTER}<fim_middle>"
+"""How a client writes it that puts the model's marks in by itself."""
+
+
+def between(server, tokens):
+    return infill(server, input_prefix=BEFORE + "        self", input_suffix=AFTER, n_predict=tokens)["content"]
+
+
+def test_zed_asks_as_of_ollama(server):
+    """zed-industries/zed, crates/edit_prediction: a prompt in the model's own marks, `raw`, and the models by name."""
+    options = {"num_predict": 64, "temperature": 0, "stop": ["<|endoftext|>", "<file_sep>"]}
+    asked = {"model": "codellm-demo", "prompt": AROUND, "raw": True, "stream": False, "options": options}
+    answer = server.ask("/api/generate", asked).json
+    assert answer["response"] == between(server, 64)
+    assert answer["created_at"]
+    [model] = server.ask("/api/tags").json["models"]
+    assert {"name", "modified_at", "size", "digest", "details"} <= set(model)
+    assert {"format", "family", "families", "parameter_size", "quantization_level"} <= set(model["details"])
+
+
+def test_continue_asks_as_of_llama_cpp(server):
+    """continuedev/continue, core/llm/llms/LlamaCpp.ts: a prompt in the model's own marks, in parts."""
+    asked = {"prompt": AROUND, "n_predict": 64, "stop": ["<fim_prefix>", "<file_sep>"], "temperature": 0}
+    with server.streaming("/completion", asked) as events:
+        parts = [event for event in events if event != "[DONE]"]
+    assert "".join(part["content"] for part in parts) == between(server, 64)
+
+
+def test_minuet_asks_for_what_stands_before_a_suffix(server):
+    """milanglacier/minuet-ai.nvim, the provider openai_fim_compatible: `/v1/completions` with a `suffix`, in parts."""
+    asked = {
+        "model": "codellm-demo", "prompt": BEFORE + "        self", "suffix": AFTER, "max_tokens": 56, "top_p": 0.9,
+        "temperature": 0,
+    }  # fmt: skip
+    with server.streaming("/v1/completions", asked) as events:
+        parts = [event for event in events if event != "[DONE]"]
+    assert "".join(part["choices"][0]["text"] for part in parts) == between(server, 56)

@@ -57,6 +57,8 @@ NOT_RUN = {
     "uv ": "needs uv, which is not installed here; takes the arguments that test_contributing.py gives pip",
     'pip install "codellm-cpu[serve]"': "what it brings this very run has",
     "codellm serve": "does not end by itself; tests/docs/test_serve_page.py starts it",
+    "export OPENAI_API_": "settings of aider, which follows",
+    "aider ": "a program of others, and wants a model that converses; test_serve_chat.py asks alike",
     "curl ": "needs that server; tests/docs/test_serve_page.py sends it",
     "nox -l": "needs nox, which runs this",
     "nox -s ": "needs nox, which runs this and the others",

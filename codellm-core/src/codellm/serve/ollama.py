@@ -110,7 +110,14 @@ async def generate(request: Request, body: Body, service: Service) -> Response:
 def tags(names: Iterable[str], created: int) -> Response:
     """The models that there are, by their names."""
     since = _time(created)
-    details = {"parent_model": "", "format": "", "family": "", "families": None, "parameter_size": ""}
+    details = {
+        "parent_model": "",
+        "format": "",
+        "family": "",
+        "families": None,
+        "parameter_size": "",
+        "quantization_level": "",
+    }
     models = [
         {"name": name, "model": name, "modified_at": since, "size": 0, "digest": "", "details": details}
         for name in names
