@@ -101,6 +101,7 @@ def test_lines_that_are_indented_less_are_none_of_it(server, indent):
         *parts, last, _ = events
     assert "".join(part["content"] for part in parts) == answer["content"]
     assert (last["content"], last["stop"], last["stop_type"]) == ("", True, "limit")
+    assert last["tokens_predicted"] == answer["tokens_predicted"]
 
 
 def test_what_ends_early_leaves_its_slot(server):

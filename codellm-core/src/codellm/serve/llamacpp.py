@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import AsyncGenerator, Mapping
 from collections.abc import Sequence as Seq
@@ -103,6 +104,7 @@ class Reply:
         self._began = self._first = time.perf_counter()
         self._reason: FinishReason = "cancelled"
         self._text = ""
+        self._heard = 0  # bytes
 
     async def answer(self, request: Request) -> Response:
         """What is sent: all at the end, or each part as it comes."""
@@ -126,6 +128,7 @@ class Reply:
                 now = time.perf_counter()
                 self._first = self._first if started else now
                 started = True
+                self._heard += len(event.text.encode("utf-8", "replace"))
                 piece = "" if self._wanted.warm else self._lines.push(event.text, now - self._first)
                 if event.result is not None and not self._lines.ended:
                     self._reason = event.result.finish_reason
@@ -138,7 +141,7 @@ class Reply:
 
     def _end(self, content: str) -> dict[str, Any]:
         sequence, warm = self._job.sequences[0], self._wanted.warm
-        count, prompt = 0 if warm else len(sequence.token_ids), len(sequence.prompt_ids)
+        count, prompt = 0 if warm else self._count(), len(sequence.prompt_ids)
         context = self._service.model.info.context_length
         return {
             "index": 0,
@@ -154,6 +157,14 @@ class Reply:
             "tokens_cached": sequence.cached_tokens,
             "timings": self._timings(prompt, sequence.cached_tokens, count),
         }
+
+    def _count(self) -> int:
+        """The tokens that made the text so far, since a sequence whose lines have ended may run for two steps more."""
+        ids = tuple(self._job.sequences[0].token_ids)
+        if not self._lines.ended:
+            return len(ids)
+        sizes = itertools.accumulate(len(self._service.model.tokenizer.token_bytes(id)) for id in ids)
+        return next((count for count, size in enumerate(sizes, 1) if size >= self._heard), len(ids))
 
     def _settings(self, context: int) -> dict[str, Any]:
         params = self._wanted.params
