@@ -141,3 +141,12 @@ def test_a_prompt_is_cut_at_multiples_of_a_chunk_wherever_it_goes_on():
         slot.done = done
         stops.append(slot.piece(10, 4))
     assert stops == [4, 4, 8, 10]
+
+
+def test_what_is_left_in_the_length_of_a_chunk_is_computed_at_once():
+    slot = Slot(0)
+    stops = []
+    for done in (5, 6, 7):
+        slot.done = done
+        stops.append(slot.piece(10, 4))
+    assert stops == [8, 10, 10]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import attrs
 import pytest
@@ -13,9 +14,13 @@ from codellm.sampling import SamplingParams
 from codellm.sequence import Sequence
 from codellm.torch.model import TorchModel
 from codellm.torch.prefixes import WORTH_SHARING, common
+from support.edits import hold_edits
 from support.engines import Wrapped
+from support.serving import serving
 
 BACKENDS = ["torch-cpu", "transformers-cpu"]
+TOLERANCE = 1e-4
+"""As in test_schedule."""
 
 
 class Counted(Wrapped):
@@ -31,8 +36,8 @@ class Counted(Wrapped):
 @pytest.fixture(scope="module", params=BACKENDS)
 def loaded(request):
     before = torch.get_num_threads()
-    common = {"dtype": "float32", "context_length": 256, "threads": 1}
-    with codellm.load("codellm-demo", backend=request.param, batch_size=3, **common) as loaded:
+    fields = {"dtype": "float32", "context_length": 256, "threads": 1}
+    with codellm.load("codellm-demo", backend=request.param, batch_size=3, **fields) as loaded:
         yield loaded
     torch.set_num_threads(before)
 
@@ -137,13 +142,50 @@ def test_other_uses_of_a_model_move_what_is_kept(loaded, use):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_an_edited_text_is_continued_as_without_the_cache(backend):
+    before = torch.get_num_threads()
+    fields = {"backend": backend, "dtype": "float32", "context_length": 512, "threads": 1}
+    with (
+        codellm.load("codellm-demo", batch_size=3, options={"prefix_cache": "4"}, **fields) as kept,
+        codellm.load("codellm-demo", **fields) as alone,
+    ):
+        hold_edits(kept, alone, TOLERANCE)
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def server(request):
+    with serving("--backend", request.param, "--dtype", "float32", "--context-length", "512") as server:
+        yield server
+
+
+def test_an_infill_of_no_tokens_reads_the_prompt_for_the_next(server):
+    before, after = "def total(prices):\n    result = 0\n" * 8, "\n    return result\n"
+    ask = {"input_prefix": before, "input_suffix": after, "temperature": 0}
+    warm = server.ask("/infill", {**ask, "n_predict": 0}).json
+    assert (warm["content"], warm["tokens_cached"]) == ("", 0)
+    same = server.ask("/infill", {**ask, "n_predict": 8}).json
+    assert same["tokens_cached"] == same["tokens_evaluated"] == warm["tokens_evaluated"]
+    edited = server.ask("/infill", {**ask, "input_prefix": f"{before}    f", "n_predict": 8}).json
+    new = edited["tokens_evaluated"] - edited["tokens_cached"]
+    assert edited["tokens_cached"] > WORTH_SHARING
+    assert new < 20  # what was typed and what comes after the cursor
+    fresh = server.ask("/infill", {**ask, "input_prefix": f"{before}    f", "n_predict": 8}).json
+    assert fresh["content"] == edited["content"]
+
+
+def test_the_server_says_what_it_keeps(server):
+    assert re.search(r"4 sequences together, prefixes kept there and in [1-9]\d* MiB more\)", "".join(server.log))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_the_option(backend):
-    common = {"backend": backend, "batch_size": 2, "context_length": 256}
-    with codellm.load("codellm-demo", **common) as model:
+    fields = {"backend": backend, "batch_size": 2, "context_length": 256}
+    with codellm.load("codellm-demo", **fields) as model:
         assert model.info.prefix_cache is None
-    with codellm.load("codellm-demo", **common, options={"prefix_cache": "3"}) as model:
+    with codellm.load("codellm-demo", **fields, options={"prefix_cache": "3"}) as model:
         assert model.info.prefix_cache == 3 << 20
         assert model.generate(ids_of(1, 50), SamplingParams(max_tokens=1)).cached_tokens == 0
         assert model.generate(ids_of(1, 51), SamplingParams(max_tokens=1)).cached_tokens == 50 >= WORTH_SHARING
-    with codellm.load("codellm-demo", **common, options={"prefix_cache": "auto"}) as model:
+    with codellm.load("codellm-demo", **fields, options={"prefix_cache": "auto"}) as model:
         assert 0 < model.info.prefix_cache <= 1 << 30

@@ -27,9 +27,11 @@ class Slot:
     def piece(self, length: int, chunk: int) -> int:
         """Where the next piece of a prompt of `length` tokens stops: at a multiple of `chunk`, or at its end.
 
-        So a prompt is cut at the same positions whatever was computed of it before, and its numbers are the same.
+        So a prompt is cut at the same positions whatever was computed of it before, and its numbers are the same. But
+        what is left in a chunk's length is not cut: the weights are read once for it.
         """
-        return min(self.done - self.done % chunk + chunk, length)
+        whole = length - self.done <= chunk
+        return length if whole else self.done - self.done % chunk + chunk
 
 
 class Slots:
