@@ -24,9 +24,14 @@ TOLERANCE = 1e-4
 
 
 class Counted(Wrapped):
-    """An engine that counts the tokens of prompts that it computes."""
+    """An engine that counts the tokens of prompts that it computes, and knows how far its last step looked."""
 
     computed = 0
+    seen = 0
+
+    def decode(self, ids, positions):
+        self.seen = max(positions) + 1
+        return self.engine.decode(ids, positions)
 
     def prefill(self, slot, ids, start):
         self.computed += len(ids)
@@ -108,6 +113,15 @@ def test_what_another_request_computes_is_taken_while_it_runs(loaded):
     results = model.generate_batch(prompts, SamplingParams(max_tokens=8, ignore_eos=True))
     assert [result.cached_tokens for result in results] == [0, 70, 70]
     assert model.engine.computed == 100
+
+
+def test_a_step_looks_no_farther_for_the_long_texts_that_are_kept_beside_it(loaded):
+    model, prompts = keeping(loaded), [ids_of(seed, 200) for seed in range(2)]
+    for prompt in prompts:
+        spent(model, prompt)
+    spent(model, ids_of(9, 40))
+    assert model.engine.seen == 43
+    assert [spent(model, [*prompt, 30]) for prompt in prompts] == [(200, 1), (200, 1)]
 
 
 def test_what_was_cancelled_is_gone_on_with(loaded):

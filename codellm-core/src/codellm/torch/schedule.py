@@ -114,20 +114,25 @@ class Scheduler:
 
     def _decode(self, generating: list[EngineSlot]) -> torch.Tensor:
         """One token of each slot that generates → logits [P, V]; the other slots compute along for nothing."""
-        # where a slot would go on: what idle ones write there is overwritten before it is read
-        last = self._engine.context_length - 1
-        positions = [min(slot.done, last) for slot in self._slots]
-        if self._engine.skips_idle:
-            busy = {slot.id for slot in generating}
-            positions = [position if slot in busy else -1 for slot, position in enumerate(positions)]
+        busy = {slot.id for slot in generating}
+        positions = [slot.done if slot.id in busy else self._idle(slot)[1] for slot in self._slots]
         logits = self._engine.decode(self._next_ids(generating), positions)
         for slot in generating:
             slot.done += 1
         return logits
 
+    def _idle(self, slot: EngineSlot) -> tuple[int, int]:
+        """The id and the position that a slot without a token computes along."""
+        if self._engine.skips_idle:
+            return 0, -1
+        if slot.ids and slot.written <= self._engine.kept:
+            return slot.ids[0], 0  # what lies there already: where it would go on, all would look at as many cells
+        # where it would go on: what is written there is overwritten before it is read
+        return 0, min(slot.done, self._engine.context_length - 1)
+
     def _next_ids(self, generating: list[EngineSlot]) -> torch.Tensor:
-        """The ids [P] to compute: of a slot whose token is unread what the last step chose, 0 of idle ones."""
-        known = [0] * len(self._slots)  # of idle ones, and not their last: that may end in NaN
+        """The ids [P] to compute: of a slot whose token is unread what the last step chose."""
+        known = [self._idle(slot)[0] for slot in self._slots]  # and not their last: that may end in NaN
         for slot in generating:
             known[slot.id] = _ON_DEVICE if slot.next is None else slot.next
         if _ON_DEVICE not in known:
