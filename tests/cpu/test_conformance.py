@@ -15,8 +15,17 @@ pytest.importorskip("llama_cpp")
     [("q8_0", 0), ("f16", 0.05), ("q4_k_m", 0.4)],
 )
 def test_llama_cpp_passes_the_conformance_kit(scheme, tolerance, tmp_path):
+    hold_kit(scheme, tolerance, tmp_path)
+
+
+def test_llama_cpp_passes_the_conformance_kit_where_prefixes_are_kept(tmp_path):
+    """A prompt is then cut where it parts from an earlier one, which moves rounding."""
+    hold_kit("q8_0", 0.05, tmp_path, "--codellm-option=prefix_cache=auto")
+
+
+def hold_kit(scheme, tolerance, tmp_path, *options):
     command = ["--codellm-backend=llama-cpp", f"--codellm-spec=scheme={scheme}", "--codellm-spec=threads=1"]
-    command.append(f"--codellm-tolerance={tolerance}")
+    command += [f"--codellm-tolerance={tolerance}", *options]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *command], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )

@@ -10,6 +10,7 @@ from support.conformance import BFLOAT16, DRAWS, FLOAT32, NUMBERS, run
 
 CASES = {
     "eager": FLOAT32,
+    "eager, prefixes kept": ("--codellm-option=prefix_cache=auto", *FLOAT32, *NUMBERS),
     "eager, bfloat16": (*BFLOAT16, *NUMBERS),
     "jit": ("--codellm-option=mode=jit", *FLOAT32, *NUMBERS),
     "compile": ("--codellm-option=mode=compile", *FLOAT32, *NUMBERS),
@@ -17,6 +18,7 @@ CASES = {
 }
 REFERENCE = {
     "float32": (*FLOAT32, *NUMBERS),
+    "float32, prefixes kept": ("--codellm-option=prefix_cache=auto", *FLOAT32, *NUMBERS),
     "bnb-nf4": ("--codellm-spec=scheme=bnb-nf4", "--codellm-spec=dtype=float32", "--codellm-tolerance=0.05", *NUMBERS),
     "bnb-int8": ("--codellm-spec=scheme=bnb-int8", "--codellm-spec=dtype=float32", "--codellm-tolerance=1", *DRAWS),
 }

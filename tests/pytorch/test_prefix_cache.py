@@ -145,6 +145,18 @@ def test_a_fault_of_a_run_leaves_nothing(loaded):
     assert spent(model, prompt)[0] == 0
 
 
+def test_where_memory_is_full_nothing_is_stored_and_requests_go_on(loaded):
+    class Full(Counted):
+        def save(self, slot, count):
+            raise torch.OutOfMemoryError
+
+    info = attrs.evolve(loaded.info, prefix_cache=1 << 30)
+    model = TorchModel(info, loaded.tokenizer, Full(loaded.engine))
+    prompts = [ids_of(seed, 90) for seed in range(4)]
+    assert [spent(model, prompt) for prompt in prompts] == [(0, 90)] * 4
+    assert [spent(model, [*prompt, 30])[0] for prompt in prompts[1:]] == [90, 90, 90]
+
+
 @pytest.mark.parametrize("use", ["score", "logits", "distributions"])
 def test_other_uses_of_a_model_move_what_is_kept(loaded, use):
     model, prompts = keeping(loaded, stored=1), [ids_of(seed, 90) for seed in range(3)]

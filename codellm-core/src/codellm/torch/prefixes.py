@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import attrs
+import torch
 
 from codellm.torch.slot import EngineSlot
 
 if TYPE_CHECKING:
-    import torch
-
     from codellm.torch.engine import Engine
 
 WORTH_SHARING = 32
@@ -130,10 +129,16 @@ class Prefixes:
             spare += older[0].nbytes
             self._stored.remove(older.pop(0))
         if size <= spare:
-            self._stored.append(Stored(ids, self._engine.save(slot.id, count), slot.written, slot.turn))
+            try:
+                cells = self._engine.save(slot.id, count)
+            except torch.OutOfMemoryError:  # others have taken what was free: what runs needs the rest
+                self._stored.clear()
+                return
+            self._stored.append(Stored(ids, cells, slot.written, slot.turn))
 
     def clear(self) -> None:
-        """Forget what is in the slots, and see that it is no NaN."""
+        """Hold nothing, and see that what is in the slots is no NaN."""
+        self._stored.clear()
         for slot in self.slots:
             if slot.done:
                 self._engine.wipe(slot.id)
