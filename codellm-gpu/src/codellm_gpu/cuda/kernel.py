@@ -7,7 +7,6 @@ import importlib.util
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-import attrs
 import numpy as np
 import torch
 
@@ -149,12 +148,12 @@ class StepKernel:
         `likeliest` then has the likeliest id after it and the logarithm of its probability, both [P]. The logits are
         good until the next step, those until the one after it.
         """
-        from cuda.core import launch
+        from cuda.core import Stream, launch
 
         self._turn ^= 1
         self.likeliest = self._chosen[self._turn]
         own = (tensor[slot].data_ptr() for tensor in (self.logits, ids, *self.likeliest))
-        stream = CurrentStream(torch.cuda.current_stream().cuda_stream)
+        stream = Stream.from_handle(torch.cuda.current_stream().cuda_stream)
         launch(stream, self._config, self._kernel, *self._arguments, np.int32(slot), np.int32(position), *own)
         return self.logits
 
@@ -162,13 +161,3 @@ class StepKernel:
 def no_room() -> BackendUnavailableError:
     """The error of a GPU that does not hold the weights twice."""
     return BackendUnavailableError("the step kernel: the GPU has no room for its copy of the weights")
-
-
-@attrs.frozen
-class CurrentStream:
-    """A stream of torch's, by the protocol in which cuda-core takes it."""
-
-    handle: int
-
-    def __cuda_stream__(self) -> tuple[int, int]:
-        return 0, self.handle
