@@ -6,14 +6,17 @@ is empty; several sequences are told of once there is one of them.
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from sections import console, table, wrapped, write_between
 
 from codellm_eval.bench.ask.workload import Workload
 from codellm_eval.bench.records.folder import Folder
 from codellm_eval.bench.records.record import Record
-from codellm_eval.bench.show.cells import significant
+from codellm_eval.bench.show.cells import for_people, significant
 from codellm_eval.stats.repeats import Repeats
 
 DOCS = Path(__file__).parent
@@ -44,9 +47,6 @@ TB/s."""
 NO_SHARE = """\
 A share of what a plain read reaches is not told: the one beside these rows reached {:.2f} TB/s, and the same GPU was
 seen to read 4.4 (not recorded)."""
-COLD = """\
-In the record's own table the limit is above 100 %: the read beside it was timed on a GPU whose clocks had not risen
-yet."""
 BATCHES_TOGETHER = """\
 Tokens per second of all sequences together, by how many there are ([record](results/gpu/decode/batch/rows.jsonl)),
 medians of {}:"""
@@ -54,6 +54,23 @@ OTHERS_INTRODUCTION = """\
 Beside others in bf16. **Only the first line is of this run**: what is below it was seen on another machine of the same
 kind, on another day, and has no record here. vLLM's rate of one sequence is that at contexts of 128 and 1024, and 196
 at 3800:"""
+GROWN = """\
+How a step grows: of one sequence by its context ([record](results/gpu/decode/grown-context/table.md); the window of
+this model ends at 4096), and of several at a context of 128 by how many there are
+([record](results/gpu/decode/grown-batch/table.md))."""
+PICTURES = """\
+![Milliseconds per token by the context](results/gpu/decode/grown-context/plots/decode.svg)
+
+![Milliseconds per step by the sequences together](results/gpu/decode/grown-batch/plots/decode.svg)"""
+QUALITY = """\
+What it costs in quality, of the bundled model on the same kind of GPU, beside {}
+([record](results/gpu/decode/quality/rows.jsonl)), ≈ what is not told apart from it: [what the columns
+are](evaluation.md#quality-against-a-reference-row). A small model loses most by int4; of others nothing is measured."""
+AGREEMENT = """\
+Of greedy answers of {} tokens to HumanEval's {} prompts ([record](results/gpu/agreement.json)), those equal to
+transformers-cuda's, the share of tokens before a first difference, and by how much the reference's own logits prefer
+its token there. Without a scheme those are ties within what bfloat16 keeps, 8 bits of logits of some tens. Each row was
+run twice, of the model loaded anew, and gave the same ids and log-probabilities to the last bit{}:"""
 SEEN = """\
 Seen on the H200 without a record: of the wall time of decoding the GPU was busy for 98.6 % with one sequence and 94 %
 with eight, by torch's profiler. Prompts of 2 x 4096 tokens took 214 ms, 8 x 18000 with flash-attn 4347 ms."""
@@ -65,29 +82,63 @@ def page(records: Path = DOCS / "results" / "gpu" / "decode") -> str:
     folders = {name: Folder.read(path) for name, path in found.items()}
     if "context" not in folders:
         return ""
-    return "\n\n".join(_parts(folders["context"], folders.get("batch"))) + "\n"
+    return "\n\n".join(_parts(folders["context"], folders.get("batch"), records)) + "\n"
 
 
-def _parts(folder: Folder, batch: Folder | None) -> Iterator[str]:
+def _parts(folder: Folder, batch: Folder | None, records: Path) -> Iterator[str]:
     made = [folder] if batch is None else [folder, batch]
     best = max(record.bandwidth or 0.0 for each in made for record in each.records)
     spread = 100 * max(rate.spread for record in folder.records for rate in _rates(record).values())
     told = (SHARE if _limited(folder, best) else NO_SHARE).format(best / 1e12)
-    if any((record.limit_share or 0) > 1 for record in folder.records):
-        told += f" {COLD}"
     yield "## Decoding on a GPU"
-    yield _wrapped(DECODING.format(", ".join(folder.manifest["gpus"]), folder.plan.repeats, spread, told))
+    yield wrapped(DECODING.format(", ".join(folder.manifest["gpus"]), folder.plan.repeats, spread, told))
     yield _contexts(folder, best)
     yield from _aims(folder)
     yield "![Milliseconds per token of each row, by the context](results/gpu/decode/context/plots/context.svg)"
     if batch is not None:
-        yield _wrapped(BATCHES_TOGETHER.format(batch.plan.repeats))
+        yield wrapped(BATCHES_TOGETHER.format(batch.plan.repeats))
         yield _batches(batch)
         yield "![Tokens per second of each row, by the sequences together](results/gpu/decode/batch/plots/batch.svg)"
-    yield _wrapped(OTHERS_INTRODUCTION)
+    yield wrapped(OTHERS_INTRODUCTION)
     yield _others(folder, batch)
-    yield "```console\n" + "\n".join(str(each.manifest["command"]) for each in made) + "\n```"
-    yield _wrapped(SEEN)
+    yield console(*(each.manifest["command"] for each in made))
+    yield wrapped(SEEN)
+    if all((records / name).exists() for name in ("grown-context", "grown-batch")):
+        yield wrapped(GROWN)
+        yield PICTURES
+    if (records / "quality").exists():
+        yield from _quality(Folder.read(records / "quality"))
+    if (agreement := records.parent / "agreement.json").exists():
+        yield from _agreement(json.loads(agreement.read_text(encoding="utf-8")))
+
+
+def _quality(folder: Folder) -> Iterator[str]:
+    yield wrapped(QUALITY.format(f"`{folder.records[0].row}`"))
+    head = ["", "bits/byte", "difference", "solutions, bits/byte", "difference", "pass@1", "tasks", "KL, nats"]
+    lines = []
+    for record in folder.records:
+        cells = for_people(record)
+        bits, canonical, solved = (cells[key] for key in ("document", "canonical", "solved"))
+        lines.append([f"`{record.row}`", *bits, *canonical[:2], *solved, cells["kl"][0]])
+    yield table(head, lines)
+    yield console(folder.manifest["command"])
+
+
+def _agreement(made: Any) -> Iterator[str]:
+    rows = dict(made["rows"])
+    reference = rows.pop("transformers-cuda")
+    odd = "" if reference["repeats"] else "; transformers-cuda with 32 together did not"
+    yield wrapped(AGREEMENT.format(made["tokens"], reference["answers"], odd))
+    head = ["", "equal answers", "tokens before a difference, %", "median gap, nats", "greatest gap"]
+    lines = [
+        [
+            name, str(row["equal_answers"]), significant(100 * row["tokens_before_a_difference"] / row["tokens"]),
+            significant(row["median_gap"]), significant(row["greatest_gap"]),
+        ]
+        for name, row in rows.items()
+    ]  # fmt: skip
+    yield table(head, lines)
+    yield console("python tests/benchmarks/agreement.py --tokens 128 --output docs/results/gpu/agreement.json")
 
 
 def _contexts(folder: Folder, best: float) -> str:
@@ -107,7 +158,7 @@ def _contexts(folder: Folder, best: float) -> str:
             f"`{record.row}`", significant(_weights(record) / 1e9), *shown, f"{read / 1e12:.2f}", *share,
             significant((record.device_peak or 0) / 1e9), significant(joules.median) if joules else "",
         ])  # fmt: skip
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def _aims(folder: Folder) -> Iterator[str]:
@@ -129,7 +180,7 @@ def _batches(folder: Folder) -> str:
     for record in folder.records:
         rates = {each.batch_size: rate for each, rate in _rates(record).items()}
         lines.append([f"`{record.row}`", *(significant(rates[size].median) if size in rates else "" for size in sizes)])
-    return _table(["", *map(str, sizes)], lines)
+    return table(["", *map(str, sizes)], lines)
 
 
 def _others(folder: Folder, batch: Folder | None) -> str:
@@ -142,7 +193,7 @@ def _others(folder: Folder, batch: Folder | None) -> str:
     sizes = sorted(ours)
     head = ["", *("one sequence" if size == 1 else f"{size} together" for size in sizes)]
     lines = {f"`{folder.records[0].row}`": ours, **OTHERS}
-    return _table(head, [[name, *(known.get(size, "") for size in sizes)] for name, known in lines.items()])
+    return table(head, [[name, *(known.get(size, "") for size in sizes)] for name, known in lines.items()])
 
 
 def _rates(record: Record) -> dict[Workload, Repeats]:
@@ -166,20 +217,9 @@ def _limited(folder: Folder, best: float) -> bool:
     return all(_read(record) <= best for record in folder.records)
 
 
-def _wrapped(text: str) -> str:
-    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)
-
-
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
 def main() -> None:
     """Write what is between the marks anew."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}{page()}{END}{after}", encoding="utf-8")
+    write_between(PAGE, BEGIN, END, page())
 
 
 if __name__ == "__main__":

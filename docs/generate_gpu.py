@@ -6,9 +6,10 @@ grid it is empty; quality is told once there is one of it.
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+
+from sections import console, table, wrapped, write_between
 
 from codellm_eval.bench.ask.row import Row
 from codellm_eval.bench.records.folder import Folder
@@ -95,8 +96,8 @@ def page(records: Path = DOCS / "results" / "gpu") -> str:
 def _parts(attention: Grid, precision: Grid, seed: Grid) -> Iterator[str]:
     gpus, limit = ", ".join(attention.manifest["gpus"]), _limit(attention)
     yield "## The study's tables on a GPU"
-    yield _wrapped(INTRODUCTION.format(gpus, limit, attention.plan.repeats))
-    yield "```console\n" + "\n".join(str(grid.manifest["command"]) for grid in (attention, precision, seed)) + "\n```"
+    yield wrapped(INTRODUCTION.format(gpus, limit, attention.plan.repeats))
+    yield console(*(grid.manifest["command"] for grid in (attention, precision, seed)))
     yield "Attention: the study's seconds, and milliseconds of prefill here."
     yield _attention(attention)
     yield "![Prefill by context and batch size](results/gpu/attention/plots/prefill.svg)"
@@ -118,13 +119,13 @@ def _parts(attention: Grid, precision: Grid, seed: Grid) -> Iterator[str]:
 
 def _quality_parts(folder: Folder) -> Iterator[str]:
     reference = folder.records[0].row
-    yield _wrapped(QUALITY_INTRODUCTION.format(f"`{reference}`"))
-    yield f"```console\n{folder.manifest['command']}\n```"
+    yield wrapped(QUALITY_INTRODUCTION.format(f"`{reference}`"))
+    yield console(folder.manifest["command"])
     head = [
         "", "bits/byte", "difference", "perplexity", "ln p of the solutions", "difference, bits/byte", "pass@1",
         "tasks", "study: perplexity", "study: pass@1",
     ]  # fmt: skip
-    yield _table(head, [_quality_line(record) for record in folder.records])
+    yield table(head, [_quality_line(record) for record in folder.records])
 
 
 def _quality_line(record: Record) -> list[str]:
@@ -156,7 +157,7 @@ def _attention(grid: Grid) -> str:
                 *(_faster(other, ours[2]) for other in (ours[1], ours[0])),
             ]
         )
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def _decode_and_peak(grid: Grid) -> str:
@@ -165,7 +166,7 @@ def _decode_and_peak(grid: Grid) -> str:
     for place in sorted(STUDY["bf16"]):
         ours = [_cell(grid, row, place) for row in ATTENTION.values()]
         lines.append(["{} x {}".format(*place), *(_shown(cell, each) for each in (DECODE, PEAK) for cell in ours)])
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def _precision(grid: Grid) -> str:
@@ -175,7 +176,7 @@ def _precision(grid: Grid) -> str:
         theirs = [_seconds(STUDY[name][batch, 4096]) if name in STUDY else "" for batch in BATCHES]
         ours = [_cell(grid, row, (batch, 4096)) for batch in BATCHES]
         lines.append([name, *theirs, *(_shown(cell, figure) for figure in (PREFILL, DECODE) for cell in ours)])
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def _seed(grid: Grid) -> str:
@@ -186,7 +187,7 @@ def _seed(grid: Grid) -> str:
         known, places = STUDY.get(name, {}), [(2, context) for context in SEED_CONTEXTS]
         theirs = [_seconds(known[place]) if place in known else "" for place in places]
         lines.append([name, *theirs, *(_shown(_cell(grid, row, place), TOKEN) for place in places)])
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def _cell(grid: Grid, row: str, place: tuple[int, int]) -> Cell | None:
@@ -221,20 +222,9 @@ def _limit(grid: Grid) -> str:
     return f", each process within {gib} GiB of memory" if gib else ""
 
 
-def _wrapped(text: str) -> str:
-    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)
-
-
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
 def main() -> None:
     """Write what is between the marks anew."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}{page()}{END}{after}", encoding="utf-8")
+    write_between(PAGE, BEGIN, END, page())
 
 
 if __name__ == "__main__":

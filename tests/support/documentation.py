@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -11,7 +12,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def generator(name: str) -> ModuleType:
-    """The script docs/NAME.py."""
+    """The script docs/NAME.py, which imports what lies beside it as it does when it is run."""
+    if str(DOCS) not in sys.path:
+        sys.path.append(str(DOCS))
     spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
