@@ -47,6 +47,9 @@ TB/s."""
 NO_SHARE = """\
 A share of what a plain read reaches is not told: the one beside these rows reached {:.2f} TB/s, and the same GPU was
 seen to read 4.4 (not recorded)."""
+COLD = """\
+In the record's own table the limit is above 100 %: the read beside it was timed on a GPU whose clocks had not risen
+yet."""
 BATCHES_TOGETHER = """\
 Tokens per second of all sequences together, by how many there are ([record](results/gpu/decode/batch/rows.jsonl)),
 medians of {}:"""
@@ -90,6 +93,8 @@ def _parts(folder: Folder, batch: Folder | None, records: Path) -> Iterator[str]
     best = max(record.bandwidth or 0.0 for each in made for record in each.records)
     spread = 100 * max(rate.spread for record in folder.records for rate in _rates(record).values())
     told = (SHARE if _limited(folder, best) else NO_SHARE).format(best / 1e12)
+    if any((record.limit_share or 0) > 1 for record in folder.records):
+        told += f" {COLD}"
     yield "## Decoding on a GPU"
     yield wrapped(DECODING.format(", ".join(folder.manifest["gpus"]), folder.plan.repeats, spread, told))
     yield _contexts(folder, best)
@@ -103,9 +108,10 @@ def _parts(folder: Folder, batch: Folder | None, records: Path) -> Iterator[str]
     yield _others(folder, batch)
     yield console(*(each.manifest["command"] for each in made))
     yield wrapped(SEEN)
-    if all((records / name).exists() for name in ("grown-context", "grown-batch")):
+    if (grown := [records / name for name in ("grown-context", "grown-batch")])[0].exists():
         yield wrapped(GROWN)
         yield PICTURES
+        yield console(*(json.loads((each / "manifest.json").read_text(encoding="utf-8"))["command"] for each in grown))
     if (records / "quality").exists():
         yield from _quality(Folder.read(records / "quality"))
     if (agreement := records.parent / "agreement.json").exists():
