@@ -195,3 +195,17 @@ def demo(tmp_path_factory):
 
 def test_an_edited_text_is_continued_as_without_the_cache(demo):
     hold_edits(*demo, TOLERANCE)
+
+
+def test_with_attention_that_computes_every_row_alike_the_cache_changes_nothing(tmp_path_factory):
+    """As q8_0's kernels do with one thread."""
+    common = {"backend": "llama-cpp", "scheme": "q8_0", "threads": 1, "context_length": 512}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CODELLM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        with (
+            codellm.load(
+                "codellm-demo", batch_size=3, options={"prefix_cache": "64", "flash-attn": "off"}, **common
+            ) as kept,
+            codellm.load("codellm-demo", options={"flash-attn": "off"}, **common) as alone,
+        ):
+            hold_edits(kept, alone, 0)
