@@ -11,8 +11,7 @@ import threading
 import pytest
 
 from codellm.serve import app, server
-from codellm.serve.engine import Engine
-from codellm.serve.service import Service
+from codellm.serve.pool import Pool
 from support.script_model import ScriptModel
 
 
@@ -25,7 +24,8 @@ def story():
     """Runs a client beside a server in this process, and gives what the client gives."""
 
     def run(client):
-        engine, given = Engine(ScriptModel("hello" * 2000, context=10**7), 4), []
+        pool, given = Pool({"script": ScriptModel}, 4, lambda line: None), []
+        engine = pool.hold("script", ScriptModel("hello" * 2000, context=10**7)).engine
 
         def work():
             try:
@@ -38,12 +38,11 @@ def story():
                 os.kill(os.getpid(), signal.SIGTERM)
 
         with server.bind("127.0.0.1", 0) as listener:
-            service = Service("script", engine, created=0)
             thread = threading.Thread(target=work)
-            served = app.App(service, None, lambda line: None, body_seconds=0.2)
-            asyncio.run(server.serve(served, engine, listener, 1, thread.start, Hasty))
+            served = app.App(pool, None, lambda line: None, body_seconds=0.2)
+            asyncio.run(server.serve(served, pool, listener, 1, thread.start, Hasty))
             thread.join()
-            service.close()
+            pool.close()
         assert engine.join(60)
         return given[0]
 

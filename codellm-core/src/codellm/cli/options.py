@@ -16,11 +16,17 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEFAULT_MODEL = "codellm-demo"
 
+_MODEL = click.option(
+    "-m", "--model", default=DEFAULT_MODEL, show_default=True, metavar="MODEL",
+    help="Bundled name, directory, .gguf file, hub id, hub-id:SCHEME or dummy:NAME.",
+)  # fmt: skip
+
+_MODELS = click.option(
+    "-m", "--model", "models", multiple=True, default=[DEFAULT_MODEL], show_default=True, metavar="MODEL",
+    help="Bundled name, directory, .gguf file, hub id, hub-id:SCHEME or dummy:NAME; repeatable.",
+)  # fmt: skip
+
 _LOAD = (
-    click.option(
-        "-m", "--model", default=DEFAULT_MODEL, show_default=True, metavar="MODEL",
-        help="Bundled name, directory, .gguf file, hub id, hub-id:SCHEME or dummy:NAME.",
-    ),
     click.option("-b", "--backend", metavar="NAME", help="See `codellm backends`.  [default: the preferred one]"),
     click.option("-q", "--scheme", metavar="NAME", help="Quantization, as q4_k_m.  [default: the backend's]"),
     click.option("--dtype", type=click.Choice(DTYPES), default="auto", show_default=True, help="Type to compute in."),
@@ -71,7 +77,12 @@ _LOAD_FIELDS = (
 
 def load_options(command: Command) -> Command:
     """Add the options that name what to load; `load_spec` takes them out of the command's arguments."""
-    return _decorate(command, _LOAD)
+    return _decorate(command, (_MODEL, *_LOAD))
+
+
+def several_load_options(command: Command) -> Command:
+    """Add the options that name several models to load; `load_specs` takes them out of the command's arguments."""
+    return _decorate(command, (_MODELS, *_LOAD))
 
 
 def sampling_options(command: Command) -> Command:
@@ -87,6 +98,17 @@ def load_spec(arguments: dict[str, Any]) -> LoadSpec:
     """
     options = parse_options(arguments.pop("options"))
     return LoadSpec(**{field: arguments.pop(field) for field in _LOAD_FIELDS}, options=options)
+
+
+def load_specs(arguments: dict[str, Any]) -> list[LoadSpec]:
+    """Take the options of `several_load_options` out of `arguments`; what is no model's name holds for each.
+
+    Raises:
+        InvalidValueError: a value is out of range.
+    """
+    arguments["model"], *others = arguments.pop("models")
+    spec = load_spec(arguments)
+    return [spec, *(attrs.evolve(spec, model=other) for other in others)]
 
 
 def sampling_params(arguments: dict[str, Any]) -> SamplingParams:

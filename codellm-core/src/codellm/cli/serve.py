@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from codellm.cli.ending import say
-from codellm.cli.options import load_options, load_spec
+from codellm.cli.options import load_specs, several_load_options
 from codellm.cli.output import note, progress
-from codellm.errors import MissingPackageError
+from codellm.errors import DownloadError, InvalidValueError, MissingPackageError
+
+if TYPE_CHECKING:
+    from codellm.spec import LoadSpec
 
 _LOOPBACK = ("127.", "localhost", "::1")
 
 
 @click.command(context_settings={"default_map": {"batch_size": 4}})
-@load_options
+@several_load_options
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen at.")
 @click.option(
     "--port",
@@ -43,6 +49,12 @@ _LOOPBACK = ("127.", "localhost", "::1")
     help="Sequences that may wait for a slot; more are told to come again.",
 )
 @click.option(
+    "--keep-alive",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Unload a model that nobody asked for so long.  [default: when another needs its memory]",
+)
+@click.option(
     "--shutdown-timeout",
     type=click.FloatRange(0),
     default=30.0,
@@ -51,50 +63,78 @@ _LOOPBACK = ("127.", "localhost", "::1")
     help="Time that requests have to finish in once the server is told to stop.",
 )
 def serve(
-    host: str, port: int, api_key: str | None, queue_size: int, shutdown_timeout: float, **arguments: Any
+    host: str, port: int, api_key: str | None, queue_size: int, keep_alive: float | None, shutdown_timeout: float,
+    **arguments: Any,
 ) -> None:  # fmt: skip
-    """Answer requests over HTTP with one model, as OpenAI's API and llama.cpp's infill have them.
+    """Answer requests over HTTP with one model or several, as OpenAI's API and llama.cpp's infill have them.
 
-    Requests run together, up to --batch-size; more wait. Ctrl-C or SIGTERM stops: what was taken is finished, nothing
-    new is. Every address but this machine's own wants an --api-key.
+    The first -m is loaded before anything is answered, and meant where a request names no model; each other one is
+    loaded when a request names it, under its hub id or the name of its file or directory. Requests run together, up to
+    --batch-size; more wait. Ctrl-C or SIGTERM stops: what was taken is finished, nothing new is. Every address but this
+    machine's own wants an --api-key.
     """
     _require_extra()
-    spec = load_spec(arguments)
+    specs = _named(load_specs(arguments))
     import asyncio
-    import time
 
     from codellm.loading import open_spec
     from codellm.prefix_cache import CONVERSING
     from codellm.serve.app import App
-    from codellm.serve.engine import Engine
+    from codellm.serve.pool import Pool, described
     from codellm.serve.server import address, bind
     from codellm.serve.server import serve as listen
-    from codellm.serve.service import Service
 
     with bind(host, port) as listener:
         url = address(listener)
+        name, *others = specs
+        _find(specs[other] for other in others)
+        loads = {each: functools.partial(open_spec, spec, defaults=CONVERSING) for each, spec in specs.items()}
+        pool = Pool(loads, queue_size, say, keep_alive)
         with progress() as update:
-            model = open_spec(spec, update, CONVERSING)
-        engine = Engine(model, queue_size)
-        name = Path(spec.model).name if Path(spec.model).exists() else spec.model
-        service = Service(name, engine, created=int(time.time()))
-        info = model.info
-        kept = "" if info.prefix_cache is None else f", prefixes kept there and in {info.prefix_cache >> 20} MiB more"
+            model = open_spec(specs[name], update, CONVERSING)
+        pool.hold(name, model)
 
         def ready() -> None:
             if api_key is None and not host.startswith(_LOOPBACK):
                 note("whoever reaches this machine can ask: --api-key lets in those alone that bear it")
-            say(
-                f"codellm: {name} at {url} ({info.backend}, {info.scheme}, {info.context_length} tokens, "
-                f"{info.batch_size} sequences together{kept}); Ctrl-C stops"
-            )
+            more = f"; {', '.join(others)} on demand" if others else ""
+            say(f"codellm: {name} at {url} ({described(model)}){more}; Ctrl-C stops")
 
         try:
-            asyncio.run(listen(App(service, api_key, say), engine, listener, shutdown_timeout, ready))
+            asyncio.run(listen(App(pool, api_key, say), pool, listener, shutdown_timeout, ready))
         finally:
-            service.close()
-            if engine.join(timeout=10):
-                model.close()
+            pool.close()
+
+
+def _named(specs: Iterable[LoadSpec]) -> dict[str, LoadSpec]:
+    """Models by what clients call them: the name of a file or directory, without the way there, or what was said.
+
+    Raises:
+        InvalidValueError: two have one name.
+    """
+    found: dict[str, LoadSpec] = {}
+    for spec in specs:
+        path = os.path.expanduser(spec.model)  # noqa: PTH111 - as codellm.sources.model_string has it
+        name = Path(os.path.abspath(path)).name if os.path.exists(path) else spec.model  # noqa: PTH100, PTH110
+        if name in found:
+            raise InvalidValueError(f"clients could not tell two models called {name!r} apart; rename one of them")
+        found[name] = spec
+    return found
+
+
+def _find(specs: Iterable[LoadSpec]) -> None:
+    """See that models are there, as far as can be told before they are wanted.
+
+    Raises:
+        CodellmError: one is not.
+    """
+    from codellm.loading import find
+
+    for spec in specs:
+        try:
+            find(spec.model, spec.revision)
+        except DownloadError as error:  # the network may come back
+            note(f"{error}")
 
 
 def _require_extra() -> None:

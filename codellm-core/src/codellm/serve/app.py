@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from codellm.serve.infill import infill
 from codellm.serve.llamacpp import completion
 from codellm.serve.ollama import generate, tags, version
 from codellm.serve.page import page
+from codellm.serve.pool import Pool
 from codellm.serve.refusal import Refusal, refusal
 from codellm.serve.replies import Json, refused
 from codellm.serve.service import Service
@@ -41,6 +43,32 @@ HUNG_UP = 499
 OPEN = ("/", "/health")
 """What wants no key: neither tells anything of the models."""
 
+
+def models(pool: Pool) -> Response:
+    """The models that there are, the first of which is meant where a request names none; in the shape of OpenAI's API,
+    with the word of llama.cpp's server for how each is.
+    """
+    data = [
+        {
+            "id": entry.name,
+            "object": "model",
+            "created": pool.created,
+            "owned_by": "codellm",
+            "status": {"value": entry.state},
+        }
+        for entry in pool.entries
+    ]
+    return Json({"object": "list", "data": data})
+
+
+GETS: Mapping[str, Callable[[Pool], Response]] = {
+    "/": lambda _: page(),
+    "/health": lambda _: Json({"status": "ok"}),
+    "/v1/models": models,
+    "/api/tags": lambda pool: tags([entry.name for entry in pool.entries], pool.created),
+    "/api/version": lambda _: version(),
+}
+
 POSTS: Mapping[str, Callable[[Request, Body, Service], Awaitable[Response]]] = {
     "/v1/completions": completions,
     "/v1/chat/completions": chat_completions,
@@ -54,21 +82,16 @@ POSTS: Mapping[str, Callable[[Request, Body, Service], Awaitable[Response]]] = {
 
 
 class App:
-    """An ASGI application. With a `key`, every request but those of `OPEN` must bear it; log lines hold no body.
+    """An ASGI application over the models of `pool`.
+
+    With a `key`, every request but those of `OPEN` must bear it; log lines hold no body.
 
     A body has `body_seconds` to come.
     """
 
-    def __init__(self, service: Service, key: str | None, log: Log, body_seconds: float = BODY_SECONDS) -> None:
-        self._service, self._log, self._body_seconds = service, log, body_seconds
+    def __init__(self, pool: Pool, key: str | None, log: Log, body_seconds: float = BODY_SECONDS) -> None:
+        self._pool, self._log, self._body_seconds = pool, log, body_seconds
         self._key = None if key is None else f"Bearer {key}".encode()
-        self._gets: Mapping[str, Callable[[], Response]] = {
-            "/": page,
-            "/health": self._health,
-            "/v1/models": self._models,
-            "/api/tags": lambda: tags([service.name], service.created),
-            "/api/version": version,
-        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began, status = time.perf_counter(), HUNG_UP
@@ -79,17 +102,18 @@ class App:
             await send(message)
 
         try:
-            response = await self._answered(Request(scope, receive))
-            await response(scope, receive, noted)
+            async with AsyncExitStack() as held:
+                response = await self._answered(Request(scope, receive), held)
+                await response(scope, receive, noted)
         except ClientDisconnect:
             status = HUNG_UP
         # the path alone: a query may hold anything
         path = scope.get("raw_path", b"").decode("ascii", "replace")[:100]
         self._log(f"{scope['method']} {path} {int(status)} {(time.perf_counter() - began) * 1000:.0f} ms")
 
-    async def _answered(self, request: Request) -> Response:
+    async def _answered(self, request: Request, held: AsyncExitStack) -> Response:
         try:
-            return await self._answer(request)
+            return await self._answer(request, held)
         except ClientDisconnect:
             raise
         except Exception as error:
@@ -99,17 +123,20 @@ class App:
                 )
             return refused(refusal(error), request.scope["path"])
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, held: AsyncExitStack) -> Response:
+        """Answer with what `held` keeps loaded until all of it is sent."""
         path, method = request.scope["path"], request.method
-        if path not in self._gets and path not in POSTS:
+        if path not in GETS and path not in POSTS:
             raise Refusal(HTTPStatus.NOT_FOUND, "there is nothing at this path", code="not_found")
         if path not in OPEN:
             self._admit(request)
-        if path in self._gets and method in ("GET", "HEAD"):
-            return self._gets[path]()
+        if path in GETS and method in ("GET", "HEAD"):
+            return GETS[path](self._pool)
         if path in POSTS and method == "POST":
-            return await POSTS[path](request, Body(await _read(request, self._body_seconds)), self._service)
-        allowed = "GET" if path in self._gets else "POST"
+            body = Body(await _read(request, self._body_seconds))
+            service = await held.enter_async_context(self._pool.service(body.text("model")))
+            return await POSTS[path](request, body, service)
+        allowed = "GET" if path in GETS else "POST"
         refusal = Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"{path} takes {allowed}", code="method_not_allowed")
         refusal.headers = {"Allow": allowed}
         raise refusal
@@ -122,14 +149,6 @@ class App:
                 "this server wants its API key: Authorization: Bearer KEY",
                 code="invalid_api_key",
             )
-
-    def _health(self) -> Response:
-        return Json({"status": "ok"})
-
-    def _models(self) -> Response:
-        service = self._service
-        model = {"id": service.name, "object": "model", "created": service.created, "owned_by": "codellm"}
-        return Json({"object": "list", "data": [model]})
 
 
 async def _read(request: Request, seconds: float) -> bytes:

@@ -32,7 +32,6 @@ async def chat_completions(request: Request, body: Body, service: Service) -> Re
         Refusal: it asks for what cannot be had.
         CodellmError: the model has no chat template, or a broken one; see `Service.submit`, and what ends a sequence.
     """
-    service.require(body)
     messages = _messages(body)
     room = body.whole("max_tokens", service.model.info.context_length, 1)
     wanted = Wanted.of(body, body.whole("max_completion_tokens", room, 1))
@@ -49,7 +48,6 @@ async def apply_template(_: Request, body: Body, service: Service) -> Response:
         Refusal: a message is none, or the template refuses them.
         CodellmError: the model has no chat template, or a broken one.
     """
-    service.require(body)
     messages = _messages(body)
     tokenizer, name = service.model.tokenizer, service.name
     return Json({"prompt": await _templated(service, lambda: chat_text(tokenizer, messages, name))})

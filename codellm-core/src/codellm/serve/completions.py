@@ -59,7 +59,6 @@ async def completions(request: Request, body: Body, service: Service) -> Respons
         Refusal: it asks for what cannot be had.
         CodellmError: see `Service.submit`, and what ends a sequence.
     """
-    service.require(body)
     asked = Asked.of(body)
     prompts = asked.prompts
     if asked.suffix is not None:

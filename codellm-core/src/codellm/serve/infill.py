@@ -59,7 +59,6 @@ async def infill(request: Request, body: Body, service: Service) -> Response:
         Refusal: it asks for what cannot be had.
         CodellmError: see `Service.submit`, and what ends a sequence.
     """
-    service.require(body)
     wanted = Wanted.of(body, service.model.info.context_length, temperature=0.0)
     around = Around.of(body)
     ids = await service.encoded(lambda: infill_ids(service.model, around, wanted.params.max_tokens))

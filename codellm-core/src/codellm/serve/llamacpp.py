@@ -68,7 +68,6 @@ async def completion(request: Request, body: Body, service: Service) -> Response
         Refusal: it asks for what cannot be had.
         CodellmError: see `Service.submit`, and what ends a sequence.
     """
-    service.require(body)
     body.whole("n", 1, 1, 1)
     prompt = body.get("prompt")
     if not isinstance(prompt, str) and not (isinstance(prompt, list) and all(type(id) is int for id in prompt)):

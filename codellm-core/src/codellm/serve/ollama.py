@@ -97,7 +97,6 @@ async def generate(request: Request, body: Body, service: Service) -> Response:
         Refusal: it asks for what cannot be had.
         CodellmError: see `Asked.request` and `Service.submit`, and what ends a sequence.
     """
-    service.require(body)
     began = time.perf_counter()
     asked = Asked.of(body, service.model.info.context_length)
     if not asked.prompt and not asked.suffix:

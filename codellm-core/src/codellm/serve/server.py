@@ -14,7 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from codellm.errors import AddressError
 from codellm.serve.app import App
-from codellm.serve.engine import Engine
+from codellm.serve.pool import Pool
 
 HEAD_SECONDS = 30.0
 """What a client has for the head of a request, once it has connected or begun one."""
@@ -110,7 +110,7 @@ class Server(uvicorn.Server):
 
 async def serve(
     app: App,
-    engine: Engine,
+    pool: Pool,
     listener: socket.socket,
     grace: float,
     ready: Callable[[], None],
@@ -130,16 +130,16 @@ async def serve(
 
     def stop() -> None:
         if server.should_exit:
-            engine.abort()
+            pool.abort()
             return
         server.should_exit = True
-        engine.stop()
-        loop.call_later(grace, engine.abort)
+        pool.stop()
+        loop.call_later(grace, pool.abort)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
-    engine.start()
+    pool.start()
     try:
         await server.serve(sockets=[listener])
     finally:
-        engine.abort()
+        pool.abort()

@@ -1,4 +1,4 @@
-"""The model that is served, as the endpoints see it: prompts to jobs, and jobs to results or pieces."""
+"""A loaded model as the endpoints see it: prompts to jobs, and jobs to results or pieces."""
 
 from __future__ import annotations
 
@@ -8,47 +8,33 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from collections.abc import Sequence as Seq
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
-from http import HTTPStatus
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
 from codellm.generation import Event, new_sequence
+from codellm.plugins.guard import closing
 from codellm.sampling import SamplingParams
 from codellm.sequence import Sequence
-from codellm.serve.body import Body
 from codellm.serve.engine import Engine
 from codellm.serve.job import Job
-from codellm.serve.refusal import Refusal
 
 T = TypeVar("T")
 
 Prompt = str | list[int]
 
+_CLOSE_SECONDS = 10.0
+"""What the last step of an engine may take once it is to end."""
+
 
 class Service:
     """A model under the name that clients call it by."""
 
-    def __init__(self, name: str, engine: Engine, created: int) -> None:
-        self.name, self.engine, self.created = name, engine, created
+    def __init__(self, name: str, engine: Engine) -> None:
+        self.name, self.engine = name, engine
         self.model = engine.model
         # one thread, since nobody promises that a tokenizer encodes for two at a time; a long prompt takes a while
         self._encoder = ThreadPoolExecutor(1, "codellm-encoder")
-
-    def require(self, body: Body) -> None:
-        """See that the request means this model.
-
-        Raises:
-            Refusal: it names another.
-        """
-        asked = body.text("model")
-        if asked not in ("", self.name):
-            raise Refusal(
-                HTTPStatus.NOT_FOUND,
-                f"no such model here: this server has {self.name!r}",
-                code="model_not_found",
-                param="model",
-            )
 
     async def encoded(self, work: Callable[[], T]) -> T:
         """Do what takes the tokenizer, beside the event loop."""
@@ -76,8 +62,11 @@ class Service:
         return found
 
     def close(self) -> None:
-        """End the thread that encodes."""
+        """End the threads, after the engine was stopped, and close the model if nothing computes with it any more."""
         self._encoder.shutdown(wait=False, cancel_futures=True)
+        if self.engine.join(_CLOSE_SECONDS):
+            with closing(self.model.info.backend):
+                self.model.close()
 
 
 @asynccontextmanager
