@@ -108,6 +108,38 @@ def test_a_run_that_fails_is_the_end_of_what_ran_and_the_next_is_sound():
     on(BrokenModel(), story)
 
 
+class EarlyModel(ScriptModel):
+    """Ends its run in the way that the first run left of `ends` says; later ones are sound."""
+
+    def __init__(self, *ends, **options):
+        super().__init__(**options)
+        self.ends = list(ends)
+
+    def run(self, sequences):
+        end = self.ends.pop(0) if self.ends else None
+        if end == "at once":
+            return
+        for step, tokens in enumerate(super().run(sequences)):
+            yield tokens
+            if end == "after two" and step == 1:
+                return
+
+
+@pytest.mark.parametrize("end", ["at once", "after two"])
+def test_a_run_that_ends_early_fails_its_requests_alone_and_the_next_run_anew(end):
+    model = EarlyModel(end, end, slots=1)
+
+    async def story(engine):
+        jobs = [job_of(engine, sequence()) for _ in range(4)]
+        told = await asyncio.gather(*(text(job) for job in jobs), return_exceptions=True)
+        assert [str(one)[:16] for one in told[:2]] == ["backend 'script'"] * 2
+        assert all("it ended its run" in str(one) for one in told[:2])
+        assert told[2:] == ["hello"] * 2
+        assert engine.counts() == (0, 0)
+
+    on(model, story)
+
+
 def test_a_model_that_runs_elsewhere_is_an_error_and_no_hang():
     model = ScriptModel()
 

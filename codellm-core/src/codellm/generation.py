@@ -126,24 +126,36 @@ class _Tracker:
 
 
 def complete(
-    model: Model, sequences: Iterable[Sequence | None], *, start: float | None = None
+    model: Model, sequences: Iterable[Sequence | None], *, start: float | None = None, live: bool = False
 ) -> Generator[Event, None, None]:
     """Run `sequences`, which may be live as in `Model.run`, and tell of each step of each as it comes.
 
     Closing or dropping the generator ends the run and frees the model. A sequence may be cancelled meanwhile. Requests
     start at `start` (seconds of `time.perf_counter`), by default each when the backend takes it.
 
+    Where a backend ends its run early, what it was given fails, and what it never took too; of `sequences` that are
+    `live`, whose end may be far, nothing more is taken then, and the next run may have it.
+
     Raises:
         ModelBusyError: another `run` or `score` is going on.
-        BackendError: the computation failed; what had finished was yielded before.
+        BackendError: the computation failed, what had finished was yielded before; or a live run took nothing.
     """
-    return _drive(model, sequences, {}, start)
+    return _drive(model, sequences, {}, start, live=live)
 
 
 def _drive(
-    model: Model, sequences: Iterable[Sequence | None], running: dict[Sequence, _Tracker], start: float | None
+    model: Model,
+    sequences: Iterable[Sequence | None],
+    running: dict[Sequence, _Tracker],
+    start: float | None,
+    *,
+    live: bool = False,
 ) -> Generator[Event, None, None]:
+    asked = False
+
     def given_out() -> Iterator[Sequence | None]:
+        nonlocal asked
+        asked = True
         for sequence in sequences:
             if sequence is not None:
                 running[sequence] = _Tracker(model, sequence, time.perf_counter() if start is None else start)
@@ -159,7 +171,9 @@ def _drive(
                 yield event
             run.see_end(running)
         ended = breach(name, "it ended its run before this sequence did", HOOK)
-        for _ in itertools.chain([None], waiting):  # what the run never took fails like what it left
+        if live and not asked:
+            raise breach(name, "it ended its run before it took a sequence", HOOK)
+        for _ in itertools.chain([None], () if live else waiting):  # what the run never took fails like what it left
             yield from _ended(running, name, ended)
     finally:
         for sequence in running:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -91,7 +92,7 @@ class Engine:
     def _work(self) -> None:
         while not self._done():
             try:
-                for event in complete(self.model, self._live()):
+                for event in complete(self.model, self._live(), live=True):
                     self._tell(event)
             except Exception as error:  # a run that failed is the end of what ran, not of the server
                 self._fail(error)
@@ -132,10 +133,10 @@ class Engine:
             job.post(event)
 
     def _fail(self, error: Exception) -> None:
-        """End what ran with `error`; what waits too where the run failed before it took any of it."""
+        """End what ran with `error`, or the first that waits where the run failed before it took any."""
         told = error if isinstance(error, CodellmError) else BackendError(f"the run failed: {message(error)}")
         with self._changed:
-            failed = self._running or set(self._waiting)
+            failed = self._running or set(itertools.islice(self._waiting, 1))
             jobs = {job for sequence in failed if (job := self._jobs.get(sequence)) is not None}
         for job in jobs:
             self.cancel(job)
