@@ -63,6 +63,19 @@ class TestOnTheCpu:
             together = [result.token_ids for result in model.generate_batch(prompts, params)]
             assert together == [model.generate(prompt, params).token_ids for prompt in prompts]
 
+    def test_an_edited_prompt_is_computed_from_its_edit(self, checkpoint):
+        text, params = "import os\nimport sys\n" * 8, codellm.SamplingParams(max_tokens=2, ignore_eos=True)
+        prompts = [text, f"{text}x", text[:-4] + "re", "a", text]
+        with load(checkpoint, device="cpu", dtype="float32", options={"prefix_cache": "auto"}) as model:
+            assert model.info.prefix_cache > 0
+            results = [model.generate(prompt, params) for prompt in prompts]
+        assert [result.cached_tokens > 32 for result in results] == [False, True, True, False, True]
+        with load(checkpoint, device="cpu", dtype="float32") as model:
+            assert model.info.prefix_cache is None
+            assert [result.token_ids for result in results] == [
+                model.generate(each, params).token_ids for each in prompts
+            ]
+
     @pytest.mark.parametrize("scheme", ["int8", "int4"])
     def test_schemes_are_applied_while_loading(self, scheme, checkpoint):
         with load(checkpoint, device="cpu", dtype="float16", scheme=scheme) as model:
@@ -92,6 +105,10 @@ class TestOnAGpu:
     def test_it_passes_the_conformance_kit(self, dtype, kernel, tmp_path):
         options = (f"--codellm-backend={NAME}", f"--codellm-spec=dtype={dtype}", "--codellm-tolerance=0.3", *DRAWS)
         assert f"backend {NAME}" in run(tmp_path, *options, f"--codellm-option=kernel={kernel}")
+
+    def test_it_passes_the_conformance_kit_where_prefixes_are_kept(self, tmp_path):
+        options = (f"--codellm-backend={NAME}", "--codellm-spec=dtype=bfloat16", "--codellm-tolerance=0.3", *DRAWS)
+        assert f"backend {NAME}" in run(tmp_path, *options, "--codellm-option=prefix_cache=auto")
 
     def test_it_is_what_a_gpu_gets(self):
         with codellm.load("codellm-demo") as model:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from codellm.backend import Availability, Backend
 from codellm.options import Option, amount, choice, count, read
+from codellm.prefix_cache import TORCH
 from codellm.torch.transformers_backend import installed
 from codellm_gpu.backend import REMEDY, bandwidth, driver
 from codellm_gpu.cuda.schemes import SCHEMES
@@ -46,6 +47,7 @@ class TorchCudaBackend(Backend):
             otherwise="all",
             help="The most of the GPU's memory that this process takes, as if the GPU were a smaller one.",
         ),
+        "prefix_cache": TORCH,
     }
 
     def availability(self) -> Availability:

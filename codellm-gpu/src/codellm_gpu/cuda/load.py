@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from codellm.errors import BackendUnavailableError, InvalidValueError
+from codellm.prefix_cache import room
 from codellm.scheme import is_quantized
 from codellm.tokenizer import HFTokenizer
 from codellm.torch.decoder import Decoder
 from codellm.torch.device import clear, device_of, enough_memory, free_memory
-from codellm.torch.load import Plan, plan
+from codellm.torch.load import Plan, plan, spare_bytes
 from codellm.torch.model import TorchModel
 from codellm_gpu.cuda.chunk_attention import chosen
 from codellm_gpu.cuda.engine import CudaEngine
@@ -50,10 +51,11 @@ def load_cuda(spec: LoadSpec, source: ModelSource, options: Mapping[str, Any]) -
         scheme = next((scheme for scheme in SCHEMES if scheme.name == (source.scheme or spec.scheme)), None)
         packed = scheme is not None and is_quantized(source.scheme)
         bits = None if scheme is None else scheme.bits
-        free = free_memory(device, limit)
+        free = free_memory(device, limit) - ((options["prefix_cache"] or 0) << 20)
         made = plan(spec, source, device, free, bits, chunk=options["chunk"], packed=packed)
         attention = implementation(spec.attn_implementation, device, made.dtype)
-        return _loaded(made, scheme, attention, options["kernel"])
+        kept = room(options["prefix_cache"], spare_bytes(made, free, bits))
+        return _loaded(made, scheme, attention, options["kernel"], kept)
 
 
 def _interpreted() -> tuple[str, ...]:
@@ -61,12 +63,12 @@ def _interpreted() -> tuple[str, ...]:
     return ("cpu",) if os.environ.get("TRITON_INTERPRET") == "1" else ()
 
 
-def _loaded(made: Plan, scheme: Scheme | None, attention: str, kernel: str) -> TorchModel:
+def _loaded(made: Plan, scheme: Scheme | None, attention: str, kernel: str, kept: int | None) -> TorchModel:
     tokenizer = HFTokenizer.of(made.source)
     decoder, cache = decoder_of(made, scheme), made.cache()
     vocab_size = min(tokenizer.vocab_size, made.config.vocab_size)
     prompts, graphs = Prefill(decoder, cache, chosen(attention, cache.keys[0])), GraphSteps(decoder, cache, vocab_size)
-    step = None if kernel == "off" else _kernel(made, decoder, cache, vocab_size, asked=kernel == "on")
+    step = None if kernel == "off" else _kernel(made, decoder, cache, vocab_size, ROOM + (kept or 0), kernel == "on")
     if step is None or made.batch_size > 1:
         graphs.capture(made.batch_size)  # which takes seconds, and no request is to wait for it
     engine = CudaEngine(
@@ -79,7 +81,8 @@ def _loaded(made: Plan, scheme: Scheme | None, attention: str, kernel: str) -> T
         context_length=made.context_length,
         chunk=made.chunk,
     )
-    return TorchModel(made.info("torch-cuda", weight_bytes(decoder), scheme), tokenizer, engine)
+    info = made.info("torch-cuda", weight_bytes(decoder), scheme, kept)
+    return TorchModel(info, tokenizer, engine)
 
 
 def decoder_of(made: Plan, scheme: Scheme | None) -> Decoder:
@@ -97,12 +100,12 @@ def decoder_of(made: Plan, scheme: Scheme | None) -> Decoder:
     return Decoder(made.config, weights, made.context_length).eval()
 
 
-def _kernel(made: Plan, decoder: Decoder, cache: Any, vocab_size: int, *, asked: bool) -> StepKernel | None:
-    """The step kernel; None where it cannot be made, unless it was asked for."""
+def _kernel(made: Plan, decoder: Decoder, cache: Any, vocab_size: int, spared: int, asked: bool) -> StepKernel | None:
+    """The step kernel, which leaves `spared` bytes free; None where it cannot be made, unless it was `asked` for."""
     try:
         if made.device.type != "cuda":
             raise BackendUnavailableError("the step kernel runs on a GPU")
-        return StepKernel(made.config, decoder, cache, vocab_size, room=ROOM)
+        return StepKernel(made.config, decoder, cache, vocab_size, room=spared)
     except BackendUnavailableError:
         if asked:
             raise
