@@ -1,5 +1,6 @@
 import gc
 
+import attrs
 import pytest
 
 from codellm import SamplingParams
@@ -166,3 +167,49 @@ def test_timing_is_that_of_the_tokens():
     assert timing.ttft == timing.token_times[0] - timing.start
     assert sum(timing.itl) == pytest.approx(timing.tpot * 5)
     assert ScriptModel("hello").generate("x", SamplingParams(max_tokens=1)).timing.tpot is None
+
+
+def test_log_probabilities_are_told_of_every_token_that_counts():
+    model = ScriptModel("héllo")
+    params = SamplingParams(logprobs=3, stop=("l",))
+    sequences = [new_sequence(model, "x", params), new_sequence(model, "x", SamplingParams())]
+    events = list(complete(model, sequences))
+    asked, other = (next(one.result for one in events if one.sequence is of and one.result) for of in sequences)
+    assert [one.id for one in asked.logprobs] == list(asked.token_ids)
+    assert [one.logprobs for one in events if one.sequence is sequences[0]] == list(asked.logprobs)
+    assert other.logprobs is None
+    assert {one.logprobs for one in events if one.sequence is sequences[1]} == {None}
+    for one in asked.logprobs:
+        assert [id for id, _ in one.top] == [one.id, 0, 1]
+        assert one.logprob == one.top[0][1] > one.top[1][1] == one.top[2][1]
+    assert model.generate("x", attrs.evolve(params, logprobs=0)).logprobs[0].top == ()
+
+
+class Silent(ScriptModel):
+    """Knows of no log-probabilities, or tells what are none."""
+
+    top = None
+
+    def step(self, sequence, samplers):
+        return [attrs.evolve(token, top=self.top) for token in super().step(sequence, samplers)]
+
+
+@pytest.mark.parametrize(
+    ("top", "told"),
+    [
+        (None, "backend 'script' tells no log-probabilities"),
+        ((), "told 0 of the likeliest tokens, where 2 were asked for"),
+        (((1, -1.0), (10**6, -2.0)), "what are no ids and log-probabilities"),
+        (((1, -1.0), (2, float("nan"))), "what are no ids and log-probabilities"),
+        (((1, 1.0), (2, -2.0)), "what are no ids and log-probabilities"),
+    ],
+)
+def test_a_backend_that_tells_none_is_named_and_others_go_on(top, told):
+    model = Silent("hello")
+    model.top = top
+    sequences = [new_sequence(model, "x", SamplingParams(logprobs=count)) for count in (2, None)]
+    results = {event.sequence: event.result for event in complete(model, sequences) if event.result}
+    asked, other = (results[one] for one in sequences)
+    assert (asked.finish_reason, asked.token_ids) == ("error", ())
+    assert told in str(asked.error)
+    assert (other.text, other.error) == ("hello", None)

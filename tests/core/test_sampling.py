@@ -11,6 +11,7 @@ from codellm.errors import BackendError, InvalidValueError
         ("max_tokens", 0), ("max_tokens", -1), ("max_tokens", 1.5), ("max_tokens", True), ("temperature", -0.1),
         ("temperature", float("nan")), ("temperature", float("inf")), ("top_p", 0.0), ("top_p", 1.1), ("top_k", -1),
         ("min_p", 2.0), ("repetition_penalty", 0.0), ("seed", -1), ("stop", ("",)), ("stop", (3,)),
+        ("logprobs", -1), ("logprobs", 21), ("logprobs", True),
     ],
 )  # fmt: skip
 def test_a_value_out_of_range_is_named(field, value):
@@ -100,3 +101,18 @@ def test_seeds_repeat_and_samples_differ():
     assert len(set(first)) == 1
     assert len({draw(flat, index=index, temperature=1.0, seed=7)().id for index in range(20)}) > 10
     assert len({draw(flat, temperature=1.0)().id for _ in range(20)}) > 10
+
+
+@pytest.mark.parametrize("size", [3, 20, 64, 1000, 5000])
+@pytest.mark.parametrize("count", [0, 1, 5, 20])
+def test_the_likeliest_are_told_as_they_are_before_any_cut(size, count):
+    """Beside ties, which go to the lowest id."""
+    logits = np.round(np.random.default_rng(size).standard_normal(size) * 3).astype(np.float32)
+    params = SamplingParams(logprobs=count, temperature=2.0, top_k=2, seed=1, repetition_penalty=3.0)
+    token = Sampler(Sequence(prompt_ids=[0, 1, 2], params=params))(logits)
+    expected = logits.astype(np.float64) - np.log(np.exp(logits.astype(np.float64)).sum())
+    order = np.argsort(-expected, kind="stable")[:count]
+    assert [id for id, _ in token.top] == order.tolist()
+    assert np.allclose([logprob for _, logprob in token.top], expected[order], atol=1e-5)
+    assert token.logprob == pytest.approx(expected[token.id], abs=1e-5)
+    assert Sampler(Sequence(prompt_ids=[0], params=SamplingParams()))(logits).top is None

@@ -16,7 +16,7 @@ from codellm.sampler import Sampler
 from codellm.sampling import SamplingParams
 from support.broken import BROKEN
 from support.broken.fault import FAILS, MISHANDLES
-from support.sampling_fields import DRAWN, ENDS, FIELDS, Drawn, hold_draws, hold_end, lacking
+from support.sampling_fields import DRAWN, ENDS, FIELDS, TELLS, Drawn, hold_draws, hold_result, lacking
 from support.script_model import ScriptModel
 
 LOGITS = np.log([0.1, 0.2, 0.3, 0.4]).astype(np.float32)
@@ -47,9 +47,9 @@ def test_the_sampler_of_the_host_reads_it(name):
     hold_draws(name, choosing(), LOGITS, PROMPT, HOST)
 
 
-@pytest.mark.parametrize("name", ENDS)
-def test_core_ends_a_sequence_by_it(name):
-    hold_end(name, ScriptModel("hello"))
+@pytest.mark.parametrize("name", [*ENDS, *TELLS])
+def test_core_ends_a_sequence_or_tells_of_it(name):
+    hold_result(name, ScriptModel("hello"))
 
 
 def test_every_field_has_a_backend_that_the_kit_fails():

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from codellm.errors import BackendError
 from codellm.sampler import Sampler
@@ -97,3 +99,19 @@ def test_broken_logits_are_told(broken, params):
     assert math.isnan(logprob)
     with pytest.raises(BackendError):
         Sampler(sequence)(logits[0].numpy())
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 100), size=st.integers(2, 200), counts=st.lists(st.none() | st.integers(0, 20), min_size=1))
+def test_the_likeliest_are_those_of_the_host(seed, size, counts):
+    """Beside ties, and each row as many as it asks for."""
+    rows = np.round(np.random.default_rng(seed).standard_normal((len(counts), size)) * 3).astype(np.float32)
+    seated = [Sequence(prompt_ids=[0], params=SamplingParams(logprobs=count)) for count in counts]
+    batched, logits = sampler_of(seated), torch.from_numpy(rows)
+    readback = Readback(len(counts), logits.device)
+    readback.begin(*batched.choose(logits, list(range(len(counts)))), batched.likeliest(logits)).read()
+    for row, one in enumerate(seated):
+        expected = Sampler(one)(rows[row]).top or ()
+        found = readback.top(row, one.params.logprobs or 0)
+        assert [id for id, _ in found] == [id for id, _ in expected]
+        assert np.allclose([own for _, own in found], [own for _, own in expected], atol=1e-5)

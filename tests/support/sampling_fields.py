@@ -1,7 +1,7 @@
 """What every field of `SamplingParams` must do, and where to go for one that does nothing.
 
 A field with an entry in `FIELDS` is held to it by each sampler (`hold_draws`) and by the road on which sequences end
-(`hold_end`); `lacking` names the fields that have none.
+and results are made (`hold_result`); `lacking` names the fields that have none.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WHERE = """a field of SamplingParams needs
   tests/support/sampling_fields.py         its entry in FIELDS: a value, and what that value must do
   codellm-core/src/codellm/sampler.py      Sampler, which draws on the host, and
   codellm-core/src/codellm/torch/sampling.py   BatchSampler, which draws on the device, to read it; or
-  codellm-core/src/codellm/generation.py   to read it, where it says when a sequence ends
+  codellm-core/src/codellm/generation.py   to read it, where it says when a sequence ends or what is told of it
   codellm-core/src/codellm/cli/options.py  its option in _SAMPLING
   codellm-core/src/codellm/testing/        a check in test_sampling.py or test_endings.py, and
   tests/support/broken/                    a backend that breaks it, marked @mishandles, which that check fails"""
@@ -78,7 +78,23 @@ def _penalized(ids: Seq[int], logits: np.ndarray, prompt: Seq[int]) -> bool:
     return set(ids) == {int(scores.argmax())}
 
 
-FIELDS: Mapping[str, Drawn | Ends] = {
+@attrs.frozen
+class Tells:
+    """A field that says what is told beside the text: with `value`, `holds` is true of the result, else not."""
+
+    value: Any
+    holds: Callable[[Result], bool]
+
+
+def _told(result: Result) -> bool:
+    """Whether the token that came and one other are told at each position, which came and then the lowest id."""
+    found = result.logprobs or ()
+    return len(found) == len(result.token_ids) and all(
+        (one.id, [id for id, _ in one.top]) == (id, [id, 0]) for one, id in zip(found, result.token_ids, strict=True)
+    )
+
+
+FIELDS: Mapping[str, Drawn | Ends | Tells] = {
     "max_tokens": Ends(3, lambda result: (result.text, result.finish_reason) == ("hel", "length")),
     "stop": Ends(("l",), lambda result: (result.text, result.finish_reason) == ("he", "stop")),
     "ignore_eos": Ends(True, lambda result: (result.text[:10], result.finish_reason) == ("hellohello", "length")),
@@ -87,10 +103,12 @@ FIELDS: Mapping[str, Drawn | Ends] = {
     "top_p": Drawn(0.3, _among(lambda probabilities: _nucleus(probabilities, 0.3))),
     "min_p": Drawn(0.9, _among(lambda probabilities: np.flatnonzero(probabilities >= 0.9 * probabilities.max()))),
     "repetition_penalty": Drawn(5.0, _penalized, {}),
+    "logprobs": Tells(2, _told),
     "seed": Drawn(3, lambda ids, *_: ids[::2] == ids[1::2], {"temperature": 2.0}),
 }
 DRAWN = {name: field for name, field in FIELDS.items() if isinstance(field, Drawn)}
 ENDS = {name: field for name, field in FIELDS.items() if isinstance(field, Ends)}
+TELLS = {name: field for name, field in FIELDS.items() if isinstance(field, Tells)}
 
 
 def lacking(params: type[SamplingParams], known: Iterable[str]) -> None:
@@ -124,10 +142,10 @@ def hold_draws(
     )
 
 
-def hold_end(name: str, model: Model) -> None:
-    """Hold the end of what `model` says, which is "hello" and end-of-text again and again, to what a field says."""
+def hold_result(name: str, model: Model) -> None:
+    """Hold the result of what `model` says, which is "hello" and end-of-text again and again, to what a field says."""
     __tracebackhide__ = True
-    field = ENDS[name]
+    field = (ENDS | TELLS)[name]
     for own, expected in (({name: field.value}, True), ({}, False)):
         result = model.generate("x", SamplingParams(**own))
         assert field.holds(result) == expected, (

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from codellm.hookspec import hookimpl
     from codellm.loading import load
     from codellm.model import Memory, Model, ModelInfo
-    from codellm.result import Result, Timing
+    from codellm.result import Result, Timing, TokenLogprobs
     from codellm.sampler import Sampler
     from codellm.sampling import SamplingParams
     from codellm.scheme import Scheme
@@ -53,6 +53,7 @@ _HOMES = {
     "Slots": "slots",
     "Timing": "result",
     "Token": "sequence",
+    "TokenLogprobs": "result",
     "Tokenizer": "tokenizer",
     "hookimpl": "hookspec",
     "load": "loading",
@@ -80,6 +81,7 @@ __all__ = [
     "Slots",
     "Timing",
     "Token",
+    "TokenLogprobs",
     "Tokenizer",
     "__version__",
     "hookimpl",

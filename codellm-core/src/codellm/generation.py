@@ -16,12 +16,13 @@ from typing import Self
 
 import attrs
 
+from codellm import logprobs
 from codellm.errors import BackendError, CodellmError, ContextLengthError, InvalidValueError, shown
 from codellm.model import Model
 from codellm.plugins.guard import breach, failure, named
 from codellm.plugins.manager import describe, manager
 from codellm.prompt import prompt_ids, told
-from codellm.result import FinishReason, Result, Timing
+from codellm.result import FinishReason, Result, Timing, TokenLogprobs
 from codellm.run import GENERATING, HOOK, ROUNDING, Run
 from codellm.sampling import SamplingParams
 from codellm.sequence import Sequence, Token
@@ -31,11 +32,15 @@ from codellm.tokenizer import Tokenizer
 
 @attrs.frozen(eq=False)
 class Event:
-    """A step of one sequence: a piece of its text (may be empty), and its result once it has ended."""
+    """A step of one sequence: a piece of its text (may be empty), and its result once it has ended.
+
+    `logprobs` are those of the step's token, where they were asked for.
+    """
 
     sequence: Sequence
     text: str
     result: Result | None = None
+    logprobs: TokenLogprobs | None = None
 
 
 def new_sequence(model: Model, prompt: str | Seq[int], params: SamplingParams, index: int = 0) -> Sequence:
@@ -77,6 +82,7 @@ class _Tracker:
         self._text = TextStream(sequence.params.stop)
         self._start = start
         self._times: list[float] = []
+        self._logprobs: list[TokenLogprobs] = []
 
     def take(self, token: Token, now: float) -> Event:
         """Count `token` and tell what it did.
@@ -85,44 +91,57 @@ class _Tracker:
             BackendError: it is no token, its bytes are none, or the backend wrote on the sequence.
         """
         sequence, params, id = self.sequence, self.sequence.params, token.id
+        self._check(token)
+        told = None
+        if params.logprobs is not None:
+            try:
+                told = logprobs.told(token, self._model.info.backend, self._vocab_size)
+            except BackendError as error:  # others did not ask
+                sequence.error = error
+                return self.end("error")
+            self._logprobs.append(told)
+        sequence.token_ids.append(id)
+        self._times.append(now)
+        if id in self._ends and not params.ignore_eos:
+            return self.end("eos", told=told)
+        if id in self._stops:
+            return self.end("stop", told=told)
+        data: object = self._model.tokenizer.token_bytes(id)
+        if not isinstance(data, bytes):
+            raise self._broken(f"token_bytes({id}) of its tokenizer gave {shown(data)}, and must give bytes")
+        piece = self._text.push(data)
+        if self._text.stopped:
+            return self.end("stop", piece, told)
+        if len(sequence.token_ids) >= min(params.max_tokens, self._room):
+            return self.end("length", piece, told)
+        return Event(sequence, piece, None, told)
+
+    def _check(self, token: Token) -> None:
+        id = token.id
         if type(id) is not int or not 0 <= id < self._vocab_size:  # numpy's ints are no JSON, and True is none either
             raise self._broken(
                 f"its run yielded the id {shown(id)}, and an id is an int from 0 to {self._vocab_size - 1}"
             )
         if token.logprob is not None and not token.logprob <= ROUNDING:
             raise self._broken(f"its run yielded the log-probability {shown(token.logprob)}, which is at most 0")
-        if len(sequence.token_ids) != len(self._times):
+        if len(self.sequence.token_ids) != len(self._times):
             raise self._broken("its run wrote token_ids of a sequence itself, which core does")
-        sequence.token_ids.append(id)
-        self._times.append(now)
-        if id in self._ends and not params.ignore_eos:
-            return self.end("eos")
-        if id in self._stops:
-            return self.end("stop")
-        data: object = self._model.tokenizer.token_bytes(id)
-        if not isinstance(data, bytes):
-            raise self._broken(f"token_bytes({id}) of its tokenizer gave {shown(data)}, and must give bytes")
-        piece = self._text.push(data)
-        if self._text.stopped:
-            return self.end("stop", piece)
-        if len(sequence.token_ids) >= min(params.max_tokens, self._room):
-            return self.end("length", piece)
-        return Event(sequence, piece)
 
     def _broken(self, what: str) -> BackendError:
         return breach(self._model.info.backend, what, HOOK)
 
-    def end(self, reason: FinishReason, piece: str = "") -> Event:
+    def end(self, reason: FinishReason, piece: str = "", told: TokenLogprobs | None = None) -> Event:
         """Finish the sequence."""
         sequence = self.sequence
         sequence.finished = True
         piece += self._text.finish()
         timing = Timing(self._start, tuple(self._times), time.perf_counter())
         result = Result(
-            self._text.text, tuple(sequence.token_ids), reason, timing, sequence.error, sequence.cached_tokens
-        )
+            self._text.text, tuple(sequence.token_ids), reason, timing, sequence.error, sequence.cached_tokens,
+            None if sequence.params.logprobs is None else tuple(self._logprobs),
+        )  # fmt: skip
         manager().notify("codellm_generated", sequence=sequence, result=result)
-        return Event(sequence, piece, result)
+        return Event(sequence, piece, result, told)
 
 
 def complete(

@@ -6,6 +6,8 @@ from typing import Literal
 
 import attrs
 
+from codellm.sequence import Ranked
+
 FinishReason = Literal["stop", "length", "eos", "cancelled", "error"]
 
 
@@ -35,12 +37,22 @@ class Timing:
 
 
 @attrs.frozen
+class TokenLogprobs:
+    """Natural-log probabilities at one position: of the token that came, and of the likeliest, likeliest first."""
+
+    id: int
+    logprob: float
+    top: Ranked
+
+
+@attrs.frozen
 class Result:
     """The output of one sequence.
 
     `text` ends before the stop string that ended it and holds no end-of-text token; `token_ids` holds every token that
     counted, the one that ended the sequence included. `error` is set where `finish_reason` is "error".
     `cached_tokens` of the prompt were not computed for this request: a time to first token is one of the others alone.
+    `logprobs` are those of each of `token_ids`, where they were asked for.
     """
 
     text: str
@@ -49,3 +61,4 @@ class Result:
     timing: Timing
     error: Exception | None = None
     cached_tokens: int = 0
+    logprobs: tuple[TokenLogprobs, ...] | None = None

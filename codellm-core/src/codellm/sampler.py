@@ -42,7 +42,12 @@ class Sampler:
             raise BackendError(f"the model computed {top} as a logit: its weights or its file are broken")
         if params.temperature > 0:
             id = self._draw(scores, top)
-        return Token(id, self._sequence, log_probability(logits, id, top if scores is logits else None))
+        greatest = top if scores is logits else None
+        if params.logprobs is None:
+            return Token(id, self._sequence, log_probability(logits, id, greatest))
+        likeliest = ranked(logits, params.logprobs)
+        own, *others = log_probabilities(logits, [id, *likeliest], greatest)
+        return Token(id, self._sequence, own, tuple(zip(likeliest, others, strict=True)))
 
     def _penalized(self, logits: npt.NDArray[np.float32], penalty: float) -> npt.NDArray[np.float32]:
         """Logits of ids already in prompt or output divided (positive) or multiplied (negative) by `penalty`.
@@ -84,8 +89,11 @@ def _likeliest(weights: npt.NDArray[np.float32], count: int, share: float) -> np
     if count < len(weights):
         maxima = np.maximum.reduceat(weights, np.arange(0, len(weights), _BLOCK))
         last = len(maxima) - count
-        bound = np.partition(maxima, last)[last] if last >= 0 else 0.0  # `count` blocks have an entry of at least this
+        # `count` blocks have an entry of at least this
+        bound = np.partition(maxima, last)[last] if last >= 0 else -math.inf
         total = None
+    elif share >= 1.0:
+        bound, total = -math.inf, None
     else:
         total = float(weights.sum(dtype=np.float64))
         bound = (1.0 - share) * total / len(weights)  # all below it together weigh (1 - share) of the sum at most
@@ -116,12 +124,25 @@ def _index(weights: npt.NDArray[np.float32], share: float) -> int:
     return first + min(int(index), int(inside.nonzero()[0][-1]))  # never the end itself, nor a zero, by rounding
 
 
+def ranked(scores: npt.NDArray[np.float32], count: int) -> list[int]:
+    """The ids of the `count` greatest of `scores` [V], the greatest first, and of equals the lowest id."""
+    ids = _likeliest(scores, count, 1.0) if count else np.zeros(0, np.intp)
+    found: list[int] = ids[np.argsort(-scores[ids], kind="stable")].tolist()
+    return found
+
+
 def log_probability(logits: npt.NDArray[np.float32], id: int, top: float | None = None) -> float:
     """Natural-log softmax of `logits` [V] at `id`; `top` is the greatest of them, where it is known."""
+    return log_probabilities(logits, [id], top)[0]
+
+
+def log_probabilities(logits: npt.NDArray[np.float32], ids: list[int], top: float | None = None) -> list[float]:
+    """Natural-log softmax of `logits` [V] at each of `ids`; `top` is the greatest of them, where it is known."""
     shifted = logits - np.float32(logits.max() if top is None else top)
-    own = float(shifted[id])
+    own: list[float] = shifted[ids].tolist()
     np.exp(shifted, out=shifted)
-    return own - math.log(shifted.sum())  # numpy sums pairwise: float32 is enough
+    total = math.log(shifted.sum())  # numpy sums pairwise: float32 is enough
+    return [each - total for each in own]
 
 
 def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -10,11 +10,16 @@ import attrs
 
 from codellm.errors import InvalidValueError
 
+MOST_LOGPROBS = 20
+"""Tokens whose log-probabilities a request may ask for at each position."""
 
-def _int(low: int) -> Any:
+
+def _int(low: int, high: float = math.inf) -> Any:
+    bounds = f"of at least {low}" if math.isinf(high) else f"from {low} to {high}"
+
     def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise InvalidValueError(f"{attribute.name} must be a whole number of at least {low}, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise InvalidValueError(f"{attribute.name} must be a whole number {bounds}, not {value!r}")
 
     return check
 
@@ -62,3 +67,7 @@ class SamplingParams:
     seed: int | None = attrs.field(default=None, validator=attrs.validators.optional(_int(0)))
     """None draws a fresh seed for each sequence."""
     ignore_eos: bool = False
+    logprobs: int | None = attrs.field(default=None, validator=attrs.validators.optional(_int(0, MOST_LOGPROBS)))
+    """How many of the likeliest tokens are told at each position, with their log-probabilities and that of the token
+    that came: those of the model's own distribution, before temperature, penalties and cuts (what vLLM calls
+    raw_logprobs). None tells nothing."""

@@ -7,6 +7,9 @@ from attrs.validators import ge, instance_of
 
 from codellm.sampling import SamplingParams
 
+Ranked = tuple[tuple[int, float], ...]
+"""Ids and their natural-log probabilities, likeliest first."""
+
 
 @attrs.define(eq=False, kw_only=True)
 class Sequence:
@@ -38,8 +41,13 @@ class Sequence:
 
 @attrs.frozen(eq=False)
 class Token:
-    """One sampled token. `logprob` is its natural-log probability under the model, before penalties and temperature."""
+    """One sampled token. `logprob` is its natural-log probability under the model, before penalties and temperature.
+
+    Where the sequence asks for `logprobs`, `top` holds that many of the likeliest ids and their log-probabilities of
+    the same kind, likeliest first and of equals the lowest id; and `logprob` is there too.
+    """
 
     id: int
     sequence: Sequence
     logprob: float | None = None
+    top: Ranked | None = None

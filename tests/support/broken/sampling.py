@@ -8,7 +8,6 @@ import attrs
 import numpy as np
 
 from codellm.sampler import Sampler
-from codellm.sequence import Token
 from support.broken.fault import STOPS, fails, mishandles
 
 
@@ -23,7 +22,7 @@ class Misreads(Sampler):
         self._sequence = attrs.evolve(real, params=self.misread(real.params))
         token = super().__call__(logits)
         self._sequence = real
-        return Token(token.id, real, token.logprob)
+        return attrs.evolve(token, sequence=real)
 
 
 @fails("Temperature 0 is the exact argmax", "test_greedy_is_the_argmax")
@@ -53,7 +52,7 @@ class LastOfTies(Sampler):
         token = super().__call__(logits)
         if self._sequence.params.temperature or self._sequence.params.repetition_penalty != 1:
             return token
-        return Token(int(np.flatnonzero(logits == logits.max())[-1]), self._sequence, token.logprob)
+        return attrs.evolve(token, id=int(np.flatnonzero(logits == logits.max())[-1]))
 
 
 @fails("Seed each sequence's generator from (seed, index)", "test_a_seed_repeats")
@@ -124,6 +123,16 @@ class HasNoPenalty(Misreads):
 
     def misread(self, params):
         return attrs.evolve(params, repetition_penalty=1.0)
+
+
+@fails("of the likeliest tokens are told", "test_the_likeliest_are_told")
+@fails("each asks for itself", "test_some_ask_and_some_do_not")
+@mishandles("logprobs")
+class TellsOneMore(Misreads):
+    """Tells one of the likeliest more than asked for."""
+
+    def misread(self, params):
+        return params if params.logprobs is None else attrs.evolve(params, logprobs=params.logprobs + 1)
 
 
 @fails("Draw from softmax(logits / temperature)", "test_draws_follow_the_logits")

@@ -6,11 +6,13 @@ import json
 import sys
 from typing import Any
 
+import attrs
 import click
 
 from codellm.cli.options import load_options, load_spec, sampling_options, sampling_params
 from codellm.cli.output import note, progress, text_format_option
 from codellm.errors import CodellmError, InputError
+from codellm.sampling import SamplingParams
 
 
 @click.command()
@@ -21,6 +23,7 @@ from codellm.errors import CodellmError, InputError
 def generate(prompt: str, format_: str, **arguments: Any) -> None:
     """Continue PROMPT (`-` reads it from standard input) and print the text as it comes."""
     params, spec = sampling_params(arguments), load_spec(arguments)
+    see_told(params, format_)
     text = read_stdin() if prompt == "-" else prompt
     from codellm.loading import open_spec
 
@@ -28,6 +31,16 @@ def generate(prompt: str, format_: str, **arguments: Any) -> None:
         model = open_spec(spec, update)
     with model:
         emit(model.stream(text, params), format_)
+
+
+def see_told(params: SamplingParams, format_: str) -> None:
+    """See that what `params` ask to be told has a place where it is printed.
+
+    Raises:
+        click.UsageError: it has none.
+    """
+    if params.logprobs is not None and format_ != "json":
+        raise click.UsageError("--logprobs goes with --format json")
 
 
 def read_stdin() -> str:
@@ -70,6 +83,7 @@ def emit(stream: Any, format_: str) -> None:
                     "token_ids": list(result.token_ids),
                     "finish_reason": result.finish_reason,
                     "cached_tokens": result.cached_tokens,
+                    "logprobs": [attrs.asdict(one) for one in told] if (told := result.logprobs) is not None else None,
                     "ttft_s": timing.ttft,
                     "tpot_s": timing.tpot,
                 }

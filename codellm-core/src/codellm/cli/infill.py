@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from codellm.cli.generate import emit
+from codellm.cli.generate import emit, see_told
 from codellm.cli.options import load_options, load_spec, sampling_options, sampling_params
 from codellm.cli.output import progress, text_format_option
 from codellm.errors import InputError, InvalidValueError, NoFimError
@@ -34,6 +34,7 @@ def infill(file: Path, lines: str | None, offset: int | None, format_: str, **ar
     A line ends at LF, CRLF or CR; a form feed or another separator of Unicode ends none.
     """
     params, spec = sampling_params(arguments), load_spec(arguments)
+    see_told(params, format_)
     if (lines is None) == (offset is None):
         raise click.UsageError("give either --lines A:B or --offset N")
     text = read_text(file)

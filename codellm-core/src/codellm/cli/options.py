@@ -67,6 +67,10 @@ _SAMPLING = (
     click.option("--seed", type=int, metavar="N", help="Seed of the sampling.  [default: a fresh one]"),
     click.option("--stop", multiple=True, metavar="TEXT", help="String that ends the output; repeatable."),
     click.option("--ignore-eos", is_flag=True, help="Go on after the end-of-text token."),
+    click.option(
+        "--logprobs", type=int, metavar="K",
+        help="Tell the log-probabilities of each token and of the K likeliest there, as JSON.",
+    ),
 )  # fmt: skip
 
 _LOAD_FIELDS = (

@@ -75,6 +75,14 @@ class BatchSampler:
         self._seen.index_put_((rows, ids[rows]), rows.new_ones((), dtype=torch.bool))
         return ids, logprobs
 
+    def likeliest(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The likeliest tokens of `logits` [P, V] for whoever asks for most of them → ids, log-probabilities [P, K].
+
+        None where nobody asks for any.
+        """
+        asked = max((one.params.logprobs or 0 for one in self._sequences if one is not None), default=0)
+        return ranked(logits, min(asked, logits.shape[-1])) if asked else None
+
     def _uniform(self, slots: list[int]) -> list[float]:
         numbers = [0.0] * len(self._sequences)
         for slot in slots:
@@ -158,6 +166,22 @@ def likeliest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     ids = logits.argmax(dim=-1)  # the first of equal maxima
     return ids, logits.log_softmax(dim=-1).gather(-1, ids[:, None])[:, 0]
+
+
+def ranked(logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The `count` likeliest ids [B, K] of `logits` [B, V], and their log-probabilities [B, K].
+
+    The likeliest first, and of equals the lowest id: topk alone takes any of equals.
+    """
+    least = logits.topk(count, dim=-1).values[:, -1:]  # [B, 1]
+    above = logits > least
+    room = count - above.sum(dim=-1, keepdim=True)
+    equals = logits == least
+    kept = above | (equals & (equals.cumsum(dim=-1) <= room))
+    ids = torch.where(kept, logits, -math.inf).topk(count, dim=-1).indices.sort(dim=-1).values
+    logprobs = logits.log_softmax(dim=-1).gather(-1, ids)
+    logprobs, order = logprobs.sort(dim=-1, descending=True, stable=True)
+    return ids.gather(-1, order), logprobs
 
 
 def sample(

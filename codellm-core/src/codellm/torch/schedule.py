@@ -190,13 +190,14 @@ class Scheduler:
         self, logits: torch.Tensor, slots: list[EngineSlot], greedy: tuple[torch.Tensor, torch.Tensor] | None
     ) -> None:
         self._ids, logprobs = self._sampler.choose(logits, [slot.id for slot in slots], greedy)
+        top = self._sampler.likeliest(logits)
         chosen = []
         for slot in slots:
             assert slot.sequence is not None
             slot.next = None
             slot.unread += 1
             chosen.append((slot, slot.sequence))
-        self._unread.append(Chosen(chosen, self._readbacks.pop().begin(self._ids, logprobs)))
+        self._unread.append(Chosen(chosen, self._readbacks.pop().begin(self._ids, logprobs, top)))
 
     def _read(self) -> list[Token]:
         """The tokens of the step that was begun first, but for those of sequences that have ended meanwhile."""
@@ -213,7 +214,9 @@ class Scheduler:
                 if self._prefixes.keeps and slot.told is not None:
                     slot.see([slot.told], sound=True)
                 slot.told, slot.next = id, None if slot.unread else id
-                tokens.append(Token(id, sequence, logprob))
+                asked = sequence.params.logprobs
+                top = None if asked is None else step.readback.top(slot.id, asked)
+                tokens.append(Token(id, sequence, logprob, top))
         return tokens
 
     def _fail(self, slot: EngineSlot, sequence: Sequence) -> None:
