@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from codellm.serve import app, server
+from codellm.serve.gate import Gate
 from codellm.serve.pool import Pool
 from support.script_model import ScriptModel
 
@@ -39,7 +40,7 @@ def story():
 
         with server.bind("127.0.0.1", 0) as listener:
             thread = threading.Thread(target=work)
-            served = app.App(pool, None, lambda line: None, body_seconds=0.2)
+            served = app.App(pool, Gate(), lambda line: None, body_seconds=0.2)
             asyncio.run(server.serve(served, pool, listener, 1, thread.start, Hasty))
             thread.join()
             pool.close()

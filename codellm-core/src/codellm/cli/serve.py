@@ -41,6 +41,13 @@ _LOOPBACK = ("127.", "localhost", "::1")
     help="Answer those alone that bear this key.",
 )
 @click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Name that clients may call a server at this machine's own address by, as a proxy's; repeatable.",
+)
+@click.option(
     "--queue-size",
     type=click.IntRange(1),
     default=64,
@@ -63,7 +70,8 @@ _LOOPBACK = ("127.", "localhost", "::1")
     help="Time that requests have to finish in once the server is told to stop.",
 )
 def serve(
-    host: str, port: int, api_key: str | None, queue_size: int, keep_alive: float | None, shutdown_timeout: float,
+    host: str, port: int, api_key: str | None, allowed_hosts: tuple[str, ...], queue_size: int,
+    keep_alive: float | None, shutdown_timeout: float,
     **arguments: Any,
 ) -> None:  # fmt: skip
     """Answer requests over HTTP with one model or several, as OpenAI's API and llama.cpp's infill have them.
@@ -80,6 +88,7 @@ def serve(
     from codellm.loading import open_spec
     from codellm.prefix_cache import CONVERSING
     from codellm.serve.app import App
+    from codellm.serve.gate import Gate, is_loopback
     from codellm.serve.pool import Pool, described
     from codellm.serve.server import address, bind
     from codellm.serve.server import serve as listen
@@ -93,6 +102,7 @@ def serve(
         with progress() as update:
             model = open_spec(specs[name], update, CONVERSING)
         pool.hold(name, model)
+        gate = Gate(api_key, allowed_hosts, local=is_loopback(listener.getsockname()[0]))
 
         def ready() -> None:
             if api_key is None and not host.startswith(_LOOPBACK):
@@ -101,7 +111,7 @@ def serve(
             say(f"codellm: {name} at {url} ({described(model)}){more}; Ctrl-C stops")
 
         try:
-            asyncio.run(listen(App(pool, api_key, say), pool, listener, shutdown_timeout, ready))
+            asyncio.run(listen(App(pool, gate, say), pool, listener, shutdown_timeout, ready))
         finally:
             pool.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -16,6 +15,7 @@ from codellm.errors import CodellmError
 from codellm.serve.body import Body
 from codellm.serve.chat_completions import apply_template, chat_completions
 from codellm.serve.completions import completions
+from codellm.serve.gate import Gate
 from codellm.serve.infill import infill
 from codellm.serve.llamacpp import completion
 from codellm.serve.ollama import generate, tags, version
@@ -41,7 +41,7 @@ HUNG_UP = 499
 """What the log says of a client that went away, after nginx; nobody gets it."""
 
 OPEN = ("/", "/health")
-"""What wants no key: neither tells anything of the models."""
+"""What passes without the gate: neither tells anything of the models."""
 
 
 def models(pool: Pool) -> Response:
@@ -84,14 +84,13 @@ POSTS: Mapping[str, Callable[[Request, Body, Service], Awaitable[Response]]] = {
 class App:
     """An ASGI application over the models of `pool`.
 
-    With a `key`, every request but those of `OPEN` must bear it; log lines hold no body.
+    Every request but those of `OPEN` passes the `gate` first; log lines hold no body.
 
     A body has `body_seconds` to come.
     """
 
-    def __init__(self, pool: Pool, key: str | None, log: Log, body_seconds: float = BODY_SECONDS) -> None:
-        self._pool, self._log, self._body_seconds = pool, log, body_seconds
-        self._key = None if key is None else f"Bearer {key}".encode()
+    def __init__(self, pool: Pool, gate: Gate, log: Log, body_seconds: float = BODY_SECONDS) -> None:
+        self._pool, self._gate, self._log, self._body_seconds = pool, gate, log, body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began, status = time.perf_counter(), HUNG_UP
@@ -129,7 +128,7 @@ class App:
         if path not in GETS and path not in POSTS:
             raise Refusal(HTTPStatus.NOT_FOUND, "there is nothing at this path", code="not_found")
         if path not in OPEN:
-            self._admit(request)
+            self._gate.admit(request)
         if path in GETS and method in ("GET", "HEAD"):
             return GETS[path](self._pool)
         if path in POSTS and method == "POST":
@@ -140,15 +139,6 @@ class App:
         refusal = Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"{path} takes {allowed}", code="method_not_allowed")
         refusal.headers = {"Allow": allowed}
         raise refusal
-
-    def _admit(self, request: Request) -> None:
-        given = request.headers.get("authorization", "").encode("utf-8", "replace")
-        if self._key is not None and not hmac.compare_digest(given, self._key):
-            raise Refusal(
-                HTTPStatus.UNAUTHORIZED,
-                "this server wants its API key: Authorization: Bearer KEY",
-                code="invalid_api_key",
-            )
 
 
 async def _read(request: Request, seconds: float) -> bytes:
