@@ -2,6 +2,7 @@
 
 import pytest
 
+from support.plugin_folder import codellm
 from support.serving import serving
 
 
@@ -30,3 +31,51 @@ def test_no_page_of_another_site_may_ask(server):
         assert (answer.status, answer.error["code"]) == (403, "origin_not_allowed")
     for origin in (server.url, "https://code.example.org"):
         assert server.ask("/tokenize", body, Origin=origin).status == 200
+
+
+PAGE = "http://localhost:3000"
+
+
+@pytest.fixture(scope="module")
+def sharing():
+    with serving("--cors-origin", f"{PAGE}/", "--api-key", "k", key="k") as server:
+        yield server
+
+
+def test_a_page_that_is_named_may_ask_and_read(sharing):
+    answer = sharing.ask("/tokenize", {"content": "x"}, Origin=PAGE)
+    assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, PAGE)
+    refused = sharing.ask("/tokenize", {"content": 1}, Origin=PAGE)
+    assert (refused.status, refused.headers["Access-Control-Allow-Origin"]) == (400, PAGE)
+
+
+def test_its_browser_is_told_beforehand(sharing):
+    asks = {
+        "Origin": PAGE,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type,x-stainless-lang",
+    }
+    answer = sharing.ask("/v1/completions", method="OPTIONS", **asks)
+    assert answer.status == 200
+    assert "x-stainless-lang" in answer.headers["Access-Control-Allow-Headers"]
+    assert sharing.ask("/v1/completions", method="OPTIONS", **asks | {"Origin": "http://localhost:3001"}).status == 400
+
+
+def test_other_pages_may_not(sharing):
+    answer = sharing.ask("/tokenize", {"content": "x"}, Origin="http://localhost:3001")
+    assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (403, None)
+
+
+def test_every_page_may_where_that_is_said():
+    with serving("--cors-origin", "*") as server:
+        answer = server.ask("/tokenize", {"content": "x"}, Origin="https://anywhere.example")
+    assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, "*")
+
+
+@pytest.mark.parametrize(
+    "text", ["localhost:3000", "http://", "http://a/b", "ftp://a", "null", "http://a:x", "http://u@a"]
+)
+def test_what_is_no_origin_is_refused(text):
+    ended = codellm("serve", "--cors-origin", text)
+    assert ended.returncode == 2
+    assert "is no origin" in ended.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from codellm.serve.app import POSTS
+from codellm.serve.app import GETS, OF_A_MODEL, POSTS
 from codellm.serve.body import REFUSED
 from support.serving import serving
 
@@ -33,7 +33,7 @@ def test_a_request_of_the_page_is_answered(server, command):
 
 def test_the_endpoints_are_those_of_the_server():
     named = set(re.findall(r"`(?:GET|POST) (/[\w/-]*)`", PAGE))
-    assert named == {*POSTS, "/", "/health", "/v1/models", "/api/tags", "/api/version"}
+    assert named == {*GETS, *OF_A_MODEL, *POSTS}
 
 
 def test_what_is_said_to_be_refused_is():

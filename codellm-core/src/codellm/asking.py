@@ -16,9 +16,9 @@ import numpy as np
 
 from codellm.backend import Backend
 from codellm.errors import BackendError, shown
+from codellm.logprobs import ROUNDING
 from codellm.model import Memory, Model
 from codellm.plugins.guard import breach, guarded, named
-from codellm.run import ROUNDING
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -19,11 +19,11 @@ import attrs
 from codellm import logprobs
 from codellm.errors import BackendError, CodellmError, ContextLengthError, InvalidValueError, shown
 from codellm.model import Model
-from codellm.plugins.guard import breach, failure, named
+from codellm.plugins.guard import GENERATE, breach, failure, named
 from codellm.plugins.manager import describe, manager
 from codellm.prompt import prompt_ids, told
 from codellm.result import FinishReason, Result, Timing, TokenLogprobs
-from codellm.run import GENERATING, HOOK, ROUNDING, Run
+from codellm.run import GENERATING, Run
 from codellm.sampling import SamplingParams
 from codellm.sequence import Sequence, Token
 from codellm.text import TextStream
@@ -122,13 +122,13 @@ class _Tracker:
             raise self._broken(
                 f"its run yielded the id {shown(id)}, and an id is an int from 0 to {self._vocab_size - 1}"
             )
-        if token.logprob is not None and not token.logprob <= ROUNDING:
+        if token.logprob is not None and not token.logprob <= logprobs.ROUNDING:
             raise self._broken(f"its run yielded the log-probability {shown(token.logprob)}, which is at most 0")
         if len(self.sequence.token_ids) != len(self._times):
             raise self._broken("its run wrote token_ids of a sequence itself, which core does")
 
     def _broken(self, what: str) -> BackendError:
-        return breach(self._model.info.backend, what, HOOK)
+        return breach(self._model.info.backend, what, GENERATE)
 
     def end(self, reason: FinishReason, piece: str = "", told: TokenLogprobs | None = None) -> Event:
         """Finish the sequence."""
@@ -189,9 +189,9 @@ def _drive(
                 run.progress()
                 yield event
             run.see_end(running)
-        ended = breach(name, "it ended its run before this sequence did", HOOK)
+        ended = breach(name, "it ended its run before this sequence did", GENERATE)
         if live and not asked:
-            raise breach(name, "it ended its run before it took a sequence", HOOK)
+            raise breach(name, "it ended its run before it took a sequence", GENERATE)
         for _ in itertools.chain([None], () if live else waiting):  # what the run never took fails like what it left
             yield from _ended(running, name, ended)
     finally:
@@ -212,7 +212,7 @@ def _advance(tokens: list[Token], running: dict[Sequence, _Tracker], backend: st
             tracker = running.get(token.sequence)
             if tracker is None:
                 if not token.sequence.finished:
-                    raise breach(backend, "its run yielded a token of a sequence that it was not given", HOOK)
+                    raise breach(backend, "its run yielded a token of a sequence that it was not given", GENERATE)
                 continue
             if token.sequence.cancelled:
                 continue
@@ -319,7 +319,7 @@ def _as_exception(error: object, backend: str) -> Exception:
     """What a backend wrote as the error of a sequence, if it can be raised and printed; else an error that says so."""
     if not isinstance(error, BaseException):
         what = f"its run wrote {shown(error)} as the error of a sequence, and must write an exception"
-        return breach(backend, what, HOOK)
+        return breach(backend, what, GENERATE)
     try:
         str(error)
         return error if isinstance(error, Exception) else _ours(error, backend)

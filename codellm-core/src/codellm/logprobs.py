@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from codellm.errors import BackendError
-from codellm.plugins.guard import breach, named
+from codellm.plugins.guard import GENERATE, breach, named
 from codellm.result import TokenLogprobs
-from codellm.run import HOOK, ROUNDING
 from codellm.sequence import Token
+
+ROUNDING = 1e-3
+"""Nats above 0 that a log-probability may have by rounding."""
 
 
 def told(token: Token, backend: str, vocab_size: int) -> TokenLogprobs:
@@ -23,7 +25,9 @@ def told(token: Token, backend: str, vocab_size: int) -> TokenLogprobs:
         )
     count = min(asked, vocab_size)
     if len(top) != count:
-        raise breach(backend, f"its run told {len(top)} of the likeliest tokens, where {count} were asked for", HOOK)
+        raise breach(
+            backend, f"its run told {len(top)} of the likeliest tokens, where {count} were asked for", GENERATE
+        )
     if not all(type(id) is int and 0 <= id < vocab_size and logprob <= ROUNDING for id, logprob in top):
-        raise breach(backend, "its run told of the likeliest tokens what are no ids and log-probabilities", HOOK)
+        raise breach(backend, "its run told of the likeliest tokens what are no ids and log-probabilities", GENERATE)
     return TokenLogprobs(token.id, token.logprob, tuple(top))

@@ -6,17 +6,11 @@ from collections.abc import Collection, Generator, Iterable, Iterator
 
 from codellm.errors import BackendError, CodellmError
 from codellm.model import Model
-from codellm.plugins.guard import breach, closing, failure, guarded
+from codellm.plugins.guard import GENERATE, breach, closing, failure, guarded
 from codellm.plugins.manager import manager
 from codellm.sequence import Sequence, Token
 
-HOOK = "codellm_generate"
-"""Whoever implements it has a hand in every run."""
-
 GENERATING = "while generating"
-
-ROUNDING = 1e-3
-"""Nats above 0 that a log-probability may have by rounding."""
 
 _AHEAD = 100
 """Yields in a row that may bring nothing where nothing runs. The contract says two: more cost little."""
@@ -72,7 +66,7 @@ class Run:
         """
         self._idle += 1
         if self._idle > _AHEAD and self._idle > sum(_WAITING + len(one.prompt_ids) for one in running):
-            raise breach(self._name, f"its run() does not end: {self._idle} yields in a row brought no token", HOOK)
+            raise breach(self._name, f"its run() does not end: {self._idle} yields in a row brought no token", GENERATE)
 
     def close(self) -> None:
         """End it, if it has not ended."""
@@ -81,4 +75,4 @@ class Run:
                 self._steps.close()
 
     def _broken(self, what: str) -> BackendError:
-        return breach(self._name, f"its run {what}, and must be an iterator of lists of Token", HOOK)
+        return breach(self._name, f"its run {what}, and must be an iterator of lists of Token", GENERATE)

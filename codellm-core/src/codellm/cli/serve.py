@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,13 @@ _LOOPBACK = ("127.", "localhost", "::1")
     help="Name that clients may call a server at this machine's own address by, as a proxy's; repeatable.",
 )
 @click.option(
+    "--cors-origin",
+    "cors_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Pages that may ask and read the answers, as http://localhost:3000, or * for all; repeatable.",
+)
+@click.option(
     "--queue-size",
     type=click.IntRange(1),
     default=64,
@@ -70,8 +78,8 @@ _LOOPBACK = ("127.", "localhost", "::1")
     help="Time that requests have to finish in once the server is told to stop.",
 )
 def serve(
-    host: str, port: int, api_key: str | None, allowed_hosts: tuple[str, ...], queue_size: int,
-    keep_alive: float | None, shutdown_timeout: float,
+    host: str, port: int, api_key: str | None, allowed_hosts: tuple[str, ...],
+    cors_origins: tuple[str, ...], queue_size: int, keep_alive: float | None, shutdown_timeout: float,
     **arguments: Any,
 ) -> None:  # fmt: skip
     """Answer requests over HTTP with one model or several, as OpenAI's API and llama.cpp's infill have them.
@@ -82,13 +90,14 @@ def serve(
     machine's own wants an --api-key.
     """
     _require_extra()
+    origins = [_origin(text) for text in cors_origins]
     specs = _named(load_specs(arguments))
     import asyncio
 
     from codellm.loading import open_spec
     from codellm.prefix_cache import CONVERSING
     from codellm.serve.app import App
-    from codellm.serve.gate import Gate, is_loopback
+    from codellm.serve.gate import Gate, is_loopback, shared
     from codellm.serve.pool import Pool, described
     from codellm.serve.server import address, bind
     from codellm.serve.server import serve as listen
@@ -102,7 +111,7 @@ def serve(
         with progress() as update:
             model = open_spec(specs[name], update, CONVERSING)
         pool.hold(name, model)
-        gate = Gate(api_key, allowed_hosts, local=is_loopback(listener.getsockname()[0]))
+        gate = Gate(api_key, allowed_hosts, origins, local=is_loopback(listener.getsockname()[0]))
 
         def ready() -> None:
             if api_key is None and not host.startswith(_LOOPBACK):
@@ -111,9 +120,22 @@ def serve(
             say(f"codellm: {name} at {url} ({described(model)}){more}; Ctrl-C stops")
 
         try:
-            asyncio.run(listen(App(pool, gate, say), pool, listener, shutdown_timeout, ready))
+            asyncio.run(listen(shared(App(pool, gate, say), origins), pool, listener, shutdown_timeout, ready))
         finally:
             pool.close()
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers write it: in small letters, without a slash at its end; or "*".
+
+    Raises:
+        BadParameter: it is none.
+    """
+    origin = text.lower().removesuffix("/")
+    if origin != "*" and not re.fullmatch(r"https?://([\w.-]+|\[[\da-f:.]+\])(:\d{1,5})?", origin, re.ASCII):
+        what = f"{text!r} is no origin, as https://example.org or http://localhost:3000 are"
+        raise click.BadParameter(what, param_hint="--cors-origin")
+    return origin
 
 
 def _named(specs: Iterable[LoadSpec]) -> dict[str, LoadSpec]:

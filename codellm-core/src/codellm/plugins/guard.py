@@ -14,6 +14,9 @@ from codellm.plugins.manager import describe, manager
 
 _log = logging.getLogger("codellm")
 
+GENERATE = "codellm_generate"
+"""The hook whose implementations have a hand in every run."""
+
 
 @contextlib.contextmanager
 def guarded(backend: str, doing: str) -> Iterator[None]:

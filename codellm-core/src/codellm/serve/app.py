@@ -21,6 +21,7 @@ from codellm.serve.llamacpp import completion
 from codellm.serve.ollama import generate, tags, version
 from codellm.serve.page import page
 from codellm.serve.pool import Pool
+from codellm.serve.props import props
 from codellm.serve.refusal import Refusal, refusal
 from codellm.serve.replies import Json, refused
 from codellm.serve.service import Service
@@ -68,6 +69,9 @@ GETS: Mapping[str, Callable[[Pool], Response]] = {
     "/api/tags": lambda pool: tags([entry.name for entry in pool.entries], pool.created),
     "/api/version": lambda _: version(),
 }
+
+OF_A_MODEL: Mapping[str, Callable[[Service], Response]] = {"/props": props}
+"""What is got of the model that the query names."""
 
 POSTS: Mapping[str, Callable[[Request, Body, Service], Awaitable[Response]]] = {
     "/v1/completions": completions,
@@ -125,17 +129,20 @@ class App:
     async def _answer(self, request: Request, held: AsyncExitStack) -> Response:
         """Answer with what `held` keeps loaded until all of it is sent."""
         path, method = request.scope["path"], request.method
-        if path not in GETS and path not in POSTS:
+        if path not in GETS and path not in OF_A_MODEL and path not in POSTS:
             raise Refusal(HTTPStatus.NOT_FOUND, "there is nothing at this path", code="not_found")
         if path not in OPEN:
             self._gate.admit(request)
         if path in GETS and method in ("GET", "HEAD"):
             return GETS[path](self._pool)
+        if path in OF_A_MODEL and method in ("GET", "HEAD"):
+            name = request.query_params.get("model", "")
+            return OF_A_MODEL[path](await held.enter_async_context(self._pool.service(name)))
         if path in POSTS and method == "POST":
             body = Body(await _read(request, self._body_seconds))
             service = await held.enter_async_context(self._pool.service(body.text("model")))
             return await POSTS[path](request, body, service)
-        allowed = "GET" if path in GETS else "POST"
+        allowed = "POST" if path in POSTS else "GET"
         refusal = Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"{path} takes {allowed}", code="method_not_allowed")
         refusal.headers = {"Allow": allowed}
         raise refusal

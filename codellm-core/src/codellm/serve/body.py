@@ -175,8 +175,10 @@ class Body:
         try:
             return SamplingParams(**values)
         except InvalidValueError as error:
-            name = str(error).partition(" ")[0]
-            raise bad(str(error), name if name in values else None) from error
+            name, _, what = str(error).partition(" ")
+            if name == "repetition_penalty" and self.get(name) is None:
+                name = "repeat_penalty"  # as llama.cpp's clients call it
+            raise bad(f"{name} {what}", name if name in values or name == "repeat_penalty" else None) from error
 
 
 def _within(value: object, depth: int) -> bool:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _FIELDS = 64
 
+DEFAULTS: Mapping[str, float] = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
+"""How llama.cpp's server samples where a request says nothing."""
+
 _STOPPED: Mapping[FinishReason, str] = {"eos": "eos", "stop": "word", "length": "limit", "cancelled": "limit"}
 
 
@@ -60,6 +63,24 @@ class Wanted:
             stream=body.flag("stream"),
         )
 
+    def settings(self, context_length: int) -> dict[str, Any]:
+        """This in llama.cpp's words."""
+        params = self.params
+        return {
+            "n_ctx": context_length,
+            "n_predict": 0 if self.warm else params.max_tokens,
+            "n_indent": self.indent,
+            "temperature": params.temperature,
+            "top_k": params.top_k,
+            "top_p": params.top_p,
+            "min_p": params.min_p,
+            "repeat_penalty": params.repetition_penalty,
+            "seed": -1 if params.seed is None else params.seed,
+            "stop": list(params.stop),
+            "ignore_eos": params.ignore_eos,
+            "stream": self.stream,
+        }
+
 
 async def completion(request: Request, body: Body, service: Service) -> Response:
     """Answer a request. Special strings in a prompt that is text are tokens, as clients of this endpoint write them.
@@ -72,9 +93,7 @@ async def completion(request: Request, body: Body, service: Service) -> Response
     prompt = body.get("prompt")
     if not isinstance(prompt, str) and not (isinstance(prompt, list) and all(type(id) is int for id in prompt)):
         raise bad("prompt must be a string or a list of token ids; ask for one at a time", "prompt")
-    wanted = Wanted.of(
-        body, service.model.info.context_length, temperature=0.8, top_k=40, top_p=0.95, min_p=0.05
-    )  # fmt: skip
+    wanted = Wanted.of(body, service.model.info.context_length, **DEFAULTS)
     ids = await service.encoded(lambda: raw_ids(service, prompt)) if isinstance(prompt, str) else prompt
     return await Reply(wanted, await service.submit([ids], wanted.params), service).answer(request)
 
@@ -149,7 +168,7 @@ class Reply:
             "model": self._service.name,
             "tokens_predicted": count,
             "tokens_evaluated": prompt,
-            "generation_settings": self._settings(context),
+            "generation_settings": self._wanted.settings(context),
             "has_new_line": "\n" in self._text,
             "truncated": prompt + count >= context,
             "stop_type": "limit" if warm else _STOPPED[self._reason],
@@ -164,23 +183,6 @@ class Reply:
             return len(ids)
         sizes = itertools.accumulate(len(self._service.model.tokenizer.token_bytes(id)) for id in ids)
         return next((count for count, size in enumerate(sizes, 1) if size >= self._heard), len(ids))
-
-    def _settings(self, context: int) -> dict[str, Any]:
-        params = self._wanted.params
-        return {
-            "n_ctx": context,
-            "n_predict": 0 if self._wanted.warm else params.max_tokens,
-            "n_indent": self._wanted.indent,
-            "temperature": params.temperature,
-            "top_k": params.top_k,
-            "top_p": params.top_p,
-            "min_p": params.min_p,
-            "repeat_penalty": params.repetition_penalty,
-            "seed": -1 if params.seed is None else params.seed,
-            "stop": list(params.stop),
-            "ignore_eos": params.ignore_eos,
-            "stream": self._wanted.stream,
-        }
 
     def _timings(self, prompt: int, cached: int, count: int) -> dict[str, float]:
         """The figures that editors show: waiting in the queue counts as prompt, and so does the first token."""

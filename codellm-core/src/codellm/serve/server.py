@@ -7,14 +7,16 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from codellm.errors import AddressError
-from codellm.serve.app import App
 from codellm.serve.pool import Pool
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 HEAD_SECONDS = 30.0
 """What a client has for the head of a request, once it has connected or begun one."""
@@ -109,7 +111,7 @@ class Server(uvicorn.Server):
 
 
 async def serve(
-    app: App,
+    app: ASGIApp,
     pool: Pool,
     listener: socket.socket,
     grace: float,
