@@ -1,5 +1,7 @@
 """By which names a server is asked, and from which pages."""
 
+import signal
+
 import pytest
 
 from support.plugin_folder import codellm
@@ -79,3 +81,13 @@ def test_what_is_no_origin_is_refused(text):
     ended = codellm("serve", "--cors-origin", text)
     assert ended.returncode == 2
     assert "is no origin" in ended.stderr
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_the_log_tells_prompts_where_that_is_asked_for_alone(told):
+    with serving(*["--log-prompts"] * told) as server:
+        server.ask("/tokenize", {"content": "a secret\n\u00e9"})
+        server.stop(signal.SIGTERM)
+    log = "".join(server.log)
+    assert ('/tokenize asks {"content": "a secret\\n\\u00e9"}' in log) == told
+    assert ("secret" in log) == told

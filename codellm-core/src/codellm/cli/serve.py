@@ -55,6 +55,7 @@ _LOOPBACK = ("127.", "localhost", "::1")
     metavar="ORIGIN",
     help="Pages that may ask and read the answers, as http://localhost:3000, or * for all; repeatable.",
 )
+@click.option("--log-prompts", is_flag=True, help="Log what each request asks, the text of its prompt too.")
 @click.option(
     "--queue-size",
     type=click.IntRange(1),
@@ -78,8 +79,8 @@ _LOOPBACK = ("127.", "localhost", "::1")
     help="Time that requests have to finish in once the server is told to stop.",
 )
 def serve(
-    host: str, port: int, api_key: str | None, allowed_hosts: tuple[str, ...],
-    cors_origins: tuple[str, ...], queue_size: int, keep_alive: float | None, shutdown_timeout: float,
+    host: str, port: int, api_key: str | None, allowed_hosts: tuple[str, ...], cors_origins: tuple[str, ...],
+    log_prompts: bool, queue_size: int, keep_alive: float | None, shutdown_timeout: float,
     **arguments: Any,
 ) -> None:  # fmt: skip
     """Answer requests over HTTP with one model or several, as OpenAI's API and llama.cpp's infill have them.
@@ -119,8 +120,9 @@ def serve(
             more = f"; {', '.join(others)} on demand" if others else ""
             say(f"codellm: {name} at {url} ({described(model)}){more}; Ctrl-C stops")
 
+        app = App(pool, gate, say, log_prompts=log_prompts)
         try:
-            asyncio.run(listen(shared(App(pool, gate, say), origins), pool, listener, shutdown_timeout, ready))
+            asyncio.run(listen(shared(app, origins), pool, listener, shutdown_timeout, ready))
         finally:
             pool.close()
 

@@ -88,13 +88,16 @@ POSTS: Mapping[str, Callable[[Request, Body, Service], Awaitable[Response]]] = {
 class App:
     """An ASGI application over the models of `pool`.
 
-    Every request but those of `OPEN` passes the `gate` first; log lines hold no body.
+    Every request but those of `OPEN` passes the `gate` first; log lines hold no body, unless with `log_prompts`.
 
     A body has `body_seconds` to come.
     """
 
-    def __init__(self, pool: Pool, gate: Gate, log: Log, body_seconds: float = BODY_SECONDS) -> None:
+    def __init__(
+        self, pool: Pool, gate: Gate, log: Log, body_seconds: float = BODY_SECONDS, *, log_prompts: bool = False
+    ) -> None:
         self._pool, self._gate, self._log, self._body_seconds = pool, gate, log, body_seconds
+        self._log_prompts = log_prompts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began, status = time.perf_counter(), HUNG_UP
@@ -140,6 +143,8 @@ class App:
             return OF_A_MODEL[path](await held.enter_async_context(self._pool.service(name)))
         if path in POSTS and method == "POST":
             body = Body(await _read(request, self._body_seconds))
+            if self._log_prompts:
+                self._log(f"{path} asks {body}")
             service = await held.enter_async_context(self._pool.service(body.text("model")))
             return await POSTS[path](request, body, service)
         allowed = "POST" if path in POSTS else "GET"

@@ -88,6 +88,10 @@ class Body:
             if value is not None and value not in nothing:
                 raise bad(f"{name} is not supported here; leave it out", name, code="unsupported_field")
 
+    def __str__(self) -> str:
+        """All of it in one line of ASCII."""
+        return json.dumps(self._fields)
+
     def get(self, name: str) -> Any:
         """A field as it stands; None where it is missing."""
         return self._fields.get(name)
