@@ -33,7 +33,12 @@ def test_a_request_of_the_page_is_answered(server, command):
 
 def test_the_endpoints_are_those_of_the_server():
     named = set(re.findall(r"`(?:GET|POST) (/[\w/-]*)`", PAGE))
-    assert named == {*GETS, *OF_A_MODEL, *POSTS}
+    assert named == {*GETS, *OF_A_MODEL, *POSTS, "/metrics"}
+
+
+def test_the_metrics_are_those_of_the_server(server):
+    kinds = re.findall(r"^# TYPE (\S+)", server.ask("/metrics").body.decode(), re.MULTILINE)
+    assert sorted(re.findall(r"`(codellm_\w+)`", PAGE)) == sorted(kinds)
 
 
 def test_what_is_said_to_be_refused_is():

@@ -172,6 +172,7 @@ def _find(specs: Iterable[LoadSpec]) -> None:
 
 
 def _require_extra() -> None:
-    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    needed = ("prometheus-client", "starlette", "uvicorn")
+    missing = [name for name in needed if importlib.util.find_spec(name.replace("-", "_")) is None]
     if missing:
         raise MissingPackageError(f'codellm serve needs {" and ".join(missing)}: pip install "codellm-core[serve]"')

@@ -18,6 +18,7 @@ from codellm.serve.completions import completions
 from codellm.serve.gate import Gate
 from codellm.serve.infill import infill
 from codellm.serve.llamacpp import completion
+from codellm.serve.metrics import ELSEWHERE, Metrics
 from codellm.serve.ollama import generate, tags, version
 from codellm.serve.page import page
 from codellm.serve.pool import Pool
@@ -98,6 +99,8 @@ class App:
     ) -> None:
         self._pool, self._gate, self._log, self._body_seconds = pool, gate, log, body_seconds
         self._log_prompts = log_prompts
+        self._metrics = Metrics(pool)
+        self._gets: dict[str, Callable[[Pool], Response]] = {**GETS, "/metrics": lambda _: self._metrics.answer()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began, status = time.perf_counter(), HUNG_UP
@@ -113,9 +116,13 @@ class App:
                 await response(scope, receive, noted)
         except ClientDisconnect:
             status = HUNG_UP
+        self._metrics.count(scope["path"] if self._there(scope["path"]) else ELSEWHERE, int(status))
         # the path alone: a query may hold anything
         path = scope.get("raw_path", b"").decode("ascii", "replace")[:100]
         self._log(f"{scope['method']} {path} {int(status)} {(time.perf_counter() - began) * 1000:.0f} ms")
+
+    def _there(self, path: str) -> bool:
+        return path in self._gets or path in OF_A_MODEL or path in POSTS
 
     async def _answered(self, request: Request, held: AsyncExitStack) -> Response:
         try:
@@ -132,12 +139,12 @@ class App:
     async def _answer(self, request: Request, held: AsyncExitStack) -> Response:
         """Answer with what `held` keeps loaded until all of it is sent."""
         path, method = request.scope["path"], request.method
-        if path not in GETS and path not in OF_A_MODEL and path not in POSTS:
+        if not self._there(path):
             raise Refusal(HTTPStatus.NOT_FOUND, "there is nothing at this path", code="not_found")
         if path not in OPEN:
             self._gate.admit(request)
-        if path in GETS and method in ("GET", "HEAD"):
-            return GETS[path](self._pool)
+        if path in self._gets and method in ("GET", "HEAD"):
+            return self._gets[path](self._pool)
         if path in OF_A_MODEL and method in ("GET", "HEAD"):
             name = request.query_params.get("model", "")
             return OF_A_MODEL[path](await held.enter_async_context(self._pool.service(name)))

@@ -12,6 +12,7 @@ from codellm.generation import Event, complete
 from codellm.model import Model
 from codellm.sequence import Sequence
 from codellm.serve.job import Job
+from codellm.serve.tally import Tally
 from codellm.slots import ended
 
 _STOPPING = "the server is stopping; ask again later"
@@ -20,12 +21,12 @@ _STOPPING = "the server is stopping; ask again later"
 class Engine:
     """Runs what `submit` brings on `model`, whose thread it is from `start` to `join`.
 
-    `capacity` is how many sequences may wait for a slot.
+    `capacity` is how many sequences may wait for a slot; `tally` counts what becomes of them.
     """
 
-    def __init__(self, model: Model, capacity: int) -> None:
+    def __init__(self, model: Model, capacity: int, tally: Tally | None = None) -> None:
         self.model = model
-        self._capacity = capacity
+        self._capacity, self._tally = capacity, tally or Tally()
         self._thread = threading.Thread(target=self._work, name="codellm-engine", daemon=True)
         self._changed = threading.Condition()  # held by whoever reads or writes what stands below
         self._waiting: deque[Sequence] = deque()
@@ -111,6 +112,7 @@ class Engine:
                 if self._waiting:
                     sequence = self._waiting.popleft()
                     self._running.add(sequence)
+                    self._tally.begin(sequence, self._jobs[sequence].arrived)
                 elif self._busy():
                     sequence = None
                 else:
@@ -126,6 +128,7 @@ class Engine:
             if event.text and (job := self._jobs.get(event.sequence)) is not None:
                 job.post(event)
             return
+        self._tally.end(event.sequence, event.result)
         with self._changed:
             job = self._jobs.pop(event.sequence, None)
             self._running.discard(event.sequence)
@@ -134,6 +137,7 @@ class Engine:
 
     def _fail(self, error: Exception) -> None:
         """End what ran with `error`, or the first that waits where the run failed before it took any."""
+        self._tally.fail()
         told = error if isinstance(error, CodellmError) else BackendError(f"the run failed: {message(error)}")
         with self._changed:
             failed = self._running or set(itertools.islice(self._waiting, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator
 from collections.abc import Sequence as Seq
 
@@ -16,6 +17,8 @@ class Job:
 
     def __init__(self, sequences: Seq[Sequence]) -> None:
         self.sequences = tuple(sequences)
+        self.arrived = time.perf_counter()
+        """When it was asked for, in seconds."""
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
 

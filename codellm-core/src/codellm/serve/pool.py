@@ -15,6 +15,7 @@ from codellm.model import Model
 from codellm.serve.engine import Engine
 from codellm.serve.refusal import Refusal
 from codellm.serve.service import Service
+from codellm.serve.tally import Tally
 
 T = TypeVar("T")
 
@@ -40,6 +41,9 @@ class Entry:
         """Requests that are being answered, or wait for it."""
         self.used = time.monotonic()
         """When the last of them ended, in seconds."""
+        self.tally = Tally()
+        self.loads = self.load_failures = self.unloads = 0
+        """How often it was loaded, could not be, and was unloaded again."""
 
     @property
     def idle(self) -> bool:
@@ -76,9 +80,10 @@ class Pool:
 
     def hold(self, name: str, model: Model) -> Service:
         """Take a model of the pool that is loaded."""
-        engine = Engine(model, self._capacity)
-        engine.start()
         entry = self._entries[name]
+        engine = Engine(model, self._capacity, entry.tally)
+        engine.start()
+        entry.loads += 1
         entry.service, entry.used = Service(name, engine), time.monotonic()
         return entry.service
 
@@ -156,6 +161,7 @@ class Pool:
                 else:
                     loading.set_result(self.hold(entry.name, model))
         except Exception as error:
+            entry.load_failures += 1
             self._log(f"codellm: {entry.name} is not loaded: {message(error)}")
             if not loading.done():
                 loading.set_exception(error)
@@ -190,6 +196,7 @@ class Pool:
         """Unload an idle model, whose next request loads it again."""
         service, entry.service = entry.service, None
         if service is not None:
+            entry.unloads += 1
             service.engine.abort()  # whoever hung up may run for two steps more
             await aside(service.close)
             self._log(f"codellm: unloaded {entry.name} {why}")
