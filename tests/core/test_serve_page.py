@@ -126,6 +126,17 @@ def test_a_conversation_goes_on(browser, tmp_path):
         assert browser.value("turns.length + at('text').childElementCount") == 0
 
 
+def test_the_queue_is_seen_and_how_it_empties(browser, server):
+    work = {"prompt": "x", "n": 5, "max_tokens": 1500, "ignore_eos": True}
+    with server.streaming("/v1/completions", work) as events:
+        next(events)
+        opened(browser, server)
+        assert browser.value("at('queue').textContent") == "2 / 3"
+    until(browser, "at('queue').textContent === '0 / 0'")
+    assert run(browser) == "Done."
+    assert browser.complaints() == []
+
+
 def test_what_the_server_refuses_is_said(browser, server):
     opened(browser, server, "chat")
     assert "no chat template" in run(browser)

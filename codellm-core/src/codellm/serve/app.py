@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -21,7 +21,7 @@ from codellm.serve.llamacpp import completion
 from codellm.serve.metrics import ELSEWHERE, Metrics
 from codellm.serve.ollama import generate, tags, version
 from codellm.serve.page import page
-from codellm.serve.pool import Pool
+from codellm.serve.pool import Entry, Pool
 from codellm.serve.props import props
 from codellm.serve.refusal import Refusal, refusal
 from codellm.serve.replies import Json, refused
@@ -48,19 +48,15 @@ OPEN = ("/", "/health")
 
 def models(pool: Pool) -> Response:
     """The models that there are, the first of which is meant where a request names none; in the shape of OpenAI's API,
-    with the word of llama.cpp's server for how each is.
+    with the word of llama.cpp's server for how each is, and how many sequences run and wait.
     """
-    data = [
-        {
-            "id": entry.name,
-            "object": "model",
-            "created": pool.created,
-            "owned_by": "codellm",
-            "status": {"value": entry.state},
-        }
-        for entry in pool.entries
-    ]
-    return Json({"object": "list", "data": data})
+    return Json({"object": "list", "data": [_described(entry, pool.created) for entry in pool.entries]})
+
+
+def _described(entry: Entry, created: int) -> dict[str, Any]:
+    running, waiting = entry.counts
+    status = {"value": entry.state, "running": running, "waiting": waiting}
+    return {"id": entry.name, "object": "model", "created": created, "owned_by": "codellm", "status": status}
 
 
 GETS: Mapping[str, Callable[[Pool], Response]] = {

@@ -51,11 +51,11 @@ class Metrics(Collector):
 
     def _models(self) -> Iterator[Metric]:
         entries = list(self._pool.entries)
-        queues = [(0, 0) if one.service is None else one.service.engine.counts() for one in entries]
+        counts = [entry.counts for entry in entries]
         for name, text, values in (
             ("codellm_model_loaded", "Whether the model is loaded.", [one.service is not None for one in entries]),
-            ("codellm_sequences_running", "Sequences that the model works on.", [queue[0] for queue in queues]),
-            ("codellm_sequences_waiting", "Sequences that wait for a slot.", [queue[1] for queue in queues]),
+            ("codellm_sequences_running", "Sequences that the model works on.", [running for running, _ in counts]),
+            ("codellm_sequences_waiting", "Sequences that wait for a slot.", [waiting for _, waiting in counts]),
         ):
             gauge = GaugeMetricFamily(name, text, labels=("model",))
             for entry, value in zip(entries, values, strict=True):

@@ -51,6 +51,11 @@ class Entry:
         return self.service is not None and not self.users
 
     @property
+    def counts(self) -> tuple[int, int]:
+        """How many sequences run on it, and how many wait."""
+        return (0, 0) if self.service is None else self.service.engine.counts()
+
+    @property
     def state(self) -> str:
         """A word for it: loaded, loading or unloaded."""
         return "loaded" if self.service is not None else "unloaded" if self.loading is None else "loading"
