@@ -119,7 +119,7 @@ def test_a_suffix_fills_in_the_middle(client, server):
         ({"n": 1000}, openai.BadRequestError, "n"),
         ({"stop": [""]}, openai.BadRequestError, "stop"),
         ({"best_of": 3}, openai.BadRequestError, "best_of"),
-        ({"logprobs": 2}, openai.BadRequestError, "logprobs"),
+        ({"logprobs": 6}, openai.BadRequestError, "logprobs"),
         ({"presence_penalty": 0.5}, openai.BadRequestError, "presence_penalty"),
         ({"logit_bias": {"5": 1}}, openai.BadRequestError, "logit_bias"),
         ({"prompt": "x " * 5000}, openai.BadRequestError, None),

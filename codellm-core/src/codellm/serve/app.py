@@ -145,7 +145,7 @@ class App:
             name = request.query_params.get("model", "")
             return OF_A_MODEL[path](await held.enter_async_context(self._pool.service(name)))
         if path in POSTS and method == "POST":
-            body = Body(await _read(request, self._body_seconds))
+            body = Body(await _read(request, self._body_seconds), path)
             if self._log_prompts:
                 self._log(f"{path} asks {body}")
             service = await held.enter_async_context(self._pool.service(body.text("model")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, NoReturn
 
 from codellm.errors import InvalidValueError
@@ -62,15 +63,21 @@ REFUSED: Mapping[str, tuple[object, ...]] = {
 }
 """Fields that would change the answer and are not there, each with the values that ask for nothing."""
 
+TAKEN: Mapping[str, frozenset[str]] = {
+    "/v1/completions": frozenset({"logprobs"}),
+    "/v1/chat/completions": frozenset({"logprobs", "top_logprobs"}),
+}
+"""Those of them that an endpoint reads all the same, by its path."""
+
 
 class Body:
-    """What a client sent. Each reading gives the default where the field is missing or null.
+    """What a client sent to `path`. Each reading gives the default where the field is missing or null.
 
     Raises:
         Refusal: it is no JSON object, or a field has another type or is out of bounds; the refusal names it.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, path: str = "") -> None:
         try:
             fields = json.loads(data, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
@@ -80,12 +87,12 @@ class Body:
         if not _within(fields, DEPTH):
             raise bad(f"the body has more than {DEPTH} objects or arrays within each other", code="invalid_json")
         self._fields: dict[str, Any] = fields
-        self._check()
+        self._check(TAKEN.get(path, frozenset()))
 
-    def _check(self) -> None:
+    def _check(self, taken: AbstractSet[str] = frozenset()) -> None:
         for name, nothing in REFUSED.items():
             value = self._fields.get(name)
-            if value is not None and value not in nothing:
+            if value is not None and value not in nothing and name not in taken:
                 raise bad(f"{name} is not supported here; leave it out", name, code="unsupported_field")
 
     def __str__(self) -> str:
@@ -158,8 +165,9 @@ class Body:
         return tuple(value)
 
     def sampling(
-        self, max_tokens: int, temperature: float, *, top_p: float = 1.0, top_k: int = 0, min_p: float = 0.0
-    ) -> SamplingParams:
+        self, max_tokens: int, temperature: float, *, top_p: float = 1.0, top_k: int = 0, min_p: float = 0.0,
+        logprobs: int | None = None,
+    ) -> SamplingParams:  # fmt: skip
         """How to sample; what is given here is what holds where the client says nothing."""
         stop = self.texts("stop", _STOPS)
         if any(len(one) > _STOP_LENGTH for one in stop):
@@ -175,6 +183,7 @@ class Body:
             "stop": stop,
             "seed": None if seed < 0 else seed,
             "ignore_eos": self.flag("ignore_eos"),
+            "logprobs": logprobs,
         }
         try:
             return SamplingParams(**values)

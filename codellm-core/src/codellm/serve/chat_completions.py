@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from codellm.chat import chat_request, chat_text
 from codellm.errors import InvalidValueError, message
 from codellm.plugins.guard import guarded
+from codellm.result import TokenLogprobs
+from codellm.sampling import MOST_LOGPROBS
 from codellm.serve.body import Body
 from codellm.serve.choices import Reply, Wanted
+from codellm.serve.logprobs import contents
 from codellm.serve.refusal import bad
 from codellm.serve.replies import Json
 from codellm.serve.service import Service
@@ -34,7 +37,7 @@ async def chat_completions(request: Request, body: Body, service: Service) -> Re
     """
     messages = _messages(body)
     room = body.whole("max_tokens", service.model.info.context_length, 1)
-    wanted = Wanted.of(body, body.whole("max_completion_tokens", room, 1))
+    wanted = Wanted.of(body, body.whole("max_completion_tokens", room, 1), _logprobs(body))
     tokenizer, name = service.model.tokenizer, service.name
     ids, params = await _templated(service, lambda: chat_request(tokenizer, messages, wanted.params, name))
     job = await service.submit([ids], params, wanted.n)
@@ -60,6 +63,16 @@ def _messages(body: Body) -> list[Any]:
     if len(messages) > MESSAGES:
         raise bad(f"messages has {len(messages)} entries, and may have {MESSAGES}", "messages")
     return messages
+
+
+def _logprobs(body: Body) -> int | None:
+    """How many of the likeliest tokens are told beside each; None where nothing is."""
+    top = body.whole("top_logprobs", 0, 0, MOST_LOGPROBS)
+    if body.flag("logprobs"):
+        return top
+    if top:
+        raise bad("top_logprobs goes with logprobs, which must be true", "top_logprobs")
+    return None
 
 
 async def _templated(service: Service, work: Callable[[], T]) -> T:
@@ -93,3 +106,6 @@ class _Messages(Reply):
 
     def opening(self, index: int) -> dict[str, Any] | None:
         return {"delta": {"role": "assistant", "content": ""}}
+
+    def logprobs(self, index: int, told: Iterable[TokenLogprobs]) -> dict[str, Any]:
+        return contents(self._vocabulary, told)

@@ -6,16 +6,18 @@ import abc
 import itertools
 import time
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import attrs
 
 from codellm.generation import Event
-from codellm.result import FinishReason
+from codellm.plugins.guard import guarded
+from codellm.result import FinishReason, TokenLogprobs
 from codellm.sampling import SamplingParams
 from codellm.serve.body import Body
 from codellm.serve.job import Job
+from codellm.serve.logprobs import Vocabulary
 from codellm.serve.refusal import bad
 from codellm.serve.replies import EventStream, Json
 from codellm.serve.service import Service, listening
@@ -40,8 +42,8 @@ class Wanted:
     usage: bool
 
     @classmethod
-    def of(cls, body: Body, max_tokens: int, prompts: int = 1) -> Self:
-        """Read a body that asks for samples of so many `prompts`.
+    def of(cls, body: Body, max_tokens: int, logprobs: int | None, prompts: int = 1) -> Self:
+        """Read a body that asks for samples of so many `prompts`, told with so many `logprobs` beside each token's.
 
         Raises:
             Refusal: a field is not as it must be.
@@ -51,7 +53,7 @@ class Wanted:
             raise bad(f"n times the prompts are {n * prompts} completions, and may be {MOST}", "n")
         stream = body.flag("stream")
         return cls(
-            params=body.sampling(max_tokens, temperature=1.0),
+            params=body.sampling(max_tokens, temperature=1.0, logprobs=logprobs),
             n=n,
             stream=stream,
             usage=body.object("stream_options").get("include_usage") is True and stream,
@@ -70,6 +72,7 @@ class Reply(abc.ABC):
         self._wanted, self._job, self._service = wanted, job, service
         self._id, self._created = f"{self.prefix}-{uuid.uuid4().hex}", int(time.time())
         self._index = {sequence: index for index, sequence in enumerate(job.sequences)}
+        self._vocabulary = Vocabulary(service.model.tokenizer)
 
     @abc.abstractmethod
     def text(self, index: int, text: str) -> dict[str, Any]:
@@ -83,6 +86,10 @@ class Reply(abc.ABC):
     def opening(self, index: int) -> dict[str, Any] | None:
         """The fields of the part that goes before the text of a choice; None where there is none."""
 
+    @abc.abstractmethod
+    def logprobs(self, index: int, told: Iterable[TokenLogprobs]) -> dict[str, Any]:
+        """What a choice, or the next part of it, tells of its tokens."""
+
     async def answer(self, request: Request) -> Response:
         """What is sent: all at the end, or each part as it comes."""
         return EventStream(self._parts(request)) if self._wanted.stream else Json(await self._whole(request))
@@ -93,7 +100,8 @@ class Reply(abc.ABC):
             async for event in events:
                 if event.result is not None:
                     index = self._index[event.sequence]
-                    choices.append(_choice(index, self.text(index, event.result.text), _finish(event)))
+                    told = self._told(index, event.result.logprobs)
+                    choices.append(_choice(index, self.text(index, event.result.text), told, _finish(event)))
         choices.sort(key=lambda choice: choice["index"])
         return {**self._object(self.kinds[0], choices), "usage": self._usage()}
 
@@ -106,10 +114,17 @@ class Reply(abc.ABC):
                     opened.add(index)
                     opening = self.opening(index)
                     if opening is not None:
-                        yield self._part(_choice(index, opening, None))
-                yield self._part(_choice(index, self.piece(event.text), _finish(event)))
+                        yield self._part(_choice(index, opening, None, None))
+                told = self._told(index, None if event.logprobs is None else [event.logprobs])
+                yield self._part(_choice(index, self.piece(event.text), told, _finish(event)))
         if self._wanted.usage:
             yield {**self._object(self.kinds[1], []), "usage": self._usage()}
+
+    def _told(self, index: int, told: Iterable[TokenLogprobs] | None) -> dict[str, Any] | None:
+        if told is None:
+            return None
+        with guarded(self._service.model.info.backend, "to tell of tokens"):
+            return self.logprobs(index, told)
 
     def _part(self, choice: dict[str, Any]) -> dict[str, Any]:
         part = self._object(self.kinds[1], [choice])
@@ -132,8 +147,8 @@ class Reply(abc.ABC):
         return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
 
 
-def _choice(index: int, fields: dict[str, Any], finish: str | None) -> dict[str, Any]:
-    return {"index": index, **fields, "logprobs": None, "finish_reason": finish}
+def _choice(index: int, fields: dict[str, Any], logprobs: dict[str, Any] | None, finish: str | None) -> dict[str, Any]:
+    return {"index": index, **fields, "logprobs": logprobs, "finish_reason": finish}
 
 
 def _finish(event: Event) -> str | None:

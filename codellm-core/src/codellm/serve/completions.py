@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from codellm.plugins.guard import guarded
+from codellm.result import TokenLogprobs
 from codellm.serve.body import Body
 from codellm.serve.choices import MOST, Reply, Wanted
 from codellm.serve.job import Job
+from codellm.serve.logprobs import Columns
 from codellm.serve.refusal import bad
 from codellm.serve.service import Prompt, Service
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
+
+
+MOST_LOGPROBS = 5
+"""Of the likeliest tokens beside each, as OpenAI's API has it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -43,7 +50,10 @@ class Asked:
             raise bad("suffix goes with a prompt that is text", "suffix")
         if echo and (suffix is not None or not words):
             raise bad("echo goes with a prompt that is text, and without a suffix", "echo", code="unsupported_field")
-        wanted = Wanted.of(body, body.whole("max_tokens", 16, 1), len(prompts))
+        logprobs = _logprobs(body)
+        if echo and logprobs is not None:
+            raise bad("echo goes without logprobs", "echo", code="unsupported_field")
+        wanted = Wanted.of(body, body.whole("max_tokens", 16, 1), logprobs, len(prompts))
         return cls(prompts=prompts, suffix=suffix, echo=echo, wanted=wanted)
 
     def before(self, index: int) -> str:
@@ -73,6 +83,12 @@ def _between(service: Service, asked: Asked) -> list[Prompt]:
         return [service.model.tokenizer.infill_ids(str(prompt), asked.suffix or "") for prompt in asked.prompts]
 
 
+def _logprobs(body: Body) -> int | None:
+    """How many of the likeliest tokens are told beside each; None where nothing is."""
+    asked = body.get("logprobs")
+    return None if asked is None or asked is False else body.whole("logprobs", 0, 0, MOST_LOGPROBS)
+
+
 def _prompts(value: object) -> list[Prompt]:
     """Text, ids, or a list of either."""
     several: list[Any] = value if isinstance(value, list) and value and not _are_ids(value) else [value]
@@ -94,6 +110,7 @@ class _Texts(Reply):
     def __init__(self, asked: Asked, job: Job, service: Service) -> None:
         super().__init__(asked.wanted, job, service)
         self._asked = asked
+        self._columns = [Columns(self._vocabulary) for _ in job.sequences]
 
     def text(self, index: int, text: str) -> dict[str, Any]:
         return {"text": self._asked.before(index) + text}
@@ -103,3 +120,6 @@ class _Texts(Reply):
 
     def opening(self, index: int) -> dict[str, Any] | None:
         return {"text": self._asked.before(index)} if self._asked.echo else None
+
+    def logprobs(self, index: int, told: Iterable[TokenLogprobs]) -> dict[str, Any]:
+        return self._columns[index].of(told)

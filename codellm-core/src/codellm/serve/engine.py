@@ -125,7 +125,7 @@ class Engine:
 
     def _tell(self, event: Event) -> None:
         if event.result is None:
-            if event.text and (job := self._jobs.get(event.sequence)) is not None:
+            if (event.text or event.logprobs) and (job := self._jobs.get(event.sequence)) is not None:
                 job.post(event)
             return
         self._tally.end(event.sequence, event.result)

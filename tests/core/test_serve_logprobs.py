@@ -1,0 +1,171 @@
+"""Log-probabilities over HTTP, held against those of the library: the real server, asked by the real client."""
+
+import openai
+import pytest
+
+import codellm
+from codellm import SamplingParams
+from codellm.result import TokenLogprobs
+from codellm.serve.logprobs import Columns, Vocabulary, contents
+from codellm.tokenizer import ByteTokenizer
+from support.chats import with_template
+from support.serving import serving
+
+PROMPT = "def add(a, b):"
+TALK = [{"role": "user", "content": PROMPT}]
+HOT = {"temperature": 3.0, "seed": 1, "max_tokens": 60, "extra_body": {"ignore_eos": True}}
+"""So hot that the bytes of several characters come, whole and not."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return with_template(tmp_path_factory.mktemp("telling"))
+
+
+@pytest.fixture(scope="module")
+def client(folder):
+    with (
+        serving("-m", str(folder), "--batch-size", "3") as server,
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def name(client):
+    [model] = client.models.list()
+    return model.id
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    with codellm.load(str(folder), threads=1) as model:
+        yield model
+
+
+@pytest.fixture
+def complete(client, name):
+    def complete(**fields):
+        return client.completions.create(**{"model": name, "prompt": PROMPT, "temperature": 0, **fields})
+
+    return complete
+
+
+@pytest.fixture
+def talk(client, name):
+    def talk(**fields):
+        return client.chat.completions.create(
+            **{"model": name, "messages": TALK, "temperature": 0, "logprobs": True, **fields}
+        )
+
+    return talk
+
+
+def test_a_completion_tells_what_the_library_tells(complete, model):
+    told = model.generate(PROMPT, SamplingParams(max_tokens=12, logprobs=3)).logprobs
+    choice = complete(max_tokens=12, logprobs=3).choices[0]
+    found = choice.logprobs
+    assert "".join(found.tokens) == choice.text
+    assert found.token_logprobs == pytest.approx([one.logprob for one in told], abs=1e-4)
+    for top, one in zip(found.top_logprobs, told, strict=True):
+        assert list(top.values())[:3] == pytest.approx([logprob for _, logprob in one.top], abs=1e-4)
+        assert list(top.values()) == sorted(top.values(), reverse=True)
+    places = zip(found.text_offset, found.tokens, strict=True)
+    assert all(choice.text[offset:].startswith(token) for offset, token in places)
+
+
+def test_none_beside_a_token_is_its_own_alone(complete):
+    found = complete(max_tokens=4, logprobs=0).choices[0].logprobs
+    assert [list(top) for top in found.top_logprobs] == [[token] for token in found.tokens]
+    assert complete(max_tokens=4).choices[0].logprobs is None
+    assert complete(max_tokens=4, extra_body={"logprobs": False}).choices[0].logprobs is None
+
+
+def test_a_conversation_tells_what_the_library_tells(talk, model):
+    told = model.chat(TALK, SamplingParams(max_tokens=12, logprobs=20)).logprobs
+    choice = talk(max_tokens=12, top_logprobs=20).choices[0]
+    content = choice.logprobs.content
+    assert [one.logprob for one in content] == pytest.approx([one.logprob for one in told], abs=1e-4)
+    assert [len(one.top_logprobs) for one in content] == [20] * len(told)
+    assert b"".join(bytes(one.bytes or []) for one in content).decode("utf-8", "replace") == choice.message.content
+    assert [one.logprobs for one in talk(max_tokens=3, logprobs=False).choices] == [None]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_the_parts_of_a_completion_tell_what_the_whole_tells(complete, n):
+    fields = {**HOT, "logprobs": 2, "n": n}
+    whole = complete(**fields)
+    parts = list(complete(**fields, stream=True))
+    for choice in whole.choices:
+        own = [part.choices[0].logprobs for part in parts if part.choices[0].index == choice.index]
+        for field in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
+            assert [one for part in own for one in getattr(part, field)] == getattr(choice.logprobs, field)
+        assert len(choice.logprobs.tokens) == 60
+        assert any(token.startswith("bytes:\\x") for token in choice.logprobs.tokens)
+
+
+def test_the_parts_of_an_answer_tell_what_the_whole_tells(talk):
+    fields = {**HOT, "top_logprobs": 2}
+    [choice] = talk(**fields).choices
+    parts = [part.choices[0] for part in talk(**fields, stream=True)]
+    assert parts[0].logprobs is None  # it says whose turn it is
+    assert [one for part in parts[1:] for one in part.logprobs.content] == choice.logprobs.content
+    assert any(one.token.startswith("\\x") for one in choice.logprobs.content)
+
+
+def test_what_a_stop_string_cuts_off_is_told_all_the_same(complete):
+    text = complete(max_tokens=20).choices[0].text
+    [choice] = complete(max_tokens=20, stop=[text[4:6]], logprobs=1).choices
+    assert "".join(choice.logprobs.tokens).startswith(text[: text.index(text[4:6]) + 2])
+    parts = list(complete(max_tokens=20, stop=[text[4:6]], logprobs=1, stream=True))
+    assert [token for part in parts for token in part.choices[0].logprobs.tokens] == choice.logprobs.tokens
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"top_logprobs": 21}, "top_logprobs"), ({"logprobs": False, "top_logprobs": 2}, "top_logprobs"),
+        ({"logprobs": 3}, "logprobs"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_a_conversation_cannot_ask(talk, fields, param):
+    with pytest.raises(openai.BadRequestError) as caught:
+        talk(**fields)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("logprobs", 6), ("logprobs", -1), ("logprobs", True), ("top_logprobs", 1)]
+)
+def test_what_a_completion_cannot_ask(complete, field, value):
+    with pytest.raises(openai.BadRequestError) as caught:
+        complete(extra_body={field: value})
+    assert caught.value.param == field
+
+
+def test_bytes_special_tokens_and_what_cannot_come():
+    told = [
+        TokenLogprobs(0xC3, -1.0, ((0x61, -0.5), (0xC3, -1.0))), TokenLogprobs(0xA9, 1e-4, ((0xA9, 1e-4),)),
+        TokenLogprobs(256, -float("inf"), ()),
+    ]  # fmt: skip
+    vocabulary = Vocabulary(ByteTokenizer())
+    columns = Columns(vocabulary)
+    assert [columns.of([one]) for one in told] == [
+        {
+            "tokens": ["bytes:\\xc3"], "token_logprobs": [-1.0], "top_logprobs": [{"a": -0.5, "bytes:\\xc3": -1.0}],
+            "text_offset": [0],
+        },
+        {
+            "tokens": ["bytes:\\xa9"], "token_logprobs": [0.0], "top_logprobs": [{"bytes:\\xa9": 0.0}],
+            "text_offset": [0],
+        },
+        {
+            "tokens": ["token_id:256"], "token_logprobs": [-9999.0], "top_logprobs": [{"token_id:256": -9999.0}],
+            "text_offset": [1],
+        },
+    ]  # fmt: skip
+    first, _, last = contents(vocabulary, told)["content"]
+    assert first["top_logprobs"][0] == {"token": "a", "logprob": -0.5, "bytes": [0x61]}
+    assert (first["token"], first["bytes"]) == ("\\xc3", [0xC3])
+    assert (last["token"], last["logprob"], last["bytes"]) == ("token_id:256", -9999.0, None)
