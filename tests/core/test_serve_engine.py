@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+from starlette.requests import ClientDisconnect, Request
 
 from codellm.errors import BackendError, QueueFullError, StoppingError
 from codellm.generation import complete
@@ -11,6 +12,8 @@ from codellm.sampling import SamplingParams
 from codellm.sequence import Sequence
 from codellm.serve.engine import Engine
 from codellm.serve.job import Job
+from codellm.serve.service import Service
+from codellm.serve.work import Work
 from support.script_model import ScriptModel
 
 ENDLESS = SamplingParams(max_tokens=10**6, ignore_eos=True)
@@ -212,6 +215,152 @@ def test_a_stop_finishes_what_was_taken_and_takes_no_more():
         assert [await text(job) for job in jobs] == ["hello"] * 3
 
     on(model, story)
+
+
+def of_the_model(result="done"):
+    """Work that needs the model for itself, as scoring does."""
+
+    def do(model):
+        with model.claim():
+            return result
+
+    return Work(do)
+
+
+def test_work_waits_for_what_came_before_and_what_comes_after_waits_for_it():
+    model = GatedModel(slots=2)
+
+    async def story(engine):
+        before = job_of(engine, sequence())
+        await until(lambda: engine.counts() == (1, 0))
+        work = of_the_model()
+        engine.perform([work])
+        after = job_of(engine, sequence())
+        told = asyncio.create_task(work.result())
+        model.permits.release(4)
+        await until(lambda: len(before.sequences[0].token_ids) == 4)
+        assert engine.counts() == (1, 2)  # a slot is free, and nothing joins
+        assert not told.done()
+        model.permits.release(2)
+        assert await text(before) == "hello"
+        assert await told == "done"
+        assert not after.sequences[0].token_ids
+        model.permits.release(6)
+        assert await text(after) == "hello"
+
+    on(model, story)
+
+
+def test_neither_work_nor_sequences_starve():
+    async def story(engine):
+        done = []
+
+        async def works():
+            for number in range(20):
+                work = of_the_model(number)
+                engine.perform([work])
+                done.append(await work.result())
+
+        async def sequences():
+            for _ in range(20):
+                done.append(await text(job_of(engine, sequence())))
+
+        await asyncio.gather(works(), works(), sequences(), sequences())
+        assert done.count("hello") == 40
+        assert sorted(one for one in done if one != "hello") == sorted([*range(20)] * 2)
+
+    on(ScriptModel(slots=2), story)
+
+
+def test_work_that_nobody_waits_for_is_not_done_and_holds_nobody_up():
+    model, done = GatedModel(slots=2), []
+
+    async def story(engine):
+        first = job_of(engine, sequence())
+        await until(lambda: engine.counts() == (1, 0))
+        work = Work(done.append)
+        engine.perform([work])
+        second = job_of(engine, sequence())
+        engine.give_up([work], RuntimeError("gone"))
+        with pytest.raises(RuntimeError, match="gone"):
+            await work.result()
+        await until(lambda: (model.permits.release(), engine.counts())[1] == (2, 0))
+        model.permits.release(100)
+        assert [await text(job) for job in (first, second)] == ["hello"] * 2
+        assert not done
+
+    on(model, story)
+
+
+def test_whoever_hangs_up_gives_up_what_is_told_of_a_prompt():
+    model = GatedModel(slots=2)
+    model.score = lambda _: pytest.fail("nobody wants it")
+
+    async def story(engine):
+        running = job_of(engine, sequence())
+        await until(lambda: engine.counts() == (1, 0))
+        gone = asyncio.Event()
+
+        async def receive():
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        asked = asyncio.create_task(Service("x", engine).scored(Request({"type": "http"}, receive), [[1, 2]], 0))
+        await until(lambda: engine.counts() == (1, 1))
+        gone.set()
+        with pytest.raises(ClientDisconnect):
+            await asked
+        assert engine.counts() == (1, 0)
+        model.permits.release(100)
+        assert await text(running) == "hello"
+
+    on(model, story)
+
+
+def test_work_that_fails_is_the_fault_of_its_request_alone():
+    model = ScriptModel()
+
+    async def story(engine):
+        broken, sound = Work(lambda _: 1 / 0), of_the_model()
+        engine.perform([broken, sound])
+        with pytest.raises(ZeroDivisionError):
+            await broken.result()
+        assert await sound.result() == "done"
+        assert await text(job_of(engine, sequence())) == "hello"
+
+    on(model, story)
+
+
+def test_work_is_refused_where_the_queue_is_full_or_the_server_stops():
+    model = GatedModel(slots=1)
+
+    async def story(engine):
+        job_of(engine, sequence())
+        await until(lambda: engine.counts() == (1, 0))
+        waiting = [of_the_model() for _ in range(4)]
+        engine.perform(waiting)
+        for full in (lambda: engine.perform([of_the_model()]), lambda: job_of(engine, sequence())):
+            with pytest.raises(QueueFullError):
+                full()
+        engine.stop()
+        with pytest.raises(StoppingError):
+            engine.perform([of_the_model()])
+        engine.abort()
+        for work in waiting:
+            with pytest.raises(StoppingError):
+                await work.result()
+
+    on(model, story)
+
+
+def test_a_stop_finishes_work_too():
+    async def story(engine):
+        works = [of_the_model(number) for number in range(3)]
+        engine.perform(works)
+        engine.stop()
+        assert [await work.result() for work in works] == [0, 1, 2]
+
+    on(ScriptModel(), story)
 
 
 def test_an_abort_tells_all():

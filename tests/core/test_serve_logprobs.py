@@ -1,5 +1,8 @@
 """Log-probabilities over HTTP, held against those of the library: the real server, asked by the real client."""
 
+import asyncio
+import functools
+
 import openai
 import pytest
 
@@ -142,6 +145,66 @@ def test_what_a_completion_cannot_ask(complete, field, value):
     with pytest.raises(openai.BadRequestError) as caught:
         complete(extra_body={field: value})
     assert caught.value.param == field
+
+
+@pytest.mark.parametrize("top", [0, 3])
+@pytest.mark.parametrize("ids", [False, True])
+def test_a_prompt_is_told_as_the_library_scores_it(complete, model, top, ids):
+    """As lm-eval's local-completions asks: the last token is the one that was generated."""
+    prompt = model.tokenizer.prompt_ids(PROMPT)
+    [scores] = model.score([prompt])
+    choice = complete(prompt=prompt if ids else PROMPT, max_tokens=1, echo=True, logprobs=top).choices[0]
+    found = choice.logprobs
+    assert "".join(found.tokens) == choice.text
+    assert choice.text.startswith(PROMPT)
+    assert (found.token_logprobs[0], found.top_logprobs[0]) == (None, None)
+    assert found.token_logprobs[1:-1] == pytest.approx(scores.tolist(), abs=2e-3)
+    assert found.text_offset == [len("".join(found.tokens[:index])) for index in range(len(prompt) + 1)]
+    for told, token, logprob in zip(found.top_logprobs[1:], found.tokens[1:], found.token_logprobs[1:], strict=True):
+        assert told[token] == logprob
+        assert len(told) in (max(top, 1), top + 1)
+
+
+def test_a_prompt_alone_is_told_and_nothing_generated(complete, model):
+    prompts = [PROMPT, "# né\n", "x"]
+    answer = complete(prompt=prompts, max_tokens=0, echo=True, logprobs=1, n=2)
+    assert [choice.text for choice in answer.choices] == [prompt for prompt in prompts for _ in range(2)]
+    assert {choice.finish_reason for choice in answer.choices} == {"length"}
+    assert answer.usage.completion_tokens == 0
+    scores = model.score([model.tokenizer.prompt_ids(prompt) for prompt in prompts])
+    for choice, row in zip(answer.choices[::2], scores, strict=True):
+        assert choice.logprobs.token_logprobs[1:] == pytest.approx(row.tolist(), abs=2e-3)
+    assert complete(max_tokens=0, echo=True).choices[0].text == PROMPT
+
+
+@pytest.mark.parametrize("most", [0, 5])
+def test_the_parts_of_an_echo_tell_what_the_whole_tells(complete, most):
+    fields = {"max_tokens": most, "echo": True, "logprobs": 2}
+    [choice] = complete(**fields).choices
+    parts = [part.choices[0] for part in complete(**fields, stream=True)]
+    assert "".join(part.text for part in parts) == choice.text
+    assert parts[0].text == PROMPT
+    for field in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
+        told = [one for part in parts if part.logprobs for one in getattr(part.logprobs, field)]
+        assert told == getattr(choice.logprobs, field)
+
+
+def test_prompts_are_told_while_others_generate(client, complete, model, name):
+    prompt = model.tokenizer.prompt_ids(PROMPT)
+    alone = complete(max_tokens=30).choices[0].text
+
+    async def asked():
+        async with openai.AsyncOpenAI(base_url=client.base_url, api_key="any", max_retries=0) as beside:
+            create = functools.partial(beside.completions.create, model=name, temperature=0)
+            generated = [create(prompt=PROMPT, max_tokens=30) for _ in range(6)]
+            told = [create(prompt=prompt, max_tokens=1, echo=True, logprobs=1) for _ in range(6)]
+            return await asyncio.gather(*(one for pair in zip(generated, told, strict=True) for one in pair))
+
+    answers = asyncio.run(asked())
+    assert {answer.choices[0].text for answer in answers[::2]} == {alone}
+    [scores] = model.score([prompt])
+    for answer in answers[1::2]:
+        assert answer.choices[0].logprobs.token_logprobs[1:-1] == pytest.approx(scores.tolist(), abs=2e-3)
 
 
 def test_bytes_special_tokens_and_what_cannot_come():

@@ -6,6 +6,7 @@ its plugin.
 
 from __future__ import annotations
 
+import itertools
 import math
 import numbers
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from codellm.errors import BackendError, shown
 from codellm.logprobs import ROUNDING
 from codellm.model import Memory, Model
 from codellm.plugins.guard import breach, guarded, named
+from codellm.result import TokenLogprobs
+from codellm.sampler import ranked
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -66,6 +69,26 @@ def distributions(model: Model, ids: Seq[int], start: int = 0) -> Iterator[npt.N
         yield _checked(model, block, (count, size), what, allow_nan=False)
     if rows != expected:
         raise breach(name, f"it gave {rows} distributions for {expected} ids")
+
+
+def prompt_logprobs(model: Model, ids: Seq[int], top: int) -> list[TokenLogprobs]:
+    """What the model tells of each of `ids` but the first, after those before it, with so many of the likeliest beside.
+
+    Raises:
+        BackendError: see `score` and `distributions`.
+    """
+    if len(ids) < 2:
+        return []
+    if not top:
+        (row,) = score(model, [ids])
+        return [TokenLogprobs(id, float(logprob), ()) for id, logprob in zip(ids[1:], row, strict=True)]
+    rows = itertools.chain.from_iterable(distributions(model, ids[:-1]))
+    return [_told(id, row, top) for id, row in zip(ids[1:], rows, strict=True)]
+
+
+def _told(id: int, row: npt.NDArray[np.float32], top: int) -> TokenLogprobs:
+    """Of a token where `row` [V] are the log-probabilities."""
+    return TokenLogprobs(id, float(row[id]), tuple((one, float(row[one])) for one in ranked(row, top)))
 
 
 def memory(model: Model) -> Memory:

@@ -84,7 +84,7 @@ class Reply(abc.ABC):
 
     @abc.abstractmethod
     def opening(self, index: int) -> dict[str, Any] | None:
-        """The fields of the part that goes before the text of a choice; None where there is none."""
+        """The fields of the part that goes before the text of a choice, `logprobs` too; None where there is none."""
 
     @abc.abstractmethod
     def logprobs(self, index: int, told: Iterable[TokenLogprobs]) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class Reply(abc.ABC):
 
 
 def _choice(index: int, fields: dict[str, Any], logprobs: dict[str, Any] | None, finish: str | None) -> dict[str, Any]:
-    return {"index": index, **fields, "logprobs": logprobs, "finish_reason": finish}
+    return {"index": index, "logprobs": logprobs, **fields, "finish_reason": finish}
 
 
 def _finish(event: Event) -> str | None:

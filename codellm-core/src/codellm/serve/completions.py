@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from codellm.generation import Event
 from codellm.plugins.guard import guarded
-from codellm.result import TokenLogprobs
+from codellm.result import Result, Timing, TokenLogprobs
+from codellm.sequence import Sequence
 from codellm.serve.body import Body
 from codellm.serve.choices import MOST, Reply, Wanted
 from codellm.serve.job import Job
@@ -33,6 +36,8 @@ class Asked:
     prompts: Seq[Prompt]
     suffix: str | None
     echo: bool
+    silent: bool
+    """Nothing is generated."""
     wanted: Wanted
 
     @classmethod
@@ -48,18 +53,11 @@ class Asked:
         words = all(isinstance(prompt, str) for prompt in prompts)
         if suffix is not None and not words:
             raise bad("suffix goes with a prompt that is text", "suffix")
-        if echo and (suffix is not None or not words):
-            raise bad("echo goes with a prompt that is text, and without a suffix", "echo", code="unsupported_field")
-        logprobs = _logprobs(body)
-        if echo and logprobs is not None:
-            raise bad("echo goes without logprobs", "echo", code="unsupported_field")
-        wanted = Wanted.of(body, body.whole("max_tokens", 16, 1), logprobs, len(prompts))
-        return cls(prompts=prompts, suffix=suffix, echo=echo, wanted=wanted)
-
-    def before(self, index: int) -> str:
-        """What stands before the text of a choice: its prompt, where that is asked for."""
-        prompt = self.prompts[index // self.wanted.n]
-        return prompt if self.echo and isinstance(prompt, str) else ""
+        if echo and suffix is not None:
+            raise bad("echo goes without a suffix", "echo", code="unsupported_field")
+        most = body.whole("max_tokens", 16, 0 if echo else 1)
+        wanted = Wanted.of(body, max(most, 1), _logprobs(body), len(prompts))
+        return cls(prompts=prompts, suffix=suffix, echo=echo, silent=most == 0, wanted=wanted)
 
 
 async def completions(request: Request, body: Body, service: Service) -> Response:
@@ -73,8 +71,23 @@ async def completions(request: Request, body: Body, service: Service) -> Respons
     prompts = asked.prompts
     if asked.suffix is not None:
         prompts = await service.encoded(lambda: _between(service, asked))
-    job = await service.submit(prompts, asked.wanted.params, asked.wanted.n)
-    return await _Texts(asked, job, service).answer(request)
+    params, n = asked.wanted.params, asked.wanted.n
+    job = Job(await service.sequences(prompts, params, n))
+    told: list[list[TokenLogprobs]] | None = None
+    if asked.echo and params.logprobs is not None:
+        told = await service.scored(request, [one.prompt_ids for one in job.sequences[::n]], params.logprobs)
+    if asked.silent:
+        for sequence in job.sequences:
+            job.post(Event(sequence, "", _nothing(sequence)))
+    else:
+        service.engine.submit(job)
+    return await _Texts(asked, job, service, told).answer(request)
+
+
+def _nothing(sequence: Sequence) -> Result:
+    """Of a sequence that is not run."""
+    now = time.perf_counter()
+    return Result("", (), "length", Timing(now, (), now), logprobs=None if sequence.params.logprobs is None else ())
 
 
 def _between(service: Service, asked: Asked) -> list[Prompt]:
@@ -107,19 +120,32 @@ class _Texts(Reply):
     prefix = "cmpl"
     kinds = ("text_completion", "text_completion")
 
-    def __init__(self, asked: Asked, job: Job, service: Service) -> None:
+    def __init__(self, asked: Asked, job: Job, service: Service, told: Seq[Seq[TokenLogprobs]] | None) -> None:
         super().__init__(asked.wanted, job, service)
         self._asked = asked
-        self._columns = [Columns(self._vocabulary) for _ in job.sequences]
+        self._columns = [
+            Columns(self._vocabulary, None if told is None else (sequence.prompt_ids[0], told[index // asked.wanted.n]))
+            for index, sequence in enumerate(job.sequences)
+        ]
+
+    def _before(self, index: int) -> str:
+        """What stands before the text of a choice: its prompt, where that is asked for."""
+        if not self._asked.echo:
+            return ""
+        prompt = self._asked.prompts[index // self._wanted.n]
+        return prompt if isinstance(prompt, str) else self._service.model.tokenizer.decode(prompt)
 
     def text(self, index: int, text: str) -> dict[str, Any]:
-        return {"text": self._asked.before(index) + text}
+        return {"text": self._before(index) + text}
 
     def piece(self, text: str) -> dict[str, Any]:
         return {"text": text}
 
     def opening(self, index: int) -> dict[str, Any] | None:
-        return {"text": self._asked.before(index)} if self._asked.echo else None
+        if not self._asked.echo:
+            return None
+        text, asked = self._before(index), self._wanted.params.logprobs is not None
+        return {"text": text, "logprobs": self.logprobs(index, ())} if asked else {"text": text}
 
     def logprobs(self, index: int, told: Iterable[TokenLogprobs]) -> dict[str, Any]:
         return self._columns[index].of(told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import functools
 from collections.abc import Iterable, Mapping
+from collections.abc import Sequence as Seq
 from typing import Any
 
 from codellm.result import TokenLogprobs
@@ -12,6 +13,9 @@ from codellm.tokenizer import Tokenizer
 
 LEAST = -9999.0
 """What is told of a token that cannot come: JSON knows no infinity."""
+
+Told = tuple[int, Seq[TokenLogprobs]]
+"""Of a prompt: its first token, of which nothing is known, and the others."""
 
 
 class Vocabulary:
@@ -51,27 +55,37 @@ def contents(vocabulary: Vocabulary, told: Iterable[TokenLogprobs]) -> dict[str,
 
 
 class Columns:
-    """Tokens of one choice as a completion has them: a list for each field, in parts that follow each other."""
+    """Tokens of one choice as a completion has them: a list for each field, in parts that follow each other.
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
+    What is told of a `prompt` goes before the first of them.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, prompt: Told | None = None) -> None:
+        self._vocabulary, self._prompt = vocabulary, prompt
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._offset = 0
 
     def of(self, told: Iterable[TokenLogprobs]) -> dict[str, Any]:
         """The next tokens, each at the character of the text that it begins in."""
         columns: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+        if self._prompt is not None:
+            first, rest = self._prompt
+            self._prompt = None
+            self._add(columns, first, None, None)
+            told = [*rest, *told]
         for one in told:
-            name = self._vocabulary.name(one.id, "bytes:")
             top: dict[str, float] = {}
             for id, logprob in (*one.top, (one.id, one.logprob)):  # the likelier of those of one name, and its own
                 top.setdefault(self._vocabulary.name(id, "bytes:"), finite(logprob))
-            columns["tokens"].append(name)
-            columns["token_logprobs"].append(finite(one.logprob))
-            columns["top_logprobs"].append(top)
-            columns["text_offset"].append(self._offset)
-            self._offset += len(self._decoder.decode(self._vocabulary.data(one.id)))
+            self._add(columns, one.id, finite(one.logprob), top)
         return columns
+
+    def _add(self, columns: dict[str, list[Any]], id: int, logprob: float | None, top: dict[str, float] | None) -> None:
+        columns["tokens"].append(self._vocabulary.name(id, "bytes:"))
+        columns["token_logprobs"].append(logprob)
+        columns["top_logprobs"].append(top)
+        columns["text_offset"].append(self._offset)
+        self._offset += len(self._decoder.decode(self._vocabulary.data(id)))
 
 
 def finite(logprob: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from collections.abc import Sequence as Seq
@@ -13,11 +14,14 @@ from typing import TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from codellm.generation import Event, new_sequence
+from codellm.model import Model
 from codellm.plugins.guard import closing
+from codellm.result import TokenLogprobs
 from codellm.sampling import SamplingParams
 from codellm.sequence import Sequence
 from codellm.serve.engine import Engine
 from codellm.serve.job import Job
+from codellm.serve.work import Work
 
 T = TypeVar("T")
 
@@ -46,9 +50,36 @@ class Service:
         Raises:
             CodellmError: a prompt is none, or the queue is full.
         """
-        job = Job(await self.encoded(lambda: self._sequences(prompts, params, n)))
+        job = Job(await self.sequences(prompts, params, n))
         self.engine.submit(job)
         return job
+
+    async def sequences(self, prompts: Seq[Prompt], params: SamplingParams, n: int = 1) -> list[Sequence]:
+        """`n` samples of each prompt, not queued yet.
+
+        Raises:
+            CodellmError: a prompt is none.
+        """
+        return await self.encoded(lambda: self._sequences(prompts, params, n))
+
+    async def scored(self, request: Request, prompts: Seq[Seq[int]], top: int) -> list[list[TokenLogprobs]]:
+        """What the model tells of each token of each prompt but the first, for as long as the client listens.
+
+        Raises:
+            ClientDisconnect: the client hung up.
+            CodellmError: the queue is full, or the model failed.
+        """
+        works = [Work(functools.partial(_scored, ids=tuple(ids), top=top)) for ids in prompts]
+
+        def hung_up() -> None:
+            self.engine.give_up(works, ClientDisconnect())
+
+        self.engine.perform(works)
+        try:
+            async with watching(request, hung_up):
+                return [await work.result() for work in works]
+        finally:
+            self.engine.give_up(works, ClientDisconnect())
 
     def _sequences(self, prompts: Seq[Prompt], params: SamplingParams, n: int) -> list[Sequence]:
         found: list[Sequence] = []
@@ -77,16 +108,34 @@ async def listening(request: Request, engine: Engine, job: Job) -> AsyncIterator
         ClientDisconnect: the client hung up.
     """
 
-    async def watch() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
+    def hung_up() -> None:
         engine.cancel(job)
         job.post(ClientDisconnect())
 
-    watcher = asyncio.create_task(watch())
     try:
-        async with aclosing(job.events()) as events:
+        async with watching(request, hung_up), aclosing(job.events()) as events:
             yield events
     finally:
-        watcher.cancel()
         engine.cancel(job)
+
+
+@asynccontextmanager
+async def watching(request: Request, hung_up: Callable[[], None]) -> AsyncIterator[None]:
+    """Call `hung_up` where the client hangs up before the block ends."""
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        hung_up()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watcher.cancel()
+
+
+def _scored(model: Model, ids: Seq[int], top: int) -> list[TokenLogprobs]:
+    from codellm.asking import prompt_logprobs
+
+    return prompt_logprobs(model, ids, top)
