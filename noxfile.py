@@ -30,6 +30,7 @@ LLAMA_CPP_FLAGS = {"CXXFLAGS": "-fno-dse -fno-tree-dse -U__AVX512FP16__"}
 
 GROUPS = nox.project.load_toml("pyproject.toml")
 TOOLS = nox.project.dependency_groups(GROUPS, "test")
+CLIENTS = nox.project.dependency_groups(GROUPS, "clients")
 SERVE = nox.project.load_toml("codellm-core/pyproject.toml")["project"]["optional-dependencies"]["serve"]
 TORCH = (
     "torch==2.13.0", "transformers>=5.0,<6", "accelerate>=1.10", "bitsandbytes>=0.50",
@@ -118,7 +119,14 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The test suite, on the built wheels."""
     install(session, *TOOLS)
-    run_tests(session, "--ignore=tests/pytorch", "--ignore=tests/gpu", "tests")
+    run_tests(session, "--ignore=tests/pytorch", "--ignore=tests/gpu", "--ignore=tests/clients", "tests")
+
+
+@nox.session
+def clients(session: nox.Session) -> None:
+    """Programs of others that speak to `codellm serve`, the real ones, against the real server."""
+    install(session, *TOOLS, *CLIENTS)
+    run_tests(session, "tests/clients")
 
 
 @nox.session(name="tests-torch")
@@ -209,7 +217,7 @@ def look_at_installed(session: nox.Session, version: str) -> None:
 @nox.session
 def coverage(session: nox.Session) -> None:
     """By hand: the lines that the tests reach, all of them in one environment, as build/tests/coverage.json."""
-    install(session, *TOOLS, *TORCH, "coverage>=7.10", packages=PACKAGES)
+    install(session, *TOOLS, *CLIENTS, *TORCH, "coverage>=7.10", packages=PACKAGES)
     run_tests(session, "tests", command=("coverage", "run", "-m", "pytest"), fine=1)  # it slows tests of time
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "json", "--quiet", "-o", str(JUNIT / "coverage.json"))

@@ -56,7 +56,7 @@ def new_sequence(model: Model, prompt: str | Seq[int], params: SamplingParams, i
     limit = model.info.context_length
     if len(ids) >= limit:
         raise ContextLengthError(
-            f"the prompt has {len(ids)} tokens and the context is {limit}, which leaves no room for output; "
+            f"the prompt is too long: {len(ids)} tokens and the context is {limit}, which leaves no room for output; "
             "shorten the prompt or raise --context-length"
         )
     return Sequence(index=index, prompt_ids=ids, params=params)
