@@ -118,7 +118,7 @@ def test_a_suffix_fills_in_the_middle(client, server):
         ({"top_p": 0}, openai.BadRequestError, "top_p"),
         ({"n": 1000}, openai.BadRequestError, "n"),
         ({"stop": [""]}, openai.BadRequestError, "stop"),
-        ({"best_of": 3}, openai.BadRequestError, "best_of"),
+        ({"best_of": 1, "n": 2}, openai.BadRequestError, "best_of"),
         ({"logprobs": 6}, openai.BadRequestError, "logprobs"),
         ({"presence_penalty": 0.5}, openai.BadRequestError, "presence_penalty"),
         ({"logit_bias": {"5": 1}}, openai.BadRequestError, "logit_bias"),

@@ -207,6 +207,34 @@ def test_prompts_are_told_while_others_generate(client, complete, model, name):
         assert answer.choices[0].logprobs.token_logprobs[1:-1] == pytest.approx(scores.tolist(), abs=2e-3)
 
 
+def mean(choice):
+    return sum(choice.logprobs.token_logprobs) / len(choice.logprobs.token_logprobs)
+
+
+def test_the_best_are_those_whose_tokens_are_likeliest_in_the_mean(complete):
+    fields = {"prompt": [PROMPT, "import os"], "temperature": 1.5, "seed": 2, "max_tokens": 12}
+    choices = complete(**fields, n=6, logprobs=1).choices
+    answer = complete(**fields, n=2, best_of=6, logprobs=1)
+    best = [one for of in (choices[:6], choices[6:]) for one in sorted(of, key=mean, reverse=True)[:2]]
+    assert [choice.text for choice in answer.choices] == [choice.text for choice in best]
+    assert [choice.logprobs for choice in answer.choices] == [choice.logprobs for choice in best]
+    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
+    assert answer.usage.completion_tokens == sum(len(choice.logprobs.tokens) for choice in choices)
+    untold = complete(**fields, n=2, best_of=6, echo=True)
+    assert [choice.text for choice in untold.choices] == [
+        prompt + choice.text for prompt, choice in zip(2 * [PROMPT] + 2 * ["import os"], best, strict=True)
+    ]
+    assert {choice.logprobs for choice in untold.choices} == {None}
+
+
+def test_which_is_best_is_known_at_the_end(complete):
+    with pytest.raises(openai.BadRequestError, match="best_of"):
+        complete(best_of=2, stream=True)
+    assert list(complete(best_of=2, n=2, stream=True, max_tokens=2))
+    with pytest.raises(openai.BadRequestError, match="best_of times the prompts"):
+        complete(prompt=["x"] * 3, best_of=100)
+
+
 def test_bytes_special_tokens_and_what_cannot_come():
     told = [
         TokenLogprobs(0xC3, -1.0, ((0x61, -0.5), (0xC3, -1.0))), TokenLogprobs(0xA9, 1e-4, ((0xA9, 1e-4),)),

@@ -64,7 +64,7 @@ REFUSED: Mapping[str, tuple[object, ...]] = {
 """Fields that would change the answer and are not there, each with the values that ask for nothing."""
 
 TAKEN: Mapping[str, frozenset[str]] = {
-    "/v1/completions": frozenset({"logprobs"}),
+    "/v1/completions": frozenset({"best_of", "logprobs"}),
     "/v1/chat/completions": frozenset({"logprobs", "top_logprobs"}),
 }
 """Those of them that an endpoint reads all the same, by its path."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import abc
 import itertools
+import math
 import time
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import attrs
 
 from codellm.generation import Event
 from codellm.plugins.guard import guarded
-from codellm.result import FinishReason, TokenLogprobs
+from codellm.result import FinishReason, Result, TokenLogprobs
 from codellm.sampling import SamplingParams
 from codellm.serve.body import Body
 from codellm.serve.job import Job
@@ -34,27 +35,42 @@ FINISH: Mapping[FinishReason, str] = {"stop": "stop", "eos": "stop", "length": "
 
 @attrs.frozen(kw_only=True)
 class Wanted:
-    """How many samples of each prompt, how sampled, and how told: in parts, and with counts of tokens after them."""
+    """How many samples of each prompt, how sampled, and how told: in parts, and with counts of tokens after them.
+
+    The `n` best of `best_of` samples are told; `logprobs` is how many are told beside that of each token, None for
+    none, not even its own.
+    """
 
     params: SamplingParams
     n: int
+    best_of: int
+    logprobs: int | None
     stream: bool
     usage: bool
 
     @classmethod
-    def of(cls, body: Body, max_tokens: int, logprobs: int | None, prompts: int = 1) -> Self:
-        """Read a body that asks for samples of so many `prompts`, told with so many `logprobs` beside each token's.
+    def of(
+        cls, body: Body, max_tokens: int, logprobs: int | None, prompts: int = 1, *, may_choose: bool = False
+    ) -> Self:
+        """Read a body that asks for samples of so many `prompts`, the best of more where it `may_choose`.
 
         Raises:
             Refusal: a field is not as it must be.
         """
         n = body.whole("n", 1, 1, MOST)
-        if n * prompts > MOST:
-            raise bad(f"n times the prompts are {n * prompts} completions, and may be {MOST}", "n")
+        best_of = body.whole("best_of", n, n, MOST) if may_choose else n
+        if best_of * prompts > MOST:
+            name = "n" if best_of == n else "best_of"
+            raise bad(f"{name} times the prompts are {best_of * prompts} completions, and may be {MOST}", name)
         stream = body.flag("stream")
+        if stream and best_of > n:
+            raise bad("stream goes without best_of above n: which are best is known at the end", "best_of")
+        ranked = logprobs if best_of == n else logprobs or 0
         return cls(
-            params=body.sampling(max_tokens, temperature=1.0, logprobs=logprobs),
+            params=body.sampling(max_tokens, temperature=1.0, logprobs=ranked),
             n=n,
+            best_of=best_of,
+            logprobs=logprobs,
             stream=stream,
             usage=body.object("stream_options").get("include_usage") is True and stream,
         )
@@ -95,15 +111,23 @@ class Reply(abc.ABC):
         return EventStream(self._parts(request)) if self._wanted.stream else Json(await self._whole(request))
 
     async def _whole(self, request: Request) -> dict[str, Any]:
-        choices: list[dict[str, Any]] = []
+        results: dict[int, Result] = {}
         async with listening(request, self._service.engine, self._job) as events:
             async for event in events:
                 if event.result is not None:
-                    index = self._index[event.sequence]
-                    told = self._told(index, event.result.logprobs)
-                    choices.append(_choice(index, self.text(index, event.result.text), told, _finish(event)))
-        choices.sort(key=lambda choice: choice["index"])
+                    results[self._index[event.sequence]] = event.result
+        choices: list[dict[str, Any]] = []
+        for index in self._best(results):
+            text, told = self.text(index, results[index].text), self._told(index, results[index].logprobs)
+            choices.append(_choice(len(choices), text, told, FINISH[results[index].finish_reason]))
         return {**self._object(self.kinds[0], choices), "usage": self._usage()}
+
+    def _best(self, results: Mapping[int, Result]) -> Iterator[int]:
+        """The samples that are told: of each prompt those whose tokens are likeliest in the mean, the best first."""
+        n, best_of = self._wanted.n, self._wanted.best_of
+        for first in range(0, len(results), best_of):
+            samples = range(first, first + best_of)
+            yield from samples if n == best_of else sorted(samples, key=lambda one: -_mean(results[one]))[:n]
 
     async def _parts(self, request: Request) -> AsyncGenerator[dict[str, Any], None]:
         opened: set[int] = set()
@@ -121,7 +145,7 @@ class Reply(abc.ABC):
             yield {**self._object(self.kinds[1], []), "usage": self._usage()}
 
     def _told(self, index: int, told: Iterable[TokenLogprobs] | None) -> dict[str, Any] | None:
-        if told is None:
+        if told is None or self._wanted.logprobs is None:
             return None
         with guarded(self._service.model.info.backend, "to tell of tokens"):
             return self.logprobs(index, told)
@@ -141,7 +165,7 @@ class Reply(abc.ABC):
 
     def _usage(self) -> dict[str, int]:
         # the samples of a prompt share it
-        firsts = itertools.islice(self._job.sequences, 0, None, self._wanted.n)
+        firsts = itertools.islice(self._job.sequences, 0, None, self._wanted.best_of)
         prompt = sum(len(sequence.prompt_ids) for sequence in firsts)
         output = sum(len(sequence.token_ids) for sequence in self._job.sequences)
         return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
@@ -149,6 +173,12 @@ class Reply(abc.ABC):
 
 def _choice(index: int, fields: dict[str, Any], logprobs: dict[str, Any] | None, finish: str | None) -> dict[str, Any]:
     return {"index": index, "logprobs": logprobs, **fields, "finish_reason": finish}
+
+
+def _mean(result: Result) -> float:
+    """The mean log-probability of the tokens; 0 where there are none."""
+    told = result.logprobs or ()
+    return math.fsum(one.logprob for one in told) / max(len(told), 1)
 
 
 def _finish(event: Event) -> str | None:

@@ -56,7 +56,7 @@ class Asked:
         if echo and suffix is not None:
             raise bad("echo goes without a suffix", "echo", code="unsupported_field")
         most = body.whole("max_tokens", 16, 0 if echo else 1)
-        wanted = Wanted.of(body, max(most, 1), _logprobs(body), len(prompts))
+        wanted = Wanted.of(body, max(most, 1), _logprobs(body), len(prompts), may_choose=True)
         return cls(prompts=prompts, suffix=suffix, echo=echo, silent=most == 0, wanted=wanted)
 
 
@@ -71,11 +71,11 @@ async def completions(request: Request, body: Body, service: Service) -> Respons
     prompts = asked.prompts
     if asked.suffix is not None:
         prompts = await service.encoded(lambda: _between(service, asked))
-    params, n = asked.wanted.params, asked.wanted.n
-    job = Job(await service.sequences(prompts, params, n))
+    params, logprobs, samples = asked.wanted.params, asked.wanted.logprobs, asked.wanted.best_of
+    job = Job(await service.sequences(prompts, params, samples))
     told: list[list[TokenLogprobs]] | None = None
-    if asked.echo and params.logprobs is not None:
-        told = await service.scored(request, [one.prompt_ids for one in job.sequences[::n]], params.logprobs)
+    if asked.echo and logprobs is not None:
+        told = await service.scored(request, [one.prompt_ids for one in job.sequences[::samples]], logprobs)
     if asked.silent:
         for sequence in job.sequences:
             job.post(Event(sequence, "", _nothing(sequence)))
@@ -123,8 +123,9 @@ class _Texts(Reply):
     def __init__(self, asked: Asked, job: Job, service: Service, told: Seq[Seq[TokenLogprobs]] | None) -> None:
         super().__init__(asked.wanted, job, service)
         self._asked = asked
+        samples = asked.wanted.best_of
         self._columns = [
-            Columns(self._vocabulary, None if told is None else (sequence.prompt_ids[0], told[index // asked.wanted.n]))
+            Columns(self._vocabulary, None if told is None else (sequence.prompt_ids[0], told[index // samples]))
             for index, sequence in enumerate(job.sequences)
         ]
 
@@ -132,7 +133,7 @@ class _Texts(Reply):
         """What stands before the text of a choice: its prompt, where that is asked for."""
         if not self._asked.echo:
             return ""
-        prompt = self._asked.prompts[index // self._wanted.n]
+        prompt = self._asked.prompts[index // self._wanted.best_of]
         return prompt if isinstance(prompt, str) else self._service.model.tokenizer.decode(prompt)
 
     def text(self, index: int, text: str) -> dict[str, Any]:
@@ -144,7 +145,7 @@ class _Texts(Reply):
     def opening(self, index: int) -> dict[str, Any] | None:
         if not self._asked.echo:
             return None
-        text, asked = self._before(index), self._wanted.params.logprobs is not None
+        text, asked = self._before(index), self._wanted.logprobs is not None
         return {"text": text, "logprobs": self.logprobs(index, ())} if asked else {"text": text}
 
     def logprobs(self, index: int, told: Iterable[TokenLogprobs]) -> dict[str, Any]:
