@@ -1,13 +1,12 @@
 """`GET /metrics`: what it counts is what was asked and answered."""
 
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 import codellm
+from support.metrics import Read, until
 from support.serving import serving
 
 DEMO = Path(codellm.__file__).parent / "data" / "codellm-demo"
@@ -20,33 +19,6 @@ REQUESTS = [
     ("/infill", {"input_prefix": "def add(a, b):\n    ", "input_suffix": "\n", "n_predict": 5}),
     ("/completion", {"prompt": "x", "n_predict": 1}),
 ]
-
-
-class Read(Counter):
-    """The samples of one reading, by name and values of labels in the order of the labels' names."""
-
-    def __init__(self, server):
-        super().__init__()
-        answer = server.ask("/metrics")
-        assert answer.status == 200
-        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-        for family in text_string_to_metric_families(answer.body.decode()):
-            assert family.documentation
-            for sample in family.samples:
-                key = (sample.name, *(sample.labels[name] for name in sorted(sample.labels)))
-                assert key not in self
-                self[key] = sample.value
-
-    def of(self, name, *labels):
-        """A sample of the bundled model."""
-        return self[f"codellm_{name}", *labels, "codellm-demo"]
-
-
-def until(server, condition):
-    """The first reading of which it is true: a request is counted once all of its answer is sent."""
-    while not condition(read := Read(server)):
-        pass
-    return read
 
 
 @pytest.fixture
