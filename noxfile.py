@@ -13,7 +13,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests", "tests-torch", "example"]
+nox.options.sessions = ["lint", "types", "tests", "tests-torch", "clients", "example"]
 nox.options.error_on_missing_interpreters = True
 
 LAPTOP = ("codellm-core", "codellm-cpu", "codellm-eval")
@@ -127,6 +127,14 @@ def clients(session: nox.Session) -> None:
     """Programs of others that speak to `codellm serve`, the real ones, against the real server."""
     install(session, *TOOLS, *CLIENTS)
     run_tests(session, "tests/clients")
+
+
+@nox.session
+def load(session: nox.Session) -> None:
+    """By hand: AIPerf, a load generator that takes minutes to install, against the real server."""
+    install(session, *TOOLS, *nox.project.dependency_groups(GROUPS, "load"))
+    # -p: dash, which it brings, has a plugin for pytest that warns
+    session.run("pytest", "-p", "no:dash", *(session.posargs or ["tests/clients/test_aiperf.py"]))
 
 
 @nox.session(name="tests-torch")
