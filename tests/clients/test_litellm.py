@@ -1,6 +1,7 @@
 """litellm, through which agents and tools of many kinds ask their models: its calls against the real server."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -24,6 +25,8 @@ def litellm():
 
         patch.setattr(litellm, "suppress_debug_info", True)
         yield litellm
+        litellm.in_memory_llm_clients_cache.flush_cache()  # what it leaves open is to be warned of here, not later
+        gc.collect()
 
 
 @pytest.fixture

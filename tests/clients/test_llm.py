@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import codellm
 from codellm import SamplingParams
 
+PAGE = (Path(__file__).parents[2] / "docs" / "serve.md").read_text()
 PROMPT = "def add(a, b):"
 OPTIONS = ("-o", "temperature", "0", "-o", "max_tokens", "12")
 
@@ -18,11 +21,10 @@ OPTIONS = ("-o", "temperature", "0", "-o", "max_tokens", "12")
 def llm(api, tmp_path_factory):
     """Run the command in a folder of its own, which names the two models of the server."""
     folder = tmp_path_factory.mktemp("llm")
-    models = [
-        {"model_id": "demo", "model_name": "codellm-demo", "api_base": api, "completion": True},
-        {"model_id": "chat", "model_name": "demo-chat", "api_base": api},
-    ]
-    (folder / "extra-openai-models.yaml").write_text(json.dumps(models))  # JSON is YAML
+    [demo] = re.findall(r"^```yaml\n(- model_id: demo\n.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    models = demo.replace("http://127.0.0.1:8012/v1", api)
+    models += f"- {json.dumps({'model_id': 'chat', 'model_name': 'demo-chat', 'api_base': api})}\n"
+    (folder / "extra-openai-models.yaml").write_text(models)
     env = {**os.environ, "LLM_USER_PATH": str(folder), "HOME": str(folder / "none")}
 
     def llm(*arguments):
