@@ -59,6 +59,7 @@ NOT_RUN = {
     "codellm serve": "does not end by itself; tests/docs/test_serve_page.py starts it",
     "export OPENAI_API_": "settings of aider, which follows",
     "aider ": "a program of others, and wants a model that converses; test_serve_chat.py asks alike",
+    "lm_eval ": "needs that server and a data set of the hub; tests/clients/test_lm_eval.py asks it alike",
     "curl ": "needs that server; tests/docs/test_serve_page.py sends it",
     "nox -l": "needs nox, which runs this",
     "nox -s ": "needs nox, which runs this and the others",
