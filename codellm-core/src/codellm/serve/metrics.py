@@ -9,13 +9,15 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from codellm.result import FinishReason
 from codellm.serve.pool import Entry, Pool
 from codellm.serve.tally import Counts, Histogram
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+"""What every monitor reads, and all that these names and labels need."""
 
 ELSEWHERE = "other"
 """The endpoint of a request for a path at which there is none: clients could name any number of these."""
@@ -36,7 +38,7 @@ class Metrics(Collector):
 
     def answer(self) -> Response:
         """All of them as text."""
-        return Response(generate_latest(self._registry), headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4})
+        return Response(generate_latest(self._registry), headers={"content-type": TEXT})
 
     def collect(self) -> Iterator[Metric]:
         """Every metric, with a sample for each model."""
