@@ -53,6 +53,7 @@ def test_a_stop_string_ends_it(client):
 def test_streaming_equals_not_streaming_byte_for_byte(client, prompt, seed):
     """So hot that the bytes of several characters come, whole and not."""
     wild = {"model": "codellm-demo", "prompt": prompt, "temperature": 3.0, "seed": seed, "max_tokens": 120}
+    greedy(client, prompt, max_tokens=1)  # so that both find as much of it computed, and their usage is equal
     whole = client.completions.create(**wild, extra_body={"ignore_eos": True})
     parts = list(
         client.completions.create(
@@ -63,6 +64,15 @@ def test_streaming_equals_not_streaming_byte_for_byte(client, prompt, seed):
     assert not whole.choices[0].text.isascii()
     assert parts[-1].usage == whole.usage
     assert [part.choices[0].finish_reason for part in parts if part.choices][-1] == "length"
+
+
+def test_what_was_not_computed_again_is_told(client, server):
+    prompt = "".join(f"def from_{number}(x):\n    return x - {number}\n" for number in range(20))
+    first, second = (greedy(client, prompt, max_tokens=1).usage for _ in range(2))
+    assert first.prompt_tokens_details.cached_tokens < 20
+    assert second.prompt_tokens == first.prompt_tokens > 200
+    other = server.ask("/completion", {"prompt": prompt, "n_predict": 1}).json
+    assert second.prompt_tokens_details.cached_tokens == other["tokens_cached"] > 200
 
 
 def test_clients_at_once_get_what_each_gets_alone(client):

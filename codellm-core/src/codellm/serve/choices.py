@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import itertools
 import math
 import time
 import uuid
@@ -163,12 +162,17 @@ class Reply(abc.ABC):
             "choices": choices,
         }
 
-    def _usage(self) -> dict[str, int]:
+    def _usage(self) -> dict[str, Any]:
         # the samples of a prompt share it
-        firsts = itertools.islice(self._job.sequences, 0, None, self._wanted.best_of)
+        firsts = self._job.sequences[:: self._wanted.best_of]
         prompt = sum(len(sequence.prompt_ids) for sequence in firsts)
         output = sum(len(sequence.token_ids) for sequence in self._job.sequences)
-        return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": output,
+            "total_tokens": prompt + output,
+            "prompt_tokens_details": {"cached_tokens": sum(sequence.cached_tokens for sequence in firsts)},
+        }
 
 
 def _choice(index: int, fields: dict[str, Any], logprobs: dict[str, Any] | None, finish: str | None) -> dict[str, Any]:
