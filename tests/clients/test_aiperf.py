@@ -11,24 +11,16 @@ from pathlib import Path
 import pytest
 
 from codellm.sources.bundled import bundled_directory
-from support.serving import serving
 
 if importlib.util.find_spec("aiperf") is None:
     pytest.skip("AIPerf is not installed, which the session `load` installs", allow_module_level=True)
 
 REQUESTS, PROMPT_TOKENS, OUTPUT_TOKENS = 12, 60, 16
 LOAD = (
-    "--request-count", str(REQUESTS), "--concurrency", "4",
+    "--request-count", str(REQUESTS), "--concurrency", "6",
     "--isl", str(PROMPT_TOKENS), "--osl", str(OUTPUT_TOKENS), "--extra-inputs", "ignore_eos:true",
     "--random-seed", "3",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def server():
-    """A server that nobody has asked anything."""
-    with serving("-m", "codellm-demo", "--batch-size", "3") as server:
-        yield server
 
 
 @pytest.fixture
@@ -37,7 +29,7 @@ def profile(server, tmp_path):
 
     def profile(*arguments):
         command = [Path(sysconfig.get_path("scripts"), "aiperf"), "profile", "--url", server.url, *LOAD, *arguments]
-        command += ["-m", "codellm-demo", "--tokenizer", bundled_directory("codellm-demo")]
+        command += ["--tokenizer", bundled_directory("codellm-demo")]
         command += ["--use-server-token-count", "--ui", "none", "--output-artifact-dir", tmp_path / "report"]
         nowhere = {"HOME": str(tmp_path / "none"), "HF_ENDPOINT": "http://127.0.0.1:9"}
         done = subprocess.run(
@@ -53,7 +45,7 @@ def counted(server):
     """What the server counted so far: requests that were answered, tokens of prompts, tokens generated."""
     text = server.ask("/metrics").body.decode()
     patterns = (
-        r'^codellm_requests_total\{endpoint="/v1/completions",status="200"\} (\S+)',
+        r'^codellm_requests_total\{endpoint="/v1/(?:chat/)?completions",status="200"\} (\S+)',
         r"^codellm_prompt_tokens_total\{.*\} (\S+)",
         r"^codellm_generated_tokens_total\{.*\} (\S+)",
     )
@@ -61,12 +53,13 @@ def counted(server):
 
 
 @pytest.mark.parametrize("how", [("--streaming",), ()], ids=["streaming", "whole"])
-def test_a_load_is_served_without_errors_and_counted_alike(server, profile, how):
+@pytest.mark.parametrize(("kind", "model"), [("completions", "codellm-demo"), ("chat", "demo-chat")])
+def test_a_load_is_served_without_errors_and_counted_alike(server, profile, kind, model, how):
     before = counted(server)
-    report = profile("--endpoint-type", "completions", *how)
-    assert report["request_count"]["avg"] == REQUESTS
+    report = profile("--endpoint-type", kind, "-m", model, *how)
+    requests, prompts, outputs = (after - earlier for after, earlier in zip(counted(server), before, strict=True))
+    assert report["request_count"]["avg"] == requests == REQUESTS
     assert not report.get("error_summary")
-    assert report["input_sequence_length"]["avg"] == PROMPT_TOKENS
-    assert report["output_sequence_length"]["avg"] == OUTPUT_TOKENS
-    served = [after - earlier for after, earlier in zip(counted(server), before, strict=True)]
-    assert served == [REQUESTS, REQUESTS * PROMPT_TOKENS, REQUESTS * OUTPUT_TOKENS]
+    assert report["output_sequence_length"]["avg"] * REQUESTS == outputs == REQUESTS * OUTPUT_TOKENS
+    assert report["input_sequence_length"]["avg"] * REQUESTS == pytest.approx(prompts)
+    assert prompts == REQUESTS * PROMPT_TOKENS if kind == "completions" else prompts > REQUESTS * PROMPT_TOKENS
