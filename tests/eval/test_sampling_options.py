@@ -13,6 +13,7 @@ NOT_ASKED = {
     "min_p": "no published figure of HumanEval is drawn so",
     "repetition_penalty": "code repeats itself rightly",
     "stop": "the form of the benchmark says where a completion ends: --stops",
+    "logprobs": "a verdict looks at the text; `eval perplexity` and `bench` tell of probabilities",
     "ignore_eos": "what follows the end of a text answers nothing",
 }
 
