@@ -10,10 +10,11 @@ import pytest
 import torch
 
 import codellm
+from codellm.prefix_cache import WORTH_SHARING
 from codellm.sampling import SamplingParams
 from codellm.sequence import Sequence
 from codellm.torch.model import TorchModel
-from codellm.torch.prefixes import WORTH_SHARING, common
+from codellm.torch.prefixes import common
 from support.edits import hold_edits
 from support.engines import Wrapped
 from support.serving import serving

@@ -7,6 +7,9 @@ from types import MappingProxyType
 
 from codellm.options import Option, count
 
+WORTH_SHARING = 32
+"""Tokens from which on a common prefix of two different prompts is worth waiting for and copying."""
+
 SHARE = 8
 MOST = 1 << 30
 """`auto` takes one part in so many of the memory that is free beside weights and context, and no more bytes than this:

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 import attrs
 import torch
 
+from codellm.prefix_cache import WORTH_SHARING
 from codellm.torch.slot import EngineSlot
 
 if TYPE_CHECKING:
     from codellm.torch.engine import Engine
-
-WORTH_SHARING = 32
-"""Tokens from which on a common prefix of two different prompts is worth waiting for and copying."""
 
 
 @attrs.define(eq=False)

@@ -7,7 +7,8 @@ import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from codellm_cpu.llama.slot import WORTH_SHARING, ContextSlot
+from codellm.prefix_cache import WORTH_SHARING
+from codellm_cpu.llama.slot import ContextSlot
 
 if TYPE_CHECKING:
     import numpy as np

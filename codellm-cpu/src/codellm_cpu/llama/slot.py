@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from codellm.prefix_cache import WORTH_SHARING
 from codellm.slots import Slot
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from codellm.sampler import Sampler
-
-WORTH_SHARING = 32
-"""Tokens from which on a common prefix of two different prompts is worth waiting for and copying."""
 
 _NOTHING = np.zeros(0, np.int32)
 
