@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import os
 import re
 import time
 
@@ -23,10 +22,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def browser():
-    if chromium.PROGRAM is None:
-        missing = "there is no Chromium to look at the page with: apt-get install chromium"
-        pytest.fail(missing) if "CODELLM_CI" in os.environ else pytest.skip(missing)
-    with chromium.Chromium() as running:
+    with chromium.there("the page") as running:
         yield running
 
 

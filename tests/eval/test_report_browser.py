@@ -1,6 +1,5 @@
 """The report as people see it: in Chromium, on a desktop, on a phone and printed."""
 
-import os
 import re
 
 import pytest
@@ -19,10 +18,7 @@ PAPER = 688
 
 @pytest.fixture(scope="module")
 def browser():
-    if chromium.PROGRAM is None:
-        missing = "there is no Chromium to look at the report with: apt-get install chromium"
-        pytest.fail(missing) if "CODELLM_CI" in os.environ else pytest.skip(missing)
-    with chromium.Chromium() as running:
+    with chromium.there("the report") as running:
         yield running
 
 

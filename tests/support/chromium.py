@@ -13,6 +13,7 @@ import select
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -128,3 +129,15 @@ class Chromium:
     def pdf(self) -> bytes:
         """The page as it prints."""
         return base64.b64decode(self.ask("Page.printToPDF", printBackground=True)["data"])
+
+
+@contextlib.contextmanager
+def there(what: str) -> Iterator[Chromium]:
+    """A running browser to look at `what` with; where there is none a test is skipped, and fails in CI."""
+    import pytest
+
+    if PROGRAM is None:
+        missing = f"there is no Chromium to look at {what} with: apt-get install chromium"
+        pytest.fail(missing) if "CODELLM_CI" in os.environ else pytest.skip(missing)
+    with Chromium() as running:
+        yield running
